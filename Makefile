@@ -1,0 +1,187 @@
+# ws-daemon: `make help` lists the targets. Quick start: `make demo` and `make test`.
+
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := build
+
+# Image that is built, pushed and deployed.
+IMG ?= ws-daemon:latest
+# Container engine: docker, podman or buildah.
+CONTAINER_TOOL ?= docker
+# Version that `ws-daemon version` prints.
+VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Repository that the demo clones; empty: one that it makes itself.
+GIT_URL ?=
+# Node name of `make run`.
+NODE_NAME ?= $(shell hostname)
+# Benchmarks of `make bench`, and their packages.
+BENCH ?= .
+BENCH_PACKAGES ?= ./...
+# Time that `make test-long` spends on each fuzz target.
+FUZZTIME ?= 30s
+
+# Tools are built once and kept outside the repository.
+CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ws-daemon/tools
+version_of = $(shell sed -n 's|^.*$(1) \(v[^ ]*\).*|\1|p' hack/tools/$(2)/go.mod | tail -n 1)
+CONTROLLER_GEN := $(CACHE)/controller-gen-$(call version_of,sigs.k8s.io/controller-tools,generate)
+CRD_REF_DOCS := $(CACHE)/crd-ref-docs-$(call version_of,github.com/elastic/crd-ref-docs,generate)
+GOLANGCI_LINT := $(CACHE)/golangci-lint-$(call version_of,github.com/golangci/golangci-lint/v2,lint)
+# Directory of kubectl, kube-apiserver and etcd; asked for only by the recipes that need it, for it may be built first.
+KUBE_TOOLS = $$(go run ./hack/cluster/cmd tools)
+
+LDFLAGS := -s -w -X wsdaemon.dev/ws-daemon/internal/cmd.version=$(VERSION)
+
+# Tests give files to other users and mount file systems: they run as root. Only the test programs do, not the compiler,
+# whose cache would otherwise fill with files that its user cannot remove.
+ifeq ($(shell id -u),0)
+GO_TEST := go test
+else
+GO_TEST := go test -exec 'sudo -E'
+endif
+UNIT_PACKAGES = $$(go list ./... | grep -v '^wsdaemon.dev/ws-daemon/test\(/\|$$\)')
+
+##@ General
+
+.PHONY: all
+all: build ## Build (same as build).
+
+.PHONY: help
+help: ## List the targets.
+	@awk 'BEGIN {FS = ":.*##"; printf "usage: make <target> [VARIABLE=value]\n"} \
+		/^[a-zA-Z_0-9-]+:.*##/ {printf "  %-16s %s\n", $$1, $$2} \
+		/^##@/ {printf "\n%s\n", substr($$0, 5)}' $(MAKEFILE_LIST)
+
+##@ Development
+
+.PHONY: manifests
+manifests: $(CONTROLLER_GEN) ## Generate CRDs and the daemon's role.
+	$(CONTROLLER_GEN) crd paths=./api/v1 output:crd:dir=config/crd/bases
+	@if [[ -d controllers ]]; then set -x; \
+		$(CONTROLLER_GEN) rbac:roleName=ws-daemon paths=./controllers/... output:rbac:dir=config/rbac; fi
+
+.PHONY: generate
+generate: $(CONTROLLER_GEN) ## Generate deepcopy methods and apply configurations.
+	$(CONTROLLER_GEN) object applyconfiguration paths=./api/v1
+
+.PHONY: api-docs
+api-docs: $(CRD_REF_DOCS) ## Generate docs/api.md, the objects field by field.
+	$(CRD_REF_DOCS) --source-path=api/v1 --config=docs/api/config.yaml --templates-dir=docs/api/templates \
+		--renderer=markdown --output-path=docs/api.md --log-level=ERROR
+	go run ./hack/docs api/v1 >> docs/api.md
+
+.PHONY: fmt
+fmt: $(GOLANGCI_LINT) ## Format the code and sort the imports.
+	$(GOLANGCI_LINT) fmt
+
+.PHONY: vet
+vet: ## Run go vet.
+	go vet ./...
+
+.PHONY: lint
+lint: $(GOLANGCI_LINT) ## Run the linters.
+	$(GOLANGCI_LINT) run
+
+.PHONY: lint-fix
+lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
+	$(GOLANGCI_LINT) run --fix
+
+
+.PHONY: test
+test: ## Install what the tests need, and run them all.
+	@hack/stage.sh packages hack/packages.sh gcc git attr acl libcap2-bin
+	@hack/stage.sh tools $(MAKE) --no-print-directory tools
+	@hack/stage.sh vet $(MAKE) --no-print-directory vet
+	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
+	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
+
+.PHONY: test-unit
+test-unit: ## Run the tests inside the packages, with the race detector.
+	CGO_ENABLED=1 $(GO_TEST) -race -timeout 20m $(UNIT_PACKAGES)
+
+.PHONY: test-cross
+test-cross: ## Run the tests that cross packages: real daemons on a real API server.
+	$(GO_TEST) -timeout 40m ./test/...
+
+.PHONY: test-long
+test-long: test ## Run all tests, those tagged long as well, and every fuzz target for FUZZTIME.
+	@hack/stage.sh long $(GO_TEST) -tags long -timeout 90m ./...
+	@hack/stage.sh fuzz hack/fuzz.sh $(FUZZTIME)
+
+.PHONY: bench
+bench: ## Run the benchmarks (BENCH, BENCH_PACKAGES choose).
+	$(GO_TEST) -run '^$$' -bench '$(BENCH)' -benchmem $(BENCH_PACKAGES)
+	@for script in hack/bench/*.sh; do if [[ -x $$script ]]; then hack/stage.sh "$$script" "$$script"; fi; done
+
+.PHONY: verify
+verify: ## Check that generated files, modules, scripts and documents are in order.
+	@hack/stage.sh packages hack/packages.sh git shellcheck
+	@hack/stage.sh generated hack/verify-generated.sh
+	@hack/stage.sh modules hack/verify-modules.sh
+	@hack/stage.sh scripts hack/verify-scripts.sh
+	@hack/stage.sh texts go run ./hack/verify
+
+##@ Build
+
+.PHONY: build
+build: ## Build bin/ws-daemon.
+	CGO_ENABLED=0 go build -trimpath -ldflags '$(LDFLAGS)' -o bin/ws-daemon .
+
+.PHONY: run
+run: build ## Run the daemon against the current kubeconfig, or a cluster of its own where there is none.
+	NODE_NAME='$(NODE_NAME)' hack/run.sh
+
+.PHONY: demo
+demo: build tools ## Show a workspace's whole life (GIT_URL=... takes another repository).
+	@hack/packages.sh git attr acl libcap2-bin
+	@GIT_URL='$(GIT_URL)' hack/as-root.sh hack/demo/demo.sh
+
+.PHONY: docker-build
+docker-build: ## Build the image IMG.
+	$(CONTAINER_TOOL) build --build-arg VERSION='$(VERSION)' -t '$(IMG)' .
+
+.PHONY: docker-push
+docker-push: ## Push the image IMG.
+	$(CONTAINER_TOOL) push '$(IMG)'
+
+.PHONY: build-installer
+build-installer: manifests ## Write dist/install.yaml, everything that `make deploy` applies.
+	mkdir -p dist
+	hack/render.sh '$(IMG)' config/default > dist/install.yaml.new
+	mv dist/install.yaml.new dist/install.yaml
+
+.PHONY: clean
+clean: ## Remove what was built here. The tools' cache and the data of `make run` stay.
+	rm -rf bin dist cover.out
+
+##@ Deployment (with the current kubeconfig)
+
+.PHONY: install
+install: manifests ## Install the CRDs.
+	"$(KUBE_TOOLS)/kubectl" apply --server-side -k config/crd
+
+.PHONY: uninstall
+uninstall: ## Remove the CRDs; refused while there are objects.
+	hack/undeploy.sh config/crd
+
+.PHONY: deploy
+deploy: manifests ## Install the CRDs and the DaemonSet with the image IMG.
+	hack/render.sh '$(IMG)' config/default | "$(KUBE_TOOLS)/kubectl" apply --server-side -f -
+
+.PHONY: undeploy
+undeploy: ## Remove everything that deploy installed; refused while there are objects.
+	hack/undeploy.sh config/default
+
+##@ Tools (built once, kept outside the repository)
+
+.PHONY: tools
+tools: ## Build the API server, etcd and kubectl if they are not there yet.
+	@go run ./hack/cluster/cmd tools > /dev/null
+
+$(CONTROLLER_GEN):
+	@hack/tool.sh hack/tools/generate sigs.k8s.io/controller-tools/cmd/controller-gen $@
+
+$(CRD_REF_DOCS):
+	@hack/tool.sh hack/tools/generate github.com/elastic/crd-ref-docs $@
+
+$(GOLANGCI_LINT):
+	@hack/tool.sh hack/tools/lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint $@

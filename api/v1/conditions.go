@@ -1,0 +1,195 @@
+package v1
+
+// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure and SafeToRemove.
+const (
+	// ConditionReady is True (reason Running) when volume and content are usable and nobody wants them to stop. Its reason is
+	// the one word for people in `kubectl get ws`: that of VolumeReady or ContentReady while one of them is not True, or
+	// Stopping, Stopped, Deleting. No other condition makes it False.
+	ConditionReady = "Ready"
+	// ConditionVolumeReady is True when the volume exists, is mounted, and its limit is enforced (reason Unlimited where the
+	// class allows a volume without a limit).
+	ConditionVolumeReady = "VolumeReady"
+	// ConditionContentReady is True when the initializer or restore is finished and the marker on disk agrees.
+	ConditionContentReady = "ContentReady"
+	// ConditionBackedUp is True when the content was compared with the newest backup within twice the interval. It stays True
+	// while Stopped.
+	ConditionBackedUp = "BackedUp"
+	// ConditionFinalBackup is True when the last backup, which its message names, is committed and read back. It is a report
+	// for people, nothing is decided by it, and it is gone while Running.
+	ConditionFinalBackup = "FinalBackup"
+	// ConditionLimitsApplied is True when all limits of the spec are in force. It is absent without limits.
+	ConditionLimitsApplied = "LimitsApplied"
+	// ConditionStalled is True when no retry helps until someone changes something. It is absent otherwise.
+	ConditionStalled = "Stalled"
+	// ConditionDiskPressure is True on a node that accepts no new workspaces for want of space.
+	ConditionDiskPressure = "DiskPressure"
+	// ConditionSafeToRemove is True on a node of which every content is backed up or released.
+	ConditionSafeToRemove = "SafeToRemove"
+)
+
+// Reasons of Ready.
+const (
+	// ReasonRunning means that the workspace is usable.
+	ReasonRunning = "Running"
+	// ReasonPending means that no node has been chosen, or that the node's daemon has not begun.
+	ReasonPending = "Pending"
+	// ReasonWaitingForRelease means that another node still holds the content.
+	ReasonWaitingForRelease = "WaitingForRelease"
+	// ReasonStopping means that the content is being backed up and released.
+	ReasonStopping = "Stopping"
+	// ReasonStopped means that no node holds the content.
+	ReasonStopped = "Stopped"
+	// ReasonDeleting means that the object is being deleted.
+	ReasonDeleting = "Deleting"
+	// ReasonPaused means that the paused annotation stops all work on the workspace.
+	ReasonPaused = "Paused"
+)
+
+// Reasons of VolumeReady.
+const (
+	// ReasonProvisioned means that the volume exists and its limit is enforced.
+	ReasonProvisioned = "Provisioned"
+	// ReasonUnlimited means that the volume exists and nothing limits it, as its class allows.
+	ReasonUnlimited = "Unlimited"
+	// ReasonProvisioning means that the volume is being made.
+	ReasonProvisioning = "Provisioning"
+	// ReasonResizing means that the volume is being grown.
+	ReasonResizing = "Resizing"
+	// ReasonInsufficientCapacity means that the node has no room for the volume.
+	ReasonInsufficientCapacity = "InsufficientCapacity"
+	// ReasonQuotaUnsupported means that the limit cannot be enforced and the class does not allow going without.
+	ReasonQuotaUnsupported = "QuotaUnsupported"
+	// ReasonVolumeGroupNotFound means that the class's volume group is missing.
+	ReasonVolumeGroupNotFound = "VolumeGroupNotFound"
+	// ReasonUnknownClass means that the daemon's configuration has no such volume class.
+	ReasonUnknownClass = "UnknownClass"
+	// ReasonContentLost means that the content that should be on the node's disk is not there.
+	ReasonContentLost = "ContentLost"
+	// ReasonForeignContent means that something that is not the workspace's content lies in its place.
+	ReasonForeignContent = "ForeignContent"
+	// ReasonAreaMissing means that the node's working area is not the one the workspace lies on: not mounted, or swapped.
+	ReasonAreaMissing = "AreaMissing"
+	// ReasonProvisionFailed means that the volume could not be made; it is tried again.
+	ReasonProvisionFailed = "ProvisionFailed"
+)
+
+// Reasons of ContentReady.
+const (
+	// ReasonContentReady means that the content is complete.
+	ReasonContentReady = "ContentReady"
+	// ReasonInitializing means that the initializer is at work.
+	ReasonInitializing = "Initializing"
+	// ReasonRestoring means that a backup or snapshot is being restored.
+	ReasonRestoring = "Restoring"
+	// ReasonCloneFailed means that the repository could not be cloned.
+	ReasonCloneFailed = "CloneFailed"
+	// ReasonRestoreFailed means that the backup or snapshot could not be restored.
+	ReasonRestoreFailed = "RestoreFailed"
+	// ReasonUnauthorized means that credentials are missing or refused.
+	ReasonUnauthorized = "Unauthorized"
+	// ReasonNoBackup means that a backup or snapshot that must exist is not in the store.
+	ReasonNoBackup = "NoBackup"
+	// ReasonTimedOut means that the work took longer than its deadline; it is tried again.
+	ReasonTimedOut = "TimedOut"
+	// ReasonStoreUnavailable means that the object store cannot be reached or is not the one that was used before.
+	ReasonStoreUnavailable = "StoreUnavailable"
+	// ReasonInitializeFailed means that the initializer failed for another reason.
+	ReasonInitializeFailed = "InitializeFailed"
+)
+
+// Reasons of BackedUp and FinalBackup.
+const (
+	// ReasonUpToDate means that the content equalled the newest backup when it was last looked at.
+	ReasonUpToDate = "UpToDate"
+	// ReasonCommitted means that the final backup is in the store and was read back.
+	ReasonCommitted = "Committed"
+	// ReasonBackingUp means that a backup is being made.
+	ReasonBackingUp = "BackingUp"
+	// ReasonNoBackupYet means that there has been no backup.
+	ReasonNoBackupYet = "NoBackupYet"
+	// ReasonUploadFailed means that the store refused or lost a request; it is tried again.
+	ReasonUploadFailed = "UploadFailed"
+	// ReasonIncomplete means that some files could not be read; the message names them.
+	ReasonIncomplete = "Incomplete"
+	// ReasonFenced means that another node has taken the workspace over.
+	ReasonFenced = "Fenced"
+	// ReasonBackingOff means that the last attempt failed and the next one waits.
+	ReasonBackingOff = "BackingOff"
+	// ReasonDisabled means that periodic backups are turned off.
+	ReasonDisabled = "Disabled"
+	// ReasonOverdue means that the last look at the content is longer ago than twice the interval.
+	ReasonOverdue = "Overdue"
+	// ReasonWaitingForPods means that pods still use the workspace.
+	ReasonWaitingForPods = "WaitingForPods"
+	// ReasonNothingToBackUp means that the content was never finished.
+	ReasonNothingToBackUp = "NothingToBackUp"
+	// ReasonDiscarded means that the spec, or a person, gave up unsaved changes.
+	ReasonDiscarded = "Discarded"
+)
+
+// Reasons of LimitsApplied and Stalled.
+const (
+	// ReasonNotSupported means that this version of the daemon cannot do what the spec asks for.
+	ReasonNotSupported = "NotSupported"
+	// ReasonFailed means that an attempt failed.
+	ReasonFailed = "Failed"
+	// ReasonQuotaEscaped means that content lies outside its quota.
+	ReasonQuotaEscaped = "QuotaEscaped"
+	// ReasonInvalidSpec means that the spec cannot be fulfilled as it is.
+	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonPodsRemain means that pods did not go away before the deadline; the content stays.
+	ReasonPodsRemain = "PodsRemain"
+)
+
+// Reasons of a Snapshot's Ready condition, beside those above.
+const (
+	// ReasonSnapshotted means that the snapshot can be restored.
+	ReasonSnapshotted = "Snapshotted"
+	// ReasonSnapshotting means that the snapshot is being made.
+	ReasonSnapshotting = "Snapshotting"
+	// ReasonWorkspaceNotFound means that there is no such workspace and no backup of it.
+	ReasonWorkspaceNotFound = "WorkspaceNotFound"
+)
+
+// Reasons of events that are not reasons of a condition.
+const (
+	// EventClaimed tells that the node took the workspace over.
+	EventClaimed = "Claimed"
+	// EventRestored tells that content came back from the store.
+	EventRestored = "Restored"
+	// EventInitialized tells that new content is ready.
+	EventInitialized = "Initialized"
+	// EventAdopted tells that content on the node was kept.
+	EventAdopted = "Adopted"
+	// EventBackedUp tells that a backup was committed.
+	EventBackedUp = "BackedUp"
+	// EventReleased tells that the node gave the workspace up.
+	EventReleased = "Released"
+	// EventStraySnapshot tells that content whose owner moved on was kept.
+	EventStraySnapshot = "StraySnapshot"
+	// EventFork tells that a former owner committed after the take-over; its commit is kept.
+	EventFork = "Fork"
+	// EventBackupLost tells that the store lost a backup.
+	EventBackupLost = "BackupLost"
+)
+
+// Annotations by which a person decides. Each is good for the one thing it names.
+const (
+	// AnnotationDiscard gives up unsaved changes under the claim it names.
+	AnnotationDiscard = "workspace.wsdaemon.dev/discard"
+	// AnnotationAcceptIncomplete accepts the incomplete backup it names as the final one.
+	AnnotationAcceptIncomplete = "workspace.wsdaemon.dev/accept-incomplete"
+	// AnnotationAcceptLost accepts that the content of the claim it names is lost; the newest backup is restored.
+	AnnotationAcceptLost = "workspace.wsdaemon.dev/accept-lost"
+	// AnnotationPaused stops all work on the workspace while it is present.
+	AnnotationPaused = "workspace.wsdaemon.dev/paused"
+)
+
+const (
+	// LabelWorkspace on a Pod names the workspace, of the Pod's namespace, that it uses.
+	LabelWorkspace = "workspace.wsdaemon.dev/workspace"
+	// FinalizerContent keeps an object until its content is safe or given up.
+	FinalizerContent = "workspace.wsdaemon.dev/content"
+	// FieldOwner of every write by a daemon.
+	FieldOwner = "ws-daemon"
+)

@@ -1,0 +1,92 @@
+package controllers
+
+import (
+	"context"
+	"errors"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/jobs"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// secretError means that credentials which the spec names cannot be had.
+type secretError struct{ message string }
+
+func (e *secretError) Error() string { return e.message }
+
+// specError means that the spec cannot be fulfilled as it is.
+type specError struct{ reason, message string }
+
+func (e *specError) Error() string { return e.message }
+
+// class is what an error means to people.
+type class struct {
+	reason    string
+	permanent bool // no retry helps until someone changes something
+}
+
+// classify is the one place that decides what an error means. The fallback is the reason of the operation that failed.
+func classify(err error, fallback string) class {
+	var (
+		noBackup *content.NoBackupError
+		store    *content.StoreError
+		fenced   *content.FencedError
+		missing  *content.IncompleteError
+		secret   *secretError
+		spec     *specError
+		foreign  *volume.ForeignError
+		init     *initializer.Error
+	)
+	switch {
+	case errors.As(err, &noBackup):
+		return class{v1.ReasonNoBackup, true}
+	case errors.As(err, &secret):
+		return class{v1.ReasonUnauthorized, true}
+	case errors.As(err, &spec):
+		return class{spec.reason, true}
+	case errors.As(err, &init):
+		return classifyInitializer(init)
+	case errors.As(err, &foreign):
+		return class{v1.ReasonForeignContent, true}
+	case errors.As(err, &missing):
+		return class{v1.ReasonIncomplete, false}
+	case errors.As(err, &fenced), errors.Is(err, history.ErrFenced):
+		return class{v1.ReasonFenced, false}
+	case errors.As(err, &store):
+		return class{v1.ReasonStoreUnavailable, false}
+	case errors.Is(err, context.DeadlineExceeded), errors.Is(err, jobs.ErrTimeout):
+		return class{v1.ReasonTimedOut, false}
+	case errors.Is(err, history.ErrOtherCluster):
+		return class{v1.ReasonStoreUnavailable, true}
+	default:
+		return class{fallback, false}
+	}
+}
+
+func classifyInitializer(err *initializer.Error) class {
+	switch err.Kind {
+	case initializer.Unauthorized:
+		return class{v1.ReasonUnauthorized, true}
+	case initializer.NotFound, initializer.Invalid:
+		return class{v1.ReasonCloneFailed, true}
+	case initializer.Timeout:
+		return class{v1.ReasonTimedOut, false}
+	default:
+		return class{v1.ReasonCloneFailed, false}
+	}
+}
+
+func permanent(err error) bool { return classify(err, "").permanent }
+
+// report turns an error into a finding, and into a stall if only a person can mend it.
+func (s *scope) report(err error, fallback string) *finding {
+	c := classify(err, fallback)
+	f := found(c.reason, "%s", clip(err.Error()))
+	if c.permanent {
+		s.stalled = f
+	}
+	return f
+}

@@ -1,0 +1,75 @@
+package controllers
+
+import (
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+)
+
+// memory holds what only this process needs to know: nothing is lost when it goes.
+type memory struct {
+	mu      sync.Mutex
+	written map[types.UID]string            // the resourceVersion that our last write replaced
+	usage   map[types.UID]time.Time         // when usage was last reported
+	names   map[string]types.NamespacedName // of objects whose jobs may end
+}
+
+// wrote records that a write replaced a version of an object.
+func (m *memory) wrote(uid types.UID, replaced string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.written == nil {
+		m.written = map[types.UID]string{}
+	}
+	m.written[uid] = replaced
+}
+
+// stale says whether the cache still shows the version that our last write replaced.
+func (m *memory) stale(o client.Object) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.written[o.GetUID()] == o.GetResourceVersion()
+}
+
+// usageDue says whether usage that changed little shall be reported all the same, and takes note that it is.
+func (m *memory) usageDue(uid types.UID, now time.Time, interval time.Duration) bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if last, ok := m.usage[uid]; ok && now.Sub(last) < interval {
+		return false
+	}
+	if m.usage == nil {
+		m.usage = map[types.UID]time.Time{}
+	}
+	m.usage[uid] = now
+	return true
+}
+
+// name remembers whose jobs are keyed by a UID.
+func (m *memory) name(uid string, name types.NamespacedName) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.names == nil {
+		m.names = map[string]types.NamespacedName{}
+	}
+	m.names[uid] = name
+}
+
+// nameOf returns what name remembered.
+func (m *memory) nameOf(uid string) (types.NamespacedName, bool) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	name, ok := m.names[uid]
+	return name, ok
+}
+
+// forget drops what is known of an object that is gone.
+func (m *memory) forget(uid types.UID) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	delete(m.written, uid)
+	delete(m.usage, uid)
+	delete(m.names, string(uid))
+}

@@ -1,0 +1,151 @@
+package controllers
+
+import (
+	"context"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/jobs"
+)
+
+// Classes of jobs: each has its own limit, so that many periodic backups cannot keep a final one waiting.
+const (
+	ClassInitialize = jobs.Class("initialize")
+	ClassBackup     = jobs.Class("backup")
+	ClassFinal      = jobs.Class("final")
+	ClassMaintain   = jobs.Class("maintain")
+)
+
+// progressInterval is the shortest time between two reports of progress.
+const progressInterval = 10 * time.Second
+
+// task is a piece of long work.
+type task struct {
+	op      v1.OperationType
+	class   jobs.Class
+	timeout time.Duration
+	run     jobs.Func
+}
+
+// outcome is how a task stands.
+type outcome struct {
+	done   bool  // it ended well; result is what it returned
+	failed bool  // it ended badly just now, with err
+	result any   //
+	err    error //
+}
+
+// work starts a task, or looks after the one that runs, and takes its end. Failures are counted in the operation's status and
+// pause the next attempt; a changed spec ends the pause.
+func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
+	key := jobs.Key{UID: string(s.ws.UID), Op: string(t.op)}
+	state := r.Jobs.State(key)
+	switch state.Phase {
+	case jobs.Done:
+		s.finished = append(s.finished, key)
+		if state.Err != nil {
+			s.fail(t.op, state.Err, r.Settings.RetryMax)
+			return outcome{failed: true, err: state.Err}
+		}
+		s.status.Operation = nil
+		return outcome{done: true, result: state.Result}
+	case jobs.Queued, jobs.Running:
+		s.progress(t.op, state)
+		return outcome{}
+	case jobs.None:
+	}
+	if pause := s.pause(t.op); pause > 0 {
+		s.after(pause)
+		return outcome{}
+	}
+	if !r.Jobs.Start(key, t.class, t.timeout, t.run) {
+		s.after(time.Second) // another job of this workspace is at work; its end wakes us, too
+	}
+	return outcome{}
+}
+
+// pause returns how long the next attempt of an operation has to wait.
+func (s *scope) pause(op v1.OperationType) time.Duration {
+	o := s.status.Operation
+	if o == nil || o.Type != op || o.NextAttempt == nil || s.edited() {
+		return 0
+	}
+	return o.NextAttempt.Sub(s.now)
+}
+
+// fail counts a failure. Errors that only a person can mend are tried again, too, but rarely.
+func (s *scope) fail(op v1.OperationType, err error, limit time.Duration) {
+	o := s.status.Operation
+	if o == nil || o.Type != op {
+		o = &v1.OperationStatus{Type: op, StartedAt: timeOf(s.now)}
+	}
+	if s.edited() {
+		o.Attempts = 0
+	}
+	o.Attempts++
+	o.LastFailure = clip(err.Error())
+	pause := content.Backoff(int(o.Attempts), limit, string(s.ws.UID))
+	if permanent(err) {
+		pause = content.Jitter(limit, string(s.ws.UID))
+	}
+	o.NextAttempt = timeOf(s.now.Add(pause))
+	o.BytesDone, o.FilesDone = 0, 0
+	s.status.Operation = o
+	s.after(pause)
+}
+
+// progress reports a job that takes long: not before it has run for a while, and not often.
+func (s *scope) progress(op v1.OperationType, state jobs.State) {
+	if state.Phase != jobs.Running {
+		return
+	}
+	running := s.now.Sub(state.Started)
+	if running < progressInterval {
+		s.after(progressInterval - running)
+		return
+	}
+	s.after(progressInterval)
+	o := s.status.Operation
+	if o == nil || o.Type != op {
+		o = &v1.OperationStatus{Type: op, StartedAt: timeOf(state.Started)}
+	}
+	o.NextAttempt = nil
+	o.BytesDone, o.BytesTotal = state.Progress.BytesDone, state.Progress.BytesTotal
+	o.FilesDone, o.FilesTotal = state.Progress.FilesDone, state.Progress.FilesTotal
+	s.status.Operation = o
+}
+
+// began makes sure that the time at which waiting for an operation began is recorded, and returns it.
+func (s *scope) began(op v1.OperationType) time.Time {
+	o := s.status.Operation
+	if o == nil || o.Type != op || o.StartedAt == nil {
+		o = &v1.OperationStatus{Type: op, StartedAt: timeOf(s.now)}
+		s.status.Operation = o
+	}
+	return o.StartedAt.Time
+}
+
+// nothing adapts a job without a result.
+func nothing(f func(ctx context.Context) error) jobs.Func {
+	return func(ctx context.Context, _ func(jobs.Progress)) (any, error) { return nil, f(ctx) }
+}
+
+func timeOf(t time.Time) *metav1.Time {
+	if t.IsZero() {
+		return nil
+	}
+	m := metav1.NewTime(t.Truncate(time.Second))
+	return &m
+}
+
+// clip keeps a message within the limit of its field.
+func clip(message string) string {
+	const limit = 2048
+	if len(message) <= limit {
+		return message
+	}
+	return message[:limit] + "…"
+}

@@ -1,0 +1,141 @@
+package controllers
+
+import (
+	"context"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/jobs"
+	"wsdaemon.dev/ws-daemon/internal/state"
+)
+
+// stepBackup starts a backup when one is due. How it ended is in the journal, which survives the daemon and needs no API
+// server: a workspace goes on being backed up while there is none.
+func (r *WorkspaceReconciler) stepBackup(_ context.Context, s *scope) (bool, error) {
+	key := jobs.Key{UID: string(s.ws.UID), Op: string(v1.OperationBackup)}
+	job := r.Jobs.State(key)
+	if job.Phase == jobs.Done {
+		r.Jobs.Forget(key)
+		job.Phase = jobs.None
+	}
+	if job.Phase != jobs.None {
+		s.progress(v1.OperationBackup, job)
+		return false, nil
+	}
+	if o := s.status.Operation; o != nil && o.Type != v1.OperationFinalBackup {
+		s.status.Operation = nil
+	}
+	due := decideBackup(s)
+	if due.IsZero() {
+		return false, nil
+	}
+	if due.After(s.now) {
+		s.at(due)
+		return false, nil
+	}
+	if !r.Jobs.Start(key, ClassBackup, r.Settings.Timeouts.Backup.Duration, r.backup(s)) {
+		s.after(time.Second)
+	}
+	return false, nil
+}
+
+// decideBackup returns when the next backup is due: at once for a new trigger, else an interval after the last look at the
+// tree; never before the pause after a failure is over. The zero time is never.
+func decideBackup(s *scope) time.Time {
+	b := s.seen.Journal.Backup
+	var due time.Time
+	if interval := intervalOf(s.ws); interval > 0 {
+		due = lastLook(s).Add(content.Jitter(interval, string(s.ws.UID)))
+	}
+	if s.ws.Spec.Backup.Trigger != "" && s.ws.Spec.Backup.Trigger != b.Trigger {
+		due = s.now
+	}
+	if due.IsZero() || s.edited() || !b.NextAttempt.After(due) {
+		return due
+	}
+	return b.NextAttempt
+}
+
+// lastLook returns when the tree was last compared with a backup, or made.
+func lastLook(s *scope) time.Time {
+	last := s.seen.Journal.Backup.CheckedAt
+	if m := s.seen.Marker.Content; m != nil && m.Finished.After(last) {
+		last = m.Finished
+	}
+	return last
+}
+
+func intervalOf(ws *v1.Workspace) time.Duration {
+	if ws.Spec.Backup.Interval == nil {
+		return 10 * time.Minute
+	}
+	return ws.Spec.Backup.Interval.Duration
+}
+
+func (r *WorkspaceReconciler) backup(s *scope) jobs.Func {
+	request := saveRequest(s)
+	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
+		request.Progress = func(files, bytes int64) { report(jobs.Progress{FilesDone: files, BytesDone: bytes}) }
+		return nil, r.Keeper.Backup(ctx, request)
+	}
+}
+
+func saveRequest(s *scope) content.SaveRequest {
+	keep := s.ws.Spec.Backup.Keep
+	request := content.SaveRequest{
+		Subject: s.subject(), Trigger: s.ws.Spec.Backup.Trigger,
+		Keep:             history.Keep{Last: int(keep.Last), Daily: 7},
+		AcceptIncomplete: s.ws.Annotations[v1.AnnotationAcceptIncomplete],
+	}
+	if keep.Daily != nil {
+		request.Keep.Daily = int(*keep.Daily)
+	}
+	return request
+}
+
+// backupStatus takes the journal into the status. Only a complete backup becomes the latest: it is what a start elsewhere
+// must find.
+func backupStatus(s *scope) {
+	b := s.seen.Journal.Backup
+	if s.seen.Journal.Claim != s.status.Claim || !s.seen.Exists() {
+		return
+	}
+	if s.status.Backup == nil {
+		s.status.Backup = &v1.BackupStatus{}
+	}
+	status := s.status.Backup
+	if b.Complete && b.Name != "" && (status.Latest == nil || status.Latest.Hash != b.Hash) {
+		status.Latest = recordOf(b)
+	}
+	if b.Trigger != "" {
+		status.Trigger = b.Trigger
+	}
+	if b.Count > 0 {
+		status.Count, status.Oldest = int32(min(b.Count, 1<<30)), v1.BackupName(b.Oldest) //nolint:gosec // bounded
+	}
+	status.CheckedAt = timeOf(b.CheckedAt)
+	status.Attempts = int32(min(b.Attempts, 1<<30)) //nolint:gosec // bounded
+	status.FailingSince, status.NextAttempt = timeOf(b.FailingSince), timeOf(b.NextAttempt)
+	if *status == (v1.BackupStatus{}) {
+		s.status.Backup = nil
+	}
+}
+
+func recordOf(b state.Backup) *v1.BackupRecord {
+	return &v1.BackupRecord{
+		Name: v1.BackupName(b.Name), Hash: b.Hash, Time: metav1.NewTime(b.Time.Truncate(time.Second)),
+		Files: b.Files, Bytes: b.Bytes, UploadedBytes: b.Uploaded, Duration: durationOf(b.Duration),
+	}
+}
+
+// durationOf rounds a duration to what people want to know.
+func durationOf(d time.Duration) *metav1.Duration {
+	if d <= 0 {
+		return nil
+	}
+	return &metav1.Duration{Duration: d.Round(time.Millisecond)}
+}

@@ -1,0 +1,217 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/jobs"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// stepContent fills the workspace under the current claim, or lets users at content that is there.
+func (r *WorkspaceReconciler) stepContent(ctx context.Context, s *scope) (bool, error) {
+	if s.usable() {
+		r.filled(s)
+		return false, nil
+	}
+	op := fillOperation(s)
+	out := r.work(s, task{op, ClassInitialize, r.Settings.Timeouts.Initialize.Duration, r.fill(s)})
+	switch {
+	case out.failed:
+		s.content = s.report(out.err, fallbackReason(op, s))
+	case out.done:
+		s.after(0) // look at what there is now
+		s.content = found(v1.ReasonInitializing, "the content is being looked at")
+	default:
+		s.content = filling(op, s)
+	}
+	return true, nil
+}
+
+// usable says whether users can work on content of the current claim.
+func (s *scope) usable() bool {
+	m := s.seen.Marker
+	return s.seen.Finished() && m.Claim == s.status.Claim && m.Released == "" && s.seen.Position == volume.Published
+}
+
+// filled takes what the marker says into the status, once for each claim.
+func (r *WorkspaceReconciler) filled(s *scope) {
+	if s.status.Content != nil && s.status.Content.Claim == s.status.Claim {
+		return
+	}
+	s.status.Content = contentStatus(s)
+	m := s.seen.Marker.Content
+	if m.Commit != "" {
+		s.status.Git = &v1.GitStatus{Branch: m.Branch, Commit: m.Commit}
+	}
+	switch v1.ContentSource(m.Source) {
+	case v1.SourceBackup:
+		s.normal(v1.EventRestored, "Restore", "backup %s was restored: %d files, %d bytes", m.Backup, m.Files, m.Bytes)
+	case v1.SourceSnapshot:
+		s.normal(v1.EventRestored, "Restore", "snapshot %s was restored: %d files, %d bytes", m.SnapshotID, m.Files, m.Bytes)
+	case v1.SourceAdopted:
+		s.normal(v1.EventAdopted, "Adopt", "content on the node equals backup %s and was kept", m.Backup)
+	case v1.SourceEmpty, v1.SourceGit:
+		s.normal(v1.EventInitialized, "Initialize", "new content is ready (%s)", m.Source)
+	}
+}
+
+func contentStatus(s *scope) *v1.ContentStatus {
+	m := s.seen.Marker.Content
+	return &v1.ContentStatus{
+		Claim: s.status.Claim, Source: v1.ContentSource(m.Source), Backup: v1.BackupName(m.Backup), SnapshotID: m.SnapshotID,
+		Files: m.Files, Bytes: m.Bytes, Duration: durationOf(m.Duration),
+	}
+}
+
+// fillOperation names the work for people: what will really be done is decided from what the store has.
+func fillOperation(s *scope) v1.OperationType {
+	switch {
+	case s.seen.Finished():
+		return v1.OperationAdopt
+	case s.status.Backup != nil && s.status.Backup.Latest != nil, s.ws.Spec.Initializer.Snapshot != nil, s.ws.Spec.Initializer.Backup != nil:
+		return v1.OperationRestore
+	default:
+		return v1.OperationInitialize
+	}
+}
+
+func fallbackReason(op v1.OperationType, s *scope) string {
+	switch {
+	case op != v1.OperationInitialize:
+		return v1.ReasonRestoreFailed
+	case s.ws.Spec.Initializer.Git != nil:
+		return v1.ReasonCloneFailed
+	default:
+		return v1.ReasonInitializeFailed
+	}
+}
+
+// filling reports work under way; while earlier attempts have failed, what they failed of stays visible.
+func filling(op v1.OperationType, s *scope) *finding {
+	if o := s.status.Operation; o != nil && o.Attempts > 0 {
+		if f := s.before(v1.ConditionContentReady); f != nil {
+			s.stalled = s.stillStalled()
+			return f
+		}
+	}
+	if op == v1.OperationInitialize {
+		return found(v1.ReasonInitializing, "the initializer is at work")
+	}
+	return found(v1.ReasonRestoring, "content is being restored")
+}
+
+// stillStalled keeps the last report of a stall while nothing has changed.
+func (s *scope) stillStalled() *finding {
+	c := s.condition(v1.ConditionStalled)
+	if c == nil || s.edited() {
+		return nil
+	}
+	return found(c.Reason, "%s", c.Message)
+}
+
+// fill returns the job that brings the content.
+func (r *WorkspaceReconciler) fill(s *scope) jobs.Func {
+	ws := s.ws.DeepCopy()
+	request := content.FillRequest{
+		Subject:  s.subject(),
+		Owner:    uint32(ws.Spec.Owner.UID), //nolint:gosec // the API server keeps it within 32 bits
+		Group:    uint32(ws.Spec.Owner.GID), //nolint:gosec // the API server keeps it within 32 bits
+		Expected: expected(s.status),
+		InUse:    r.inUse(s.subject()),
+	}
+	if restore := s.status.Restore; restore != nil && restore.Claim == s.status.Claim {
+		request.Rewind, request.Expected = string(restore.Backup), history.Ref{}
+	}
+	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
+		var err error
+		if request.Initializer, err = r.initializer(ctx, ws); err != nil {
+			return nil, err
+		}
+		request.Progress = func(files, bytes int64) { report(jobs.Progress{FilesDone: files, BytesDone: bytes}) }
+		return nil, r.Keeper.Fill(ctx, request)
+	}
+}
+
+// initializer translates the spec's initializer. Secrets and snapshots are read when, and only when, they are needed.
+func (r *WorkspaceReconciler) initializer(ctx context.Context, ws *v1.Workspace) (content.Initializer, error) {
+	spec := ws.Spec.Initializer
+	switch {
+	case spec.Git != nil:
+		return content.Initializer{Git: gitSpec(spec.Git), Credentials: r.credentials(ws)}, nil
+	case spec.Backup != nil:
+		return content.Initializer{Backup: true}, nil
+	case spec.Snapshot != nil:
+		id, err := r.snapshotID(ctx, ws.Namespace, spec.Snapshot)
+		return content.Initializer{SnapshotID: id}, err
+	default:
+		return content.Initializer{}, nil
+	}
+}
+
+func gitSpec(g *v1.GitInitializer) *initializer.GitSpec {
+	spec := &initializer.GitSpec{URL: g.URL, CheckoutLocation: g.CheckoutLocation}
+	if t := g.Target; t != nil {
+		spec.Branch, spec.LocalBranch, spec.Commit = t.Branch, t.LocalBranch, t.Commit
+	}
+	return spec
+}
+
+// snapshotID finds the id of a snapshot that is named by its object.
+func (r *WorkspaceReconciler) snapshotID(ctx context.Context, namespace string, ref *v1.SnapshotInitializer) (string, error) {
+	if ref.ID != "" {
+		return ref.ID, nil
+	}
+	var snapshot v1.Snapshot
+	err := r.Reader.Get(ctx, types.NamespacedName{Namespace: namespace, Name: ref.Name}, &snapshot)
+	if apierrors.IsNotFound(err) {
+		return "", &specError{v1.ReasonNoBackup, fmt.Sprintf("there is no Snapshot %s/%s: create it, or name a snapshot of the store by id", namespace, ref.Name)}
+	}
+	if err != nil {
+		return "", err
+	}
+	if snapshot.Status.Backup == "" {
+		return "", fmt.Errorf("snapshot %s/%s is not ready yet", namespace, ref.Name)
+	}
+	return snapshot.Status.SnapshotID, nil
+}
+
+// credentials returns a function that reads the Secret of a git initializer, at the moment it is needed and uncached.
+func (r *WorkspaceReconciler) credentials(ws *v1.Workspace) func(context.Context) (*initializer.Credentials, error) {
+	ref := ws.Spec.Initializer.Git.AuthSecretRef
+	if ref == nil {
+		return nil
+	}
+	return func(ctx context.Context) (*initializer.Credentials, error) {
+		var secret corev1.Secret
+		err := r.Reader.Get(ctx, types.NamespacedName{Namespace: ws.Namespace, Name: ref.Name}, &secret)
+		switch {
+		case apierrors.IsNotFound(err):
+			return nil, &secretError{fmt.Sprintf("there is no Secret %s/%s: create it with the keys username and password, or token", ws.Namespace, ref.Name)}
+		case apierrors.IsForbidden(err):
+			return nil, &secretError{fmt.Sprintf("the daemon may not read Secret %s/%s: grant it get on this Secret by a Role in the namespace", ws.Namespace, ref.Name)}
+		case err != nil:
+			return nil, err
+		}
+		return credentialsOf(ws.Namespace+"/"+ref.Name, secret.Data)
+	}
+}
+
+func credentialsOf(name string, data map[string][]byte) (*initializer.Credentials, error) {
+	if token := data["token"]; len(token) > 0 {
+		return &initializer.Credentials{Username: "x-access-token", Password: string(token)}, nil
+	}
+	username, password := data["username"], data["password"]
+	if len(username) == 0 || len(password) == 0 {
+		return nil, &secretError{fmt.Sprintf("Secret %s has neither the key token nor the keys username and password", name)}
+	}
+	return &initializer.Credentials{Username: string(username), Password: string(password)}, nil
+}

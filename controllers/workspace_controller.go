@@ -1,0 +1,189 @@
+package controllers
+
+import (
+	"context"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/jobs"
+)
+
+// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/status,verbs=patch
+// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/finalizers,verbs=update
+// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Settings are the parts of the configuration that decisions depend on.
+type Settings struct {
+	Timeouts    config.Timeouts
+	RetryMax    time.Duration
+	OrphanGrace time.Duration
+	Classes     map[string]config.Class
+}
+
+// WorkspaceReconciler brings the workspaces of one node to the state that their objects ask for.
+type WorkspaceReconciler struct {
+	// Client reads from the cache, which holds this node's objects only.
+	client.Client
+	// Reader reads from the API server. Nothing is destroyed by what the cache says.
+	Reader   client.Reader
+	Recorder events.EventRecorder
+	Keeper   *content.Keeper
+	Jobs     *jobs.Manager
+	Clock    clock.PassiveClock
+	// Node is the name of this node.
+	Node     string
+	Settings Settings
+
+	// Wake reconciles the workspaces it receives: of jobs that ended, and of everything that lay on the node at the start.
+	Wake chan event.TypedGenericEvent[types.NamespacedName]
+
+	memory  memory
+	orphans orphanage
+}
+
+// SetupWithManager registers the reconciler: for its objects, for pods that use them, and for ended jobs.
+func (r *WorkspaceReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	byName := handler.TypedFuncs[types.NamespacedName, reconcile.Request]{GenericFunc: enqueueName}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("workspace").
+		For(&v1.Workspace{}).
+		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(workspaceOfPod)).
+		WatchesRawSource(source.TypedChannel(r.Wake, byName)).
+		WithOptions(controller.Options{MaxConcurrentReconciles: 4, ReconciliationTimeout: time.Minute}).
+		Complete(r)
+}
+
+// JobEnded wakes the workspace of a job.
+func (r *WorkspaceReconciler) JobEnded(key jobs.Key) {
+	if name, ok := r.memory.nameOf(key.UID); ok {
+		r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: name}
+	}
+}
+
+// Reconcile makes one pass over a workspace.
+func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	var ws v1.Workspace
+	if err := r.Get(ctx, req.NamespacedName, &ws); err != nil {
+		if !apierrors.IsNotFound(err) {
+			return ctrl.Result{}, err
+		}
+		return r.reconcileDeparted(ctx, req.NamespacedName, "")
+	}
+	if r.memory.stale(&ws) {
+		return ctrl.Result{}, nil // our last write is on its way to the cache and will wake us
+	}
+	departed, err := r.reconcileDeparted(ctx, req.NamespacedName, ws.UID)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	r.memory.name(string(ws.UID), req.NamespacedName)
+	s := r.newScope(&ws)
+	err = r.pass(ctx, s)
+	if err == nil {
+		err = r.finish(ctx, s)
+	}
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: time.Second}, nil // look again; that somebody else wrote is no failure
+	}
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	if departed.RequeueAfter > 0 {
+		s.after(departed.RequeueAfter)
+	}
+	return ctrl.Result{RequeueAfter: s.requeue}, nil
+}
+
+// pass runs the steps in order until one of them ends the pass.
+func (r *WorkspaceReconciler) pass(ctx context.Context, s *scope) error {
+	steps := []func(context.Context, *scope) (bool, error){
+		r.stepPaused,
+		r.stepArea,
+		r.stepObserve,
+		r.stepSpec,
+		r.stepTeardown,
+		r.stepClaim,
+		r.stepFinalizer,
+		r.stepVolume,
+		r.stepContent,
+		r.stepBackup,
+	}
+	for _, step := range steps {
+		if done, err := step(ctx, s); done || err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *WorkspaceReconciler) newScope(ws *v1.Workspace) *scope {
+	return &scope{ws: ws, status: ws.Status.DeepCopy(), now: r.Clock.Now()}
+}
+
+// stepPaused ends the pass while a person wants no work done.
+func (r *WorkspaceReconciler) stepPaused(_ context.Context, s *scope) (bool, error) {
+	if _, paused := s.ws.Annotations[v1.AnnotationPaused]; !paused {
+		return false, nil
+	}
+	s.ready = found(v1.ReasonPaused, "nothing is done while the annotation %s is present", v1.AnnotationPaused)
+	return true, nil
+}
+
+// stepArea ends the pass if the working area is not the one that the daemon started with.
+func (r *WorkspaceReconciler) stepArea(_ context.Context, s *scope) (bool, error) {
+	id, err := r.Keeper.Area.Identity()
+	if err == nil {
+		err = r.Keeper.Area.Check()
+	}
+	if err != nil {
+		s.volume = found(v1.ReasonAreaMissing, "%v", err)
+		s.stalled = s.volume
+		s.after(10 * time.Second)
+		return true, nil
+	}
+	s.area = id.ID
+	return false, nil
+}
+
+// stepObserve looks at what lies on the node.
+func (r *WorkspaceReconciler) stepObserve(ctx context.Context, s *scope) (bool, error) {
+	seen, err := r.Keeper.Observe(ctx, s.subject())
+	if err != nil {
+		s.volume = s.report(err, v1.ReasonProvisionFailed)
+		s.after(r.Settings.RetryMax)
+		return true, nil
+	}
+	s.seen = seen
+	return false, nil
+}
+
+func enqueueName(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q rateLimited) {
+	q.Add(reconcile.Request{NamespacedName: e.Object})
+}
+
+func workspaceOfPod(_ context.Context, pod client.Object) []reconcile.Request {
+	name := pod.GetLabels()[v1.LabelWorkspace]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+}

@@ -1,0 +1,279 @@
+package controllers
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"slices"
+	"strconv"
+	"time"
+
+	"k8s.io/apimachinery/pkg/api/equality"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+)
+
+const (
+	// usageInterval is the longest time that a small change of the usage stays unreported.
+	usageInterval = 5 * time.Minute
+	// overdueAfter is how many intervals may pass between two looks at the tree.
+	overdueAfter = 2
+)
+
+// finish computes all conditions, writes the status once if it changed, and then sends the events of the pass.
+func (r *WorkspaceReconciler) finish(ctx context.Context, s *scope) error {
+	if s.area != "" {
+		r.volumeStatus(s)
+		backupStatus(s)
+	}
+	s.status.ObservedGeneration = s.ws.Generation
+	r.setReady(s)
+	setVolumeReady(s)
+	setContentReady(s)
+	r.setBackedUp(s)
+	setFinalBackup(s)
+	setLimitsApplied(s)
+	setStalled(s)
+	if !equality.Semantic.DeepEqual(s.status, &s.ws.Status) && !r.leaving(s) {
+		if err := applyStatus(ctx, r.Client, s.ws, s.status); err != nil {
+			return err
+		}
+		r.memory.wrote(s.ws.UID, s.ws.ResourceVersion)
+	}
+	for _, key := range s.finished {
+		r.Jobs.Forget(key)
+	}
+	for _, n := range s.notes {
+		r.Recorder.Eventf(s.ws, nil, n.kind, n.reason, n.action, "%s", n.message)
+	}
+	return nil
+}
+
+// leaving says whether the object has been let go in this pass: there is nothing left to report to.
+func (r *WorkspaceReconciler) leaving(s *scope) bool {
+	return r.memory.stale(s.ws)
+}
+
+// volumeStatus reports where the content is and what it takes.
+func (r *WorkspaceReconciler) volumeStatus(s *scope) {
+	if !s.held(r.Node) || !s.seen.Exists() {
+		s.status.Volume = nil
+		return
+	}
+	v := s.status.Volume
+	if v == nil {
+		v = &v1.VolumeStatus{}
+	}
+	v.Driver, v.Path, v.Size = r.Settings.Classes[s.ws.Spec.Volume.Class].Driver, "", nil
+	if s.usable() {
+		v.Path = s.seen.Volume.Path
+	}
+	if s.seen.Volume.Limited {
+		v.Size = resource.NewQuantity(s.seen.Volume.Size, resource.BinarySI)
+	}
+	if u := s.seen.Journal.Usage; !u.At.IsZero() && r.usageWorthIt(s, v, u.Bytes) {
+		v.Used, v.InodesUsed = resource.NewQuantity(u.Bytes, resource.BinarySI), u.Inodes
+	}
+	s.status.Volume = v
+}
+
+// usageWorthIt keeps small changes from being written all the time.
+func (r *WorkspaceReconciler) usageWorthIt(s *scope, v *v1.VolumeStatus, bytes int64) bool {
+	if v.Used == nil {
+		return true
+	}
+	old := v.Used.Value()
+	if bytes == old {
+		return false
+	}
+	return max(bytes-old, old-bytes) > old/100 || r.memory.usageDue(s.ws.UID, s.now, usageInterval)
+}
+
+// setReady sums up volume and content. Its reason is the word that people see in `kubectl get`.
+func (r *WorkspaceReconciler) setReady(s *scope) {
+	switch {
+	case s.ready != nil:
+	case s.volume != nil:
+		s.ready = &finding{reason: s.volume.reason, message: s.volume.message}
+	case s.content != nil:
+		s.ready = &finding{reason: s.content.reason, message: s.content.message}
+	case s.held(r.Node):
+		s.ready = foundOK(v1.ReasonRunning, "the content is at %s", s.seen.Volume.Path)
+	default:
+		s.ready = found(v1.ReasonPending, "node %s has not begun", r.Node)
+	}
+	s.set(v1.ConditionReady, s.ready)
+}
+
+func setVolumeReady(s *scope) {
+	f := s.volume
+	if f == nil && s.status.Volume != nil {
+		f = foundOK(v1.ReasonProvisioned, "%s", s.seen.Volume.Dir)
+		if !s.seen.Volume.Limited {
+			f = foundOK(v1.ReasonUnlimited, "%s; nothing limits it to %s", s.seen.Volume.Dir, s.ws.Spec.Volume.Size.String())
+		}
+	}
+	if f == nil {
+		f = found(s.ready.reason, "there is no volume on this node")
+	}
+	s.set(v1.ConditionVolumeReady, f)
+}
+
+func setContentReady(s *scope) {
+	f := s.content
+	if f == nil && s.status.Volume != nil && s.usable() {
+		f = foundOK(v1.ReasonContentReady, "from %s", s.seen.Marker.Content.Source)
+	}
+	if f == nil {
+		f = found(s.ready.reason, "there is no usable content on this node")
+	}
+	s.set(v1.ConditionContentReady, f)
+}
+
+// setBackedUp says whether the tree was compared with the newest backup within twice the interval.
+func (r *WorkspaceReconciler) setBackedUp(s *scope) {
+	if s.status.NodeName == "" {
+		s.setStoppedBackedUp()
+		return
+	}
+	if !s.held(r.Node) || !s.seen.Finished() {
+		return // the last report stands
+	}
+	f, expires := decideBackedUp(s)
+	if !expires.IsZero() {
+		s.at(expires)
+	}
+	s.set(v1.ConditionBackedUp, f)
+}
+
+// setStoppedBackedUp keeps the report of a workspace that no node holds: a final backup makes it True for good.
+func (s *scope) setStoppedBackedUp() {
+	if s.final != nil && s.final.ok {
+		s.set(v1.ConditionBackedUp, foundOK(v1.ReasonUpToDate, "%s", s.final.message))
+	}
+}
+
+// decideBackedUp also returns when the answer turns from True to False by the mere passing of time.
+func decideBackedUp(s *scope) (*finding, time.Time) {
+	b := s.seen.Journal.Backup
+	trouble := ""
+	if b.Attempts > 0 {
+		trouble = fmt.Sprintf("failing since %s, attempt %d, next attempt %s: %s",
+			b.FailingSince.UTC().Format(time.DateTime), b.Attempts, b.NextAttempt.UTC().Format(time.DateTime), clip(b.Failure))
+	}
+	interval := intervalOf(s.ws)
+	fresh := b.CheckedAt.Add(overdueAfter * interval)
+	switch {
+	case b.Reason == v1.ReasonFenced:
+		return found(v1.ReasonFenced, "%s", trouble), time.Time{}
+	case b.Name != "" && !b.Complete:
+		return found(v1.ReasonIncomplete, "%s", clip(b.Problem)), time.Time{}
+	case interval == 0:
+		return found(v1.ReasonDisabled, "periodic backups are turned off"), time.Time{}
+	case b.Name != "" && s.now.Before(fresh):
+		message := "equal to backup " + b.Name
+		if trouble != "" {
+			message += "; " + trouble
+		}
+		return foundOK(v1.ReasonUpToDate, "%s", message), fresh
+	case trouble != "":
+		return found(orReason(b.Reason, v1.ReasonUploadFailed), "%s", trouble), time.Time{}
+	case b.Name == "":
+		return found(v1.ReasonNoBackupYet, "the first backup is due %s after the start", interval), time.Time{}
+	default:
+		return found(v1.ReasonOverdue, "the tree was last compared with backup %s at %s", b.Name, b.CheckedAt.UTC().Format(time.DateTime)), time.Time{}
+	}
+}
+
+func orReason(reason, otherwise string) string {
+	if reason == "" {
+		return otherwise
+	}
+	return reason
+}
+
+// setFinalBackup reports the final backup from the moment of stopping until the next start.
+func setFinalBackup(s *scope) {
+	switch {
+	case s.final != nil:
+		s.set(v1.ConditionFinalBackup, s.final)
+	case s.wanted():
+		apimeta.RemoveStatusCondition(&s.status.Conditions, v1.ConditionFinalBackup)
+	}
+}
+
+// setLimitsApplied refuses limits that this daemon cannot enforce: they are never ignored in silence.
+func setLimitsApplied(s *scope) {
+	if s.ws.Spec.Limits == nil {
+		apimeta.RemoveStatusCondition(&s.status.Conditions, v1.ConditionLimitsApplied)
+		return
+	}
+	s.set(v1.ConditionLimitsApplied, found(v1.ReasonNotSupported, "this version of the daemon enforces no limits on cpu, pids, io or network: remove spec.limits"))
+}
+
+func setStalled(s *scope) {
+	if s.stalled == nil {
+		apimeta.RemoveStatusCondition(&s.status.Conditions, v1.ConditionStalled)
+		return
+	}
+	s.set(v1.ConditionStalled, &finding{ok: true, reason: s.stalled.reason, message: s.stalled.message})
+}
+
+// set writes a condition; its time moves only when its status does.
+func (s *scope) set(kind string, f *finding) {
+	status := metav1.ConditionFalse
+	if f.ok {
+		status = metav1.ConditionTrue
+	}
+	apimeta.SetStatusCondition(&s.status.Conditions, metav1.Condition{
+		Type: kind, Status: status, Reason: f.reason, Message: f.message,
+		ObservedGeneration: s.ws.Generation, LastTransitionTime: metav1.NewTime(s.now.Truncate(time.Second)),
+	})
+	slices.SortFunc(s.status.Conditions, func(a, b metav1.Condition) int {
+		return slices.Index(conditionOrder, a.Type) - slices.Index(conditionOrder, b.Type)
+	})
+}
+
+// conditionOrder is the order in which people read them.
+var conditionOrder = []string{
+	v1.ConditionReady, v1.ConditionVolumeReady, v1.ConditionContentReady, v1.ConditionBackedUp,
+	v1.ConditionFinalBackup, v1.ConditionLimitsApplied, v1.ConditionStalled,
+}
+
+// applyStatus writes a whole status by server-side apply. It carries the UID and the version that the status was computed
+// from: all nodes share one field owner, so without them a stale cache would overwrite another node's status.
+func applyStatus(ctx context.Context, c client.Client, o client.Object, status any) error {
+	data, err := json.Marshal(status)
+	if err != nil {
+		return fmt.Errorf("encode the status of %s: %w", client.ObjectKeyFromObject(o), err)
+	}
+	fields := map[string]any{}
+	if err := json.Unmarshal(data, &fields); err != nil {
+		return fmt.Errorf("encode the status of %s: %w", client.ObjectKeyFromObject(o), err)
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"status": fields}}
+	gvk, err := c.GroupVersionKindFor(o)
+	if err != nil {
+		return err
+	}
+	u.SetGroupVersionKind(gvk)
+	u.SetNamespace(o.GetNamespace())
+	u.SetName(o.GetName())
+	u.SetUID(o.GetUID())
+	u.SetResourceVersion(o.GetResourceVersion())
+	return c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1.FieldOwner), client.ForceOwnership)
+}
+
+func itoa[T ~int | ~int32 | ~int64](n T) string { return strconv.FormatInt(int64(n), 10) }
+
+func stamp(t *metav1.Time) string {
+	if t == nil {
+		return "unknown"
+	}
+	return t.UTC().Format(time.DateTime)
+}

@@ -1,0 +1,107 @@
+package cmd
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/wait"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/healthz"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/controllers"
+	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/state"
+)
+
+// errAreaIsBack ends a daemon that began without its disk: the next start opens it.
+var errAreaIsBack = errors.New("the working area is there now: ending, to start anew with it")
+
+const (
+	tendInterval = time.Hour
+	areaInterval = 5 * time.Second
+)
+
+// chores are what the daemon does beside reconciling.
+type chores struct {
+	workspaces *controllers.WorkspaceReconciler
+	found      []content.Subject
+	grace      time.Duration
+}
+
+// wake has everything looked at that lay on the node at the start, also what no object asks for any more.
+func (c *chores) wake(ctx context.Context) error {
+	names := map[types.NamespacedName]bool{}
+	for _, s := range c.found {
+		names[types.NamespacedName{Namespace: s.Namespace, Name: s.Name}] = true
+	}
+	for _, e := range c.workspaces.Keeper.Area.Journal().List() {
+		names[types.NamespacedName{Namespace: e.Namespace, Name: e.Name}] = true
+	}
+	for name := range names {
+		select {
+		case <-ctx.Done():
+			return nil
+		case c.workspaces.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: name}:
+		}
+	}
+	return nil
+}
+
+// tend removes from the store, now and then, what has had its time in the domains of this node's workspaces.
+func (c *chores) tend(ctx context.Context) error {
+	logger := log.FromContext(ctx).WithName("tend")
+	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
+		for namespace := range c.namespaces(ctx) {
+			removed, err := c.workspaces.Keeper.Tend(ctx, namespace, c.grace)
+			if err != nil {
+				logger.Error(err, "old backups could not be removed", "namespace", namespace)
+			} else if removed > 0 {
+				logger.Info("removed backups of deleted workspaces and expired snapshots", "namespace", namespace, "count", removed)
+			}
+		}
+	}, tendInterval, 0.1, true)
+	return nil
+}
+
+func (c *chores) namespaces(ctx context.Context) map[string]bool {
+	names := map[string]bool{}
+	var list v1.WorkspaceList
+	if err := c.workspaces.List(ctx, &list); err != nil {
+		return names
+	}
+	for i := range list.Items {
+		names[list.Items[i].Namespace] = true
+	}
+	return names
+}
+
+// watchArea ends the process when the working area that was missing at the start appears.
+func (c *chores) watchArea(ctx context.Context) error {
+	area := c.workspaces.Keeper.Area
+	if _, err := area.Identity(); err == nil {
+		return nil
+	}
+	err := wait.PollUntilContextCancel(ctx, areaInterval, false, func(context.Context) (bool, error) {
+		return state.HasIdentity(area.Dir()), nil
+	})
+	if err != nil {
+		return nil //nolint:nilerr // the daemon ends
+	}
+	return errAreaIsBack
+}
+
+// ready says that the daemon serves: it has seen its objects, and its disk is in order.
+func (c *chores) ready(mgr ctrl.Manager) healthz.Checker {
+	return func(req *http.Request) error {
+		if !mgr.GetCache().WaitForCacheSync(req.Context()) {
+			return errors.New("the objects of this node have not been read yet")
+		}
+		return c.workspaces.Keeper.Area.Check()
+	}
+}

@@ -1,0 +1,303 @@
+// Package config holds the daemon's JSON configuration: its types, its defaults and a strict parser.
+package config
+
+import (
+	"bytes"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"time"
+)
+
+// Config is the whole file.
+type Config struct {
+	// Content is what happens to the files of workspaces.
+	Content Content `json:"content"`
+	// Storage is the object store of backups and snapshots.
+	Storage Storage `json:"storage"`
+	// Volumes are the kinds of volumes that this node offers.
+	Volumes Volumes `json:"volumes"`
+	// Limits bound what the daemon does at once.
+	Limits Limits `json:"limits"`
+	// Health is the address of /healthz and /readyz.
+	Health Address `json:"health"`
+	// Metrics is the address of /metrics; empty turns it off.
+	Metrics Address `json:"metrics"`
+	// Log is what is logged, and how.
+	Log Log `json:"log"`
+}
+
+// Content is what happens to the files of workspaces.
+type Content struct {
+	// WorkingArea is the directory of volumes, journal and identity. It must exist.
+	WorkingArea string `json:"workingArea"`
+	// StrayRetention is how long content whose owner moved on is kept in the store.
+	StrayRetention Duration `json:"strayRetention"`
+	// OrphanGrace is how long an object must be gone before its volume is removed.
+	OrphanGrace Duration `json:"orphanGrace"`
+	// TombstoneGrace is how long the backups of a deleted workspace stay.
+	TombstoneGrace Duration `json:"tombstoneGrace"`
+	// AdoptCluster lets domains that another cluster made be used.
+	AdoptCluster bool `json:"adoptCluster"`
+	// Git is how repositories are cloned.
+	Git Git `json:"git"`
+	// Timeouts are the deadlines of the daemon's work.
+	Timeouts Timeouts `json:"timeouts"`
+}
+
+// Git is how repositories are cloned.
+type Git struct {
+	// Program is the git command.
+	Program string `json:"program"`
+	// AllowedSchemes are the URL schemes that may be cloned.
+	AllowedSchemes []string `json:"allowedSchemes"`
+}
+
+// Timeouts are the deadlines of the daemon's work. A passed deadline is reported and tried again; it never lets content go.
+type Timeouts struct {
+	// Store is the deadline of one request to the object store.
+	Store Duration `json:"store"`
+	// Initialize is the deadline of one attempt to fill a workspace.
+	Initialize Duration `json:"initialize"`
+	// Backup is the deadline of one attempt to back up, final ones included.
+	Backup Duration `json:"backup"`
+	// Remove is the deadline of one attempt to remove a volume.
+	Remove Duration `json:"remove"`
+	// Pods is how long a stopping workspace waits for its pods before it is called stalled.
+	Pods Duration `json:"pods"`
+	// RetryMax is the longest pause between two attempts.
+	RetryMax Duration `json:"retryMax"`
+}
+
+// Storage is the object store.
+type Storage struct {
+	// Kind is the driver: filesystem.
+	Kind string `json:"kind"`
+	// Filesystem is the setting of that driver.
+	Filesystem *Filesystem `json:"filesystem,omitempty"`
+}
+
+// Filesystem is a store in a directory, usually a network mount.
+type Filesystem struct {
+	// Path of the directory. `ws-daemon archive init --store file://PATH` makes it a store.
+	Path string `json:"path"`
+}
+
+// URL returns the store's address as the command line takes it.
+func (s Storage) URL() string { return "file://" + s.Filesystem.Path }
+
+// Volumes are the kinds of volumes that this node offers.
+type Volumes struct {
+	// Classes by name; workspaces use "default" unless they say otherwise.
+	Classes map[string]Class `json:"classes"`
+}
+
+// Class is one kind of volume.
+type Class struct {
+	// Driver that makes the volumes: directory.
+	Driver string `json:"driver"`
+	// Path of the volumes; below the working area if empty.
+	Path string `json:"path"`
+	// AllowUnlimited accepts volumes whose size the driver cannot limit.
+	AllowUnlimited bool `json:"allowUnlimited"`
+}
+
+// Limits bound what the daemon does at once.
+type Limits struct {
+	// Initialize is the number of workspaces that are filled at once.
+	Initialize int `json:"initialize"`
+	// Backup is the number of periodic backups at once.
+	Backup int `json:"backup"`
+	// FinalBackup is the number of final backups at once; they do not wait for periodic ones.
+	FinalBackup int `json:"finalBackup"`
+	// Maintain is the number of removals and other small jobs at once.
+	Maintain int `json:"maintain"`
+}
+
+// Address is where a server listens; empty turns it off.
+type Address struct {
+	// Address is host:port.
+	Address string `json:"address"`
+}
+
+// Log is what is logged, and how.
+type Log struct {
+	// Level is debug, info, warn or error.
+	Level string `json:"level"`
+	// Format is json or console.
+	Format string `json:"format"`
+}
+
+// Duration is a time span written as people do: "10m", "1h30m".
+type Duration struct{ time.Duration }
+
+// UnmarshalJSON reads a quoted duration.
+func (d *Duration) UnmarshalJSON(data []byte) error {
+	var text string
+	if err := json.Unmarshal(data, &text); err != nil {
+		return fmt.Errorf(`a duration is a text such as "10m", not %s`, data)
+	}
+	parsed, err := time.ParseDuration(text)
+	if err != nil {
+		return fmt.Errorf(`a duration is a text such as "10m", not %q`, text)
+	}
+	d.Duration = parsed
+	return nil
+}
+
+// MarshalJSON writes the duration as UnmarshalJSON reads it.
+func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
+
+// Default returns the configuration that a file changes.
+func Default() Config {
+	return Config{
+		Content: Content{
+			StrayRetention: Duration{30 * 24 * time.Hour},
+			OrphanGrace:    Duration{24 * time.Hour},
+			TombstoneGrace: Duration{7 * 24 * time.Hour},
+			Git:            Git{Program: "git", AllowedSchemes: []string{"https"}},
+			Timeouts: Timeouts{
+				Store:      Duration{time.Minute},
+				Initialize: Duration{time.Hour},
+				Backup:     Duration{time.Hour},
+				Remove:     Duration{10 * time.Minute},
+				Pods:       Duration{10 * time.Minute},
+				RetryMax:   Duration{5 * time.Minute},
+			},
+		},
+		Limits:  Limits{Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8},
+		Health:  Address{Address: ":8081"},
+		Metrics: Address{Address: "127.0.0.1:9090"},
+		Log:     Log{Level: "info", Format: "json"},
+	}
+}
+
+// Load reads the file, refuses keys it does not know, and validates what it read. Errors name the file and the key.
+func Load(file string) (Config, error) {
+	data, err := os.ReadFile(filepath.Clean(file))
+	if err != nil {
+		return Config{}, fmt.Errorf("read configuration: %w", err)
+	}
+	c, err := Parse(data)
+	if err != nil {
+		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
+	}
+	return c, nil
+}
+
+// Parse reads and validates a configuration.
+func Parse(data []byte) (Config, error) {
+	c := Default()
+	dec := json.NewDecoder(bytes.NewReader(data))
+	dec.DisallowUnknownFields()
+	if err := dec.Decode(&c); err != nil {
+		return Config{}, fmt.Errorf("line %d: %w", line(data, dec.InputOffset()), err)
+	}
+	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
+		return Config{}, fmt.Errorf("line %d: more text after the configuration", line(data, dec.InputOffset()))
+	}
+	return c, c.validate()
+}
+
+func line(data []byte, offset int64) int {
+	return bytes.Count(data[:min(offset, int64(len(data)))], []byte("\n")) + 1
+}
+
+func (c Config) validate() error {
+	return errors.Join(
+		absolute("content.workingArea", c.Content.WorkingArea),
+		c.Storage.validate(),
+		c.Volumes.validate(),
+		c.Limits.validate(),
+		c.Content.Timeouts.validate(),
+		positive("content.strayRetention", c.Content.StrayRetention),
+		positive("content.orphanGrace", c.Content.OrphanGrace),
+		positive("content.tombstoneGrace", c.Content.TombstoneGrace),
+		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
+		oneOf("log.format", c.Log.Format, "json", "console"),
+	)
+}
+
+func (s Storage) validate() error {
+	if err := oneOf("storage.kind", s.Kind, "filesystem"); err != nil {
+		return err
+	}
+	if s.Filesystem == nil {
+		return errors.New("storage.filesystem: must be set for storage.kind filesystem")
+	}
+	return absolute("storage.filesystem.path", s.Filesystem.Path)
+}
+
+func (v Volumes) validate() error {
+	if len(v.Classes) == 0 {
+		return errors.New(`volumes.classes: at least one class is needed, usually "default"`)
+	}
+	var errs []error
+	for name, class := range v.Classes {
+		key := "volumes.classes." + name
+		errs = append(errs, oneOf(key+".driver", class.Driver, "directory"))
+		if class.Path != "" {
+			errs = append(errs, absolute(key+".path", class.Path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (l Limits) validate() error {
+	var errs []error
+	for key, n := range map[string]int{
+		"initialize": l.Initialize, "backup": l.Backup, "finalBackup": l.FinalBackup, "maintain": l.Maintain,
+	} {
+		if n < 1 {
+			errs = append(errs, fmt.Errorf("limits.%s: must be at least 1, not %d", key, n))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (t Timeouts) validate() error {
+	return errors.Join(
+		positive("content.timeouts.store", t.Store),
+		positive("content.timeouts.initialize", t.Initialize),
+		positive("content.timeouts.backup", t.Backup),
+		positive("content.timeouts.remove", t.Remove),
+		positive("content.timeouts.pods", t.Pods),
+		positive("content.timeouts.retryMax", t.RetryMax),
+	)
+}
+
+func absolute(key, path string) error {
+	if !filepath.IsAbs(path) {
+		return fmt.Errorf("%s: must be an absolute path, not %q", key, path)
+	}
+	return nil
+}
+
+func positive(key string, d Duration) error {
+	if d.Duration <= 0 {
+		return fmt.Errorf("%s: must be longer than 0s, not %s", key, d)
+	}
+	return nil
+}
+
+func oneOf(key, value string, allowed ...string) error {
+	if !slices.Contains(allowed, value) {
+		return fmt.Errorf("%s: must be one of %q, not %q", key, allowed, value)
+	}
+	return nil
+}
+
+// Example returns a valid configuration with every key set.
+func Example() Config {
+	c := Default()
+	c.Content.WorkingArea = "/var/lib/ws-daemon"
+	c.Storage = Storage{Kind: "filesystem", Filesystem: &Filesystem{Path: "/mnt/ws-daemon-store"}}
+	c.Volumes.Classes = map[string]Class{
+		"default": {Driver: "directory", Path: "/var/lib/ws-daemon/volumes/default", AllowUnlimited: true},
+	}
+	return c
+}

@@ -1,0 +1,161 @@
+package archive
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// beneath keeps a lookup below its directory, on the same mount, and off every link.
+const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
+
+// maxLookup is below PATH_MAX, so that longer paths are looked up in pieces.
+const maxLookup = 4000
+
+// openBelow opens a path of any length below dir. The kernel asks to try again when something was renamed meanwhile.
+func openBelow(dir int, path string, flags uint64, mode uint32) (int, error) {
+	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: beneath}
+	if flags&unix.O_CREAT != 0 {
+		how.Mode = uint64(mode)
+	}
+	at := dir
+	for {
+		piece, rest := cutLookup(path)
+		if rest == "" {
+			fd, err := openat2(at, piece, &how)
+			closeUnless(at, dir)
+			return fd, err
+		}
+		next, err := openat2(at, piece, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC, Resolve: beneath})
+		closeUnless(at, dir)
+		if err != nil {
+			return -1, err
+		}
+		at, path = next, rest
+	}
+}
+
+func closeUnless(fd, keep int) {
+	if fd != keep {
+		_ = unix.Close(fd)
+	}
+}
+
+// cutLookup splits a path that is too long for one system call at a slash.
+func cutLookup(path string) (piece, rest string) {
+	if len(path) <= maxLookup {
+		return path, ""
+	}
+	i := strings.LastIndexByte(path[:maxLookup], '/')
+	return path[:i], path[i+1:]
+}
+
+func openat2(dir int, path string, how *unix.OpenHow) (int, error) {
+	for range 1000 {
+		fd, err := unix.Openat2(dir, path, how)
+		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
+			return fd, err
+		}
+	}
+	return -1, unix.EAGAIN
+}
+
+// openRoot opens the directory that everything happens below. Only this path is trusted.
+func openRoot(dir string) (int, error) {
+	fd, err := unix.Open(dir, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return -1, &os.PathError{Op: "open", Path: dir, Err: err}
+	}
+	return fd, nil
+}
+
+// procPath names an open descriptor, for calls that take no O_PATH descriptor.
+func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+
+// openForRead turns an O_PATH descriptor of a regular file into one that can be read. What it refers to was checked
+// before, so nothing that blocks or has side effects when it is opened can be opened here.
+func openForRead(fd int) (int, error) {
+	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
+	r, err := unix.Open(procPath(fd), flags|unix.O_NOATIME, 0)
+	if errors.Is(err, unix.EPERM) { // only the owner may leave the access time alone
+		return unix.Open(procPath(fd), flags, 0)
+	}
+	return r, err
+}
+
+// listNames returns the sorted names in a directory, and those read so far on an error.
+func listNames(dir int) ([]string, error) {
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var names []string
+	buf := make([]byte, 64<<10)
+	for {
+		n, err := unix.ReadDirent(fd, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return names, err
+		}
+		_, _, names = unix.ParseDirent(buf[:n], -1, names)
+	}
+}
+
+// readLink returns the target of a symbolic link opened with O_PATH.
+func readLink(fd int) (string, error) {
+	buf := make([]byte, 4096)
+	n, err := unix.Readlinkat(fd, "", buf)
+	if err != nil {
+		return "", err
+	}
+	return string(buf[:n]), nil
+}
+
+// readFull reads until the buffer is full or the file ends.
+func readFull(fd int, buf []byte) (int, error) {
+	done := 0
+	for done < len(buf) {
+		n, err := unix.Read(fd, buf[done:])
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return done, err
+		}
+		if n == 0 {
+			break
+		}
+		done += n
+	}
+	return done, nil
+}
+
+func pwriteFull(fd int, buf []byte, off int64) error {
+	for len(buf) > 0 {
+		n, err := unix.Pwrite(fd, buf, off)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		buf, off = buf[n:], off+int64(n)
+	}
+	return nil
+}
+
+func isZero(b []byte) bool {
+	return len(b) == 0 || b[0] == 0 && bytes.Equal(b[1:], b[:len(b)-1])
+}
+
+func fileType(st *unix.Stat_t) uint32 { return st.Mode & unix.S_IFMT }
+
+// isWhiteout reports the one kind of device that is content: overlayfs' mark for a deleted name.
+func isWhiteout(st *unix.Stat_t) bool { return fileType(st) == unix.S_IFCHR && st.Rdev == 0 }

@@ -1,0 +1,130 @@
+package archive_test
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"syscall"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive"
+)
+
+// TestMain is also a program that makes a backup, so that a test can make one as another user.
+func TestMain(m *testing.M) {
+	dir := os.Getenv("ARCHIVE_TEST_CREATE")
+	if dir == "" {
+		os.Exit(m.Run())
+	}
+	report, _, err := archive.Create(context.Background(), dir, newMemory(), nil)
+	if err != nil {
+		panic(err)
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(report)
+}
+
+// createAs makes a backup of dir as an ordinary user.
+func createAs(t *testing.T, uid uint32, dir string) archive.Report {
+	t.Helper()
+	g := NewWithT(t)
+	g.Expect(os.Chmod(filepath.Dir(dir), 0o755)).To(Succeed())
+	exe, err := os.ReadFile("/proc/self/exe")
+	g.Expect(err).NotTo(HaveOccurred())
+	program := filepath.Join(t.TempDir(), "test")
+	g.Expect(os.Chmod(filepath.Dir(filepath.Dir(program)), 0o755)).To(Succeed())
+	g.Expect(os.WriteFile(program, exe, 0o755)).To(Succeed())
+	cmd := exec.CommandContext(t.Context(), program)
+	cmd.Env = []string{"ARCHIVE_TEST_CREATE=" + dir}
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
+	out, err := cmd.Output()
+	g.Expect(err).NotTo(HaveOccurred())
+	var report archive.Report
+	g.Expect(json.Unmarshal(out, &report)).To(Succeed())
+	return report
+}
+
+func TestS3_UnreadableFilesAreNamed(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	sh(t, dir, `echo a >a; echo s >secret; chmod 000 secret; ln secret twin; mkdir closed; echo x >closed/x; chmod 000 closed
+		mkdir blind; echo y >blind/y; chmod 444 blind; mkdir open; echo z >open/z; echo >"$(printf 'raw\377')"; chmod 0 raw*`)
+	report := createAs(t, 65534, dir)
+	const denied = "permission denied"
+	g.Expect(report.Unreadable).To(Equal([]archive.Problem{
+		{Path: "blind", Error: denied}, {Path: "closed", Error: denied}, {Path: `"raw\xff"`, Error: denied},
+		{Path: "secret", Error: denied}, {Path: "twin", Error: denied},
+	}))
+	g.Expect(report.UnreadableCount).To(BeEquivalentTo(5))
+	g.Expect(report.Files).To(BeEquivalentTo(2), "the rest goes on")
+	g.Expect(report.Dirs).To(BeEquivalentTo(4))
+}
+
+func TestS3_OnlyAHundredAreNamedButAllAreCounted(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	sh(t, dir, `touch $(seq 150); chmod 0 *`)
+	report := createAs(t, 65534, dir)
+	g.Expect(report.Unreadable).To(HaveLen(100))
+	g.Expect(report.UnreadableCount).To(BeEquivalentTo(150))
+}
+
+func TestS3_SocketsAndDevicesAreReported(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	sh(t, dir, `mknod null c 1 3; mknod disk b 7 0; mknod whiteout c 0 0; mkfifo pipe; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("sock")'`)
+	_, _, report := create(t, dir)
+	g.Expect(report.Skipped).To(Equal([]string{"disk", "null", "sock"}))
+	g.Expect(report.SkippedCount).To(BeEquivalentTo(3))
+	g.Expect(report.Others).To(BeEquivalentTo(2))
+	g.Expect(report.UnreadableCount).To(BeZero())
+}
+
+func TestS3_MountsAreReported(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	sh(t, dir, `mkdir m; touch f; mount -t tmpfs none m; echo x >m/x; touch outside; mount --bind outside f`)
+	t.Cleanup(func() { sh(t, dir, `umount m f`) })
+	report, err := archive.Digest(t.Context(), dir)
+	g.Expect(err).NotTo(HaveOccurred())
+	const mounted = "another filesystem is mounted here"
+	g.Expect(report.Unreadable).To(Equal([]archive.Problem{{Path: "f", Error: mounted}, {Path: "m", Error: mounted}}))
+}
+
+func TestS2_ErrorsOfTheStoreAreErrors(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	sh(t, dir, `head -c 70M /dev/urandom >a; echo b >b`)
+	m := newMemory()
+	m.fail = errors.New("no space left on device")
+	_, packs, err := archive.Create(t.Context(), dir, m, nil)
+	g.Expect(err).To(MatchError(m.fail))
+	g.Expect(packs).To(BeNil())
+}
+
+func TestCreateStopsWithItsContext(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	sh(t, dir, `touch $(seq 1000)`)
+	ctx, cancel := context.WithCancel(t.Context())
+	_, _, err := archive.Create(ctx, dir, newMemory(), func(files, _ int64) {
+		if files == 500 {
+			cancel()
+		}
+	})
+	g.Expect(err).To(MatchError(context.Canceled))
+}
+
+func TestCreateOfNothing(t *testing.T) {
+	g := NewWithT(t)
+	_, _, err := archive.Create(t.Context(), t.TempDir()+"/none", newMemory(), nil)
+	g.Expect(err).To(MatchError(os.ErrNotExist))
+	link := filepath.Join(t.TempDir(), "link")
+	g.Expect(os.Symlink("/etc", link)).To(Succeed())
+	_, _, err = archive.Create(t.Context(), link, newMemory(), nil)
+	g.Expect(err).To(MatchError(ContainSubstring("not a directory")))
+}

@@ -1,0 +1,348 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/faults"
+	"wsdaemon.dev/ws-daemon/internal/state"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// Sources of content, as the marker records them.
+const (
+	SourceEmpty    = "Empty"
+	SourceGit      = "Git"
+	SourceBackup   = "Backup"
+	SourceSnapshot = "Snapshot"
+	SourceAdopted  = "Adopted"
+)
+
+// Initializer is one way to fill a workspace that has never had a backup. At most one field is set; none means empty.
+type Initializer struct {
+	// Git is a repository to clone.
+	Git *initializer.GitSpec
+	// Credentials returns what the repository's host wants to see; nil for none. It is asked only when it is needed.
+	Credentials func(context.Context) (*initializer.Credentials, error)
+	// Backup demands that there is a backup.
+	Backup bool
+	// SnapshotID names a snapshot to restore.
+	SnapshotID string
+}
+
+// FillRequest asks for content.
+type FillRequest struct {
+	Subject
+	// Owner and Group own freshly initialized content.
+	Owner, Group uint32
+	// Expected is the newest backup that is known to have been made; the zero value if none is known.
+	Expected history.Ref
+	// Rewind names the backup to restore instead of the newest one.
+	Rewind string
+	// InUse fails with ErrInUse while pods use content that lies on the volume.
+	InUse func(context.Context) error
+	// Initializer is used if the workspace has never had a backup.
+	Initializer Initializer
+	// Progress is told what has been written.
+	Progress archive.Progress
+}
+
+// NewestClaim returns the highest claim that the store knows of a workspace, 0 if it knows nothing.
+func (k *Keeper) NewestClaim(ctx context.Context, s Subject) (int64, error) {
+	_, log, err := k.log(ctx, s)
+	if err != nil {
+		return 0, err
+	}
+	return log.NewestClaim(ctx)
+}
+
+// Fill publishes the claim, brings the content to the volume, and lets users at it. Content of an older claim that equals
+// the backup is kept; other content that lies there is saved as a stray snapshot first.
+func (k *Keeper) Fill(ctx context.Context, r FillRequest) error {
+	if err := k.Area.Check(); err != nil {
+		return err
+	}
+	driver, err := k.driver(r.Subject)
+	if err != nil {
+		return err
+	}
+	o, err := k.Observe(ctx, r.Subject)
+	if err != nil {
+		return err
+	}
+	if !o.Exists() {
+		return fmt.Errorf("%w: workspace %s has no volume on this node", ErrNotOurs, r.Subject)
+	}
+	if o.Finished() && o.Marker.Claim == r.Claim {
+		return k.publish(ctx, driver, o)
+	}
+	f := &filling{k: k, r: r, driver: driver, o: o}
+	return f.run(ctx)
+}
+
+// publish lets users at finished content.
+func (k *Keeper) publish(ctx context.Context, driver volume.Driver, o Observation) error {
+	if o.Marker.Released != "" {
+		o.Marker.Released = ""
+		if err := volume.WriteMarker(o.Volume, o.Marker); err != nil {
+			return err
+		}
+		faults.Point("fill.unreleased")
+	}
+	return driver.Publish(ctx, o.Volume.ID)
+}
+
+// filling is one attempt to bring content to a volume.
+type filling struct {
+	k      *Keeper
+	r      FillRequest
+	driver volume.Driver
+	o      Observation
+
+	domain *history.Domain
+	log    *history.Log
+	// base is the backup to restore; its name is zero if there is none.
+	base history.Commit
+	ref  history.Ref
+}
+
+func (f *filling) run(ctx context.Context) error {
+	var err error
+	if f.domain, f.log, err = f.k.log(ctx, f.r.Subject); err != nil {
+		return err
+	}
+	if err := f.claim(ctx); err != nil {
+		return err
+	}
+	faults.Point("fill.claimed")
+	if f.o.Finished() {
+		done, err := f.adopt(ctx)
+		if done || err != nil {
+			return err
+		}
+	}
+	dir, err := f.driver.Stage(ctx, f.r.UID)
+	if err != nil {
+		return err
+	}
+	content, err := f.load(ctx, dir)
+	if err != nil {
+		return err
+	}
+	faults.Point("fill.loaded")
+	return f.seal(ctx, dir, content)
+}
+
+// claim publishes the claim and finds the base. From the publication on a former owner sees that it is fenced: what it has
+// committed by then is found, and what it has under way becomes a fork.
+func (f *filling) claim(ctx context.Context) error {
+	owner, err := f.k.owner(f.r.Subject)
+	if err != nil {
+		return err
+	}
+	parent, err := f.rewind(ctx)
+	if err != nil {
+		return err
+	}
+	if err := f.log.PublishClaim(ctx, f.r.Claim, owner, parent); err != nil {
+		return err
+	}
+	f.base, f.ref, err = f.log.Base(ctx, f.r.Claim)
+	if errors.Is(err, history.ErrNoBackup) {
+		f.base, f.ref = history.Commit{}, history.Ref{}
+		return f.missing("")
+	}
+	if errors.Is(err, store.ErrNotFound) {
+		return &NoBackupError{Subject: f.r.Subject, Wanted: "the backup that the claim names as its parent"}
+	}
+	if err != nil {
+		return err
+	}
+	return f.missing(f.base.Name.String())
+}
+
+// rewind returns the backup that a request to go back in time names, nil if there is no such request.
+func (f *filling) rewind(ctx context.Context) (*history.Ref, error) {
+	if f.r.Rewind == "" {
+		return nil, nil
+	}
+	name, err := history.ParseName(f.r.Rewind)
+	if err != nil {
+		return nil, err
+	}
+	_, ref, err := f.log.Read(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, &NoBackupError{Subject: f.r.Subject, Wanted: "backup " + f.r.Rewind}
+	}
+	return &ref, err
+}
+
+// missing refuses to go on with an older or another backup than the newest one known.
+func (f *filling) missing(found string) error {
+	want := f.r.Expected
+	if want.Hash == "" && want.Name == (history.Name{}) {
+		if found == "" && f.r.Initializer.Backup {
+			return &NoBackupError{Subject: f.r.Subject, Wanted: "a backup"}
+		}
+		return nil
+	}
+	order := f.ref.Name.Compare(want.Name)
+	if found == "" || order < 0 || (order == 0 && want.Hash != "" && f.ref.Hash != want.Hash) {
+		return &NoBackupError{Subject: f.r.Subject, Wanted: fmt.Sprintf("backup %s (hash %.12s)", want.Name, want.Hash), Found: found}
+	}
+	return nil
+}
+
+// adopt keeps content of an older claim if a full read of it equals the base. Otherwise it saves the content and lets it go.
+func (f *filling) adopt(ctx context.Context) (bool, error) {
+	if f.o.Position == volume.None {
+		return false, f.clear(ctx) // what the marker promises is gone; a person accepted it, or the claim would not be newer
+	}
+	path := f.driver.Path(f.r.UID, f.o.Position)
+	report, err := archive.Digest(ctx, path)
+	if err != nil {
+		return false, fmt.Errorf("scan %s: %w", path, err)
+	}
+	if f.ref.Hash != "" && report.Digest == f.base.Tree.Digest && report.UnreadableCount == 0 {
+		m := *f.o.Marker.Content
+		m.Source, m.Backup = SourceAdopted, f.ref.Name.String()
+		return true, f.seal(ctx, path, m)
+	}
+	older := f.r.Subject
+	older.Claim = f.o.Marker.Claim
+	if path, err = f.k.withdraw(ctx, f.driver, f.o, f.r.InUse); err != nil {
+		return false, err
+	}
+	if _, err := f.k.keepStray(ctx, older, path, f.r.Progress); err != nil {
+		return false, fmt.Errorf("keep the content of claim %d: %w", older.Claim, err)
+	}
+	return false, f.clear(ctx)
+}
+
+// clear empties the volume after its content was saved: from here on the marker promises nothing.
+func (f *filling) clear(ctx context.Context) error {
+	m, err := f.k.marker(f.r.Subject)
+	if err != nil {
+		return err
+	}
+	if err := volume.WriteMarker(f.o.Volume, m); err != nil {
+		return err
+	}
+	faults.Point("fill.cleared")
+	if err := f.driver.Discard(ctx, f.r.UID, volume.Withdrawn); err != nil {
+		return err
+	}
+	return f.driver.Discard(ctx, f.r.UID, volume.Staged)
+}
+
+// load fills the staging directory from the base, or from the initializer if there is none.
+func (f *filling) load(ctx context.Context, dir string) (volume.Content, error) {
+	began := f.k.Now()
+	content, err := f.loadFrom(ctx, dir)
+	content.Finished, content.Duration = f.k.Now(), f.k.Now().Sub(began)
+	return content, err
+}
+
+func (f *filling) loadFrom(ctx context.Context, dir string) (volume.Content, error) {
+	init := f.r.Initializer
+	switch {
+	case f.ref.Hash != "":
+		c, err := f.restore(ctx, dir, f.base)
+		c.Source, c.Backup = SourceBackup, f.ref.Name.String()
+		return c, err
+	case init.SnapshotID != "":
+		pinned, err := f.domain.Pinned(ctx, init.SnapshotID)
+		if errors.Is(err, store.ErrNotFound) {
+			return volume.Content{}, &NoBackupError{Subject: f.r.Subject, Wanted: "snapshot " + init.SnapshotID}
+		}
+		if err != nil {
+			return volume.Content{}, err
+		}
+		c, err := f.restore(ctx, dir, pinned.Commit)
+		c.Source, c.SnapshotID = SourceSnapshot, init.SnapshotID
+		return c, err
+	default:
+		return f.initialize(ctx, dir)
+	}
+}
+
+// restore brings a commit's tree back and proves that it is the one that was saved.
+func (f *filling) restore(ctx context.Context, dir string, c history.Commit) (volume.Content, error) {
+	report, err := archive.Restore(ctx, toArchive(c.Packs), packs{f.domain}, dir, f.r.Progress)
+	if err != nil {
+		return volume.Content{}, fmt.Errorf("restore %s: %w", c.Name, err)
+	}
+	if report.Digest != c.Tree.Digest {
+		return volume.Content{}, fmt.Errorf("restore %s: the tree that was written does not equal the one that was saved (%s, not %s)",
+			c.Name, report.Digest, c.Tree.Digest)
+	}
+	return volume.Content{Files: report.Files, Bytes: report.Bytes}, nil
+}
+
+func (f *filling) initialize(ctx context.Context, dir string) (volume.Content, error) {
+	target := initializer.Target{Dir: dir, UID: f.r.Owner, GID: f.r.Group}
+	init := f.r.Initializer
+	if init.Git == nil {
+		_, err := initializer.Empty(ctx, target)
+		return volume.Content{Source: SourceEmpty}, err
+	}
+	spec := *init.Git
+	if init.Credentials != nil {
+		var err error
+		if spec.Credentials, err = init.Credentials(ctx); err != nil {
+			return volume.Content{}, err
+		}
+	}
+	result, err := f.k.Git.Run(ctx, target, spec)
+	if err != nil {
+		return volume.Content{}, err
+	}
+	content := volume.Content{Source: SourceGit}
+	if result.Git != nil {
+		content.Branch, content.Commit = result.Git.Branch, result.Git.Commit
+	}
+	return content, nil
+}
+
+// seal writes the journal, then the marker under our claim, then lets users at the content.
+func (f *filling) seal(ctx context.Context, dir string, content volume.Content) error {
+	print, newest, err := archive.Fingerprint(ctx, dir)
+	if err != nil {
+		return fmt.Errorf("scan %s: %w", dir, err)
+	}
+	if f.k.Now().Sub(newest) < clockTick {
+		print = ""
+	}
+	err = f.k.record(f.r.Subject, func(e *state.Entry) {
+		e.Backup = state.Backup{}
+		if f.ref.Hash != "" {
+			written(&e.Backup, f.base, f.ref)
+			e.Backup.Last, e.Backup.Fingerprint, e.Backup.CheckedAt = 0, print, f.k.Now()
+		}
+	})
+	if err != nil {
+		return err
+	}
+	m, err := f.k.marker(f.r.Subject)
+	if err != nil {
+		return err
+	}
+	if content, err = volume.Seal(ctx, dir, content); err != nil {
+		return err
+	}
+	m.Content = &content
+	if err := volume.WriteMarker(f.o.Volume, m); err != nil {
+		return err
+	}
+	faults.Point("fill.sealed")
+	if err := f.driver.Publish(ctx, f.r.UID); err != nil {
+		return err
+	}
+	f.k.measure(ctx, f.driver, f.r.Subject)
+	return nil
+}

@@ -1,0 +1,138 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+)
+
+// Base returns the backup that a published claim goes on from: the parent that its record names, or else the newest complete
+// backup that was there when the claim was made. It is the same whenever it is asked. [ErrNoBackup] if there is none.
+func (l *Log) Base(ctx context.Context, claim int64) (Commit, Ref, error) {
+	record, _, err := l.Read(ctx, Name{Claim: claim})
+	if errors.Is(err, store.ErrNotFound) {
+		return Commit{}, Ref{}, &LostError{Workspace: l.name, Name: Name{Claim: claim}}
+	}
+	if err != nil {
+		return Commit{}, Ref{}, err
+	}
+	if record.Parent != nil {
+		return l.parent(ctx, record)
+	}
+	return l.descend(ctx, claim, seenBy(record))
+}
+
+// Current returns the backup that a new claim would go on from. [ErrNoBackup] if there is none.
+func (l *Log) Current(ctx context.Context) (Commit, Ref, error) {
+	return l.descend(ctx, 0, nil)
+}
+
+// descend walks down from the newest entry to the first complete backup that is no fork. The record of a claim that went
+// back in time and left no backup of its own leads to what it went back to.
+func (l *Log) descend(ctx context.Context, below int64, seen map[int64]int64) (Commit, Ref, error) {
+	for e, err := range l.alive(ctx, below) {
+		if err != nil {
+			return Commit{}, Ref{}, err
+		}
+		if seen != nil && !e.Name.IsClaim() && e.Name.Number > seen[e.Name.Claim] {
+			continue
+		}
+		c, ref, err := l.Read(ctx, e.Name)
+		switch {
+		case err != nil:
+			return Commit{}, Ref{}, err
+		case !e.Name.IsClaim() && c.Complete():
+			return c, ref, nil
+		case e.Name.IsClaim() && c.Parent != nil:
+			return l.parent(ctx, c)
+		case e.Name.IsClaim():
+			seen = seenBy(c)
+		}
+	}
+	return Commit{}, Ref{}, l.wrap("look for a backup", ErrNoBackup)
+}
+
+func (l *Log) parent(ctx context.Context, record Commit) (Commit, Ref, error) {
+	c, ref, err := l.Read(ctx, record.Parent.Name)
+	if err == nil && ref.Hash != record.Parent.Hash {
+		err = l.wrap("look for a backup", damaged(l.key(record.Parent.Name), fmt.Errorf("it is not the backup that claim %d names", record.Name.Claim)))
+	}
+	return c, ref, err
+}
+
+func seenBy(record Commit) map[int64]int64 {
+	seen := make(map[int64]int64, len(record.Seen))
+	for _, n := range record.Seen {
+		seen[n.Claim] = n.Number
+	}
+	return seen
+}
+
+// Newest returns the newest entry, be it a backup or the record of a claim. [ErrNoBackup] if there is none.
+func (l *Log) Newest(ctx context.Context) (Commit, Ref, error) {
+	for e, err := range l.alive(ctx, 0) {
+		if err != nil {
+			return Commit{}, Ref{}, err
+		}
+		return l.Read(ctx, e.Name)
+	}
+	return Commit{}, Ref{}, l.wrap("look for a backup", ErrNoBackup)
+}
+
+// HasTree says whether one of the newest complete backups holds a tree with this digest.
+func (l *Log) HasTree(ctx context.Context, digest string) (bool, error) {
+	const looked = 20
+	n := 0
+	for e, err := range l.alive(ctx, 0) {
+		if err != nil {
+			return false, err
+		}
+		if e.Name.IsClaim() {
+			continue
+		}
+		c, _, err := l.Read(ctx, e.Name)
+		if err != nil {
+			return false, err
+		}
+		if c.Complete() && c.Tree.Digest == digest {
+			return true, l.domain.VerifyPacks(ctx, c.Packs)
+		}
+		if n++; n == looked {
+			break
+		}
+	}
+	return false, nil
+}
+
+// Verify reads a backup back: its commit is the one that was written, every pack it references is there with its size, and
+// the packs in own are fetched and compared by checksum.
+func (l *Log) Verify(ctx context.Context, ref Ref, own []Pack) error {
+	c, got, err := l.Read(ctx, ref.Name)
+	if err != nil {
+		return err
+	}
+	if got.Hash != ref.Hash {
+		return l.wrap("read back", damaged(l.key(ref.Name), errors.New("it is not what was written")))
+	}
+	if err := l.domain.VerifyPacks(ctx, c.Packs); err != nil {
+		return l.wrap("read back "+ref.Name.String(), err)
+	}
+	for _, p := range own {
+		if _, err := l.domain.GetPack(ctx, p); err != nil {
+			return l.wrap("read back "+ref.Name.String(), err)
+		}
+	}
+	return nil
+}
+
+// VerifyPacks makes sure that packs are in the store with their sizes.
+func (d *Domain) VerifyPacks(ctx context.Context, packs []Pack) error {
+	for _, p := range packs {
+		if err := d.StatPack(ctx, p); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,197 @@
+package history
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/faults"
+)
+
+const (
+	firstPage = 8
+	maxPage   = 1000
+	maxID     = 255 // bytes, the limit of a file name
+)
+
+// Domain is the unit of stored data, usually of one namespace.
+type Domain struct {
+	store store.Store
+	name  string
+}
+
+type domainRecord struct {
+	Format  int    `json:"format"`
+	Cluster string `json:"cluster"`
+}
+
+// OpenDomain opens the domain of that name and makes it if need be. The cluster is recorded with it; the domain of
+// another cluster is refused with [ErrOtherCluster] unless adopt is set.
+func OpenDomain(ctx context.Context, s store.Store, name, cluster string, adopt bool) (*Domain, error) {
+	if err := validID("domain", name); err != nil {
+		return nil, err
+	}
+	if cluster == "" {
+		return nil, fmt.Errorf("open domain %s: the id of the cluster is empty", name)
+	}
+	d := &Domain{store: s, name: name}
+	record, err := d.record(ctx)
+	if errors.Is(err, store.ErrNotFound) {
+		record, err = d.create(ctx, cluster)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open domain %s: %w", name, err)
+	}
+	if record.Cluster != cluster && !adopt {
+		return nil, fmt.Errorf("open domain %s in %s: %w: it is of cluster %s, this is %s: adopt it in the configuration if that one is gone",
+			name, s, ErrOtherCluster, record.Cluster, cluster)
+	}
+	return d, nil
+}
+
+func (d *Domain) record(ctx context.Context) (domainRecord, error) {
+	key := d.key("domain.json")
+	data, err := fetch(ctx, d.store, key)
+	if err != nil {
+		return domainRecord{}, err
+	}
+	var r domainRecord
+	if err := decode(key, data, &r); err != nil {
+		return domainRecord{}, err
+	}
+	if r.Cluster == "" {
+		return domainRecord{}, damaged(key, errors.New("the cluster is missing"))
+	}
+	return r, nil
+}
+
+func (d *Domain) create(ctx context.Context, cluster string) (domainRecord, error) {
+	key := d.key("domain.json")
+	data, err := encode(key, domainRecord{Format: formatVersion, Cluster: cluster})
+	if err != nil {
+		return domainRecord{}, err
+	}
+	if err := d.store.Put(ctx, key, data); err != nil && !errors.Is(err, store.ErrExists) {
+		return domainRecord{}, err
+	}
+	return d.record(ctx)
+}
+
+// Workspace returns the history of one workspace. Nothing is read; a name that cannot be one fails at the first use.
+func (d *Domain) Workspace(name string) *Log {
+	return &Log{domain: d, name: name}
+}
+
+// PutPack stores data as a new pack. Its name is used by nobody else, whatever happens.
+func (d *Domain) PutPack(ctx context.Context, data []byte) (Pack, error) {
+	p := Pack{ID: NewID(), Size: int64(len(data)), SHA256: hash(data)}
+	if err := d.store.Put(ctx, d.packKey(p), data); err != nil {
+		return Pack{}, fmt.Errorf("store pack: %w", err)
+	}
+	faults.Point("history.pack.after")
+	return p, nil
+}
+
+// GetPack reads a pack and verifies its size and checksum.
+func (d *Domain) GetPack(ctx context.Context, p Pack) ([]byte, error) {
+	if err := d.StatPack(ctx, p); err != nil {
+		return nil, err
+	}
+	key := d.packKey(p)
+	data, err := d.store.Get(ctx, key, 0, p.Size)
+	if err != nil {
+		return nil, fmt.Errorf("read pack: %w", err)
+	}
+	if hash(data) != p.SHA256 {
+		return nil, fmt.Errorf("read pack: %w", damaged(key, errors.New("the checksum differs")))
+	}
+	return data, nil
+}
+
+// StatPack verifies that a pack is there with its size.
+func (d *Domain) StatPack(ctx context.Context, p Pack) error {
+	if err := p.valid(); err != nil {
+		return err
+	}
+	key := d.packKey(p)
+	o, err := d.store.Stat(ctx, key)
+	if err != nil {
+		return fmt.Errorf("look for pack: %w", err)
+	}
+	if o.Size != p.Size {
+		return fmt.Errorf("look for pack: %w", damaged(key, fmt.Errorf("it has %d bytes instead of %d", o.Size, p.Size)))
+	}
+	return nil
+}
+
+func (d *Domain) now(ctx context.Context) (time.Time, error) {
+	now, err := d.store.Now(ctx)
+	if err != nil {
+		return time.Time{}, fmt.Errorf("domain %s: %w", d.name, err)
+	}
+	return now.UTC(), nil
+}
+
+func (d *Domain) key(rest string) string { return "d/" + d.name + "/" + rest }
+
+func (d *Domain) packKey(p Pack) string { return d.key("p/" + p.ID[:2] + "/" + p.ID) }
+
+func (p Pack) valid() error {
+	id, err := hex.DecodeString(p.ID)
+	if err != nil || len(id) != 16 || hex.EncodeToString(id) != p.ID {
+		return fmt.Errorf("pack id %q: it has 32 hex digits", p.ID)
+	}
+	if p.Size < 0 {
+		return fmt.Errorf("pack %s: size %d is negative", p.ID, p.Size)
+	}
+	return nil
+}
+
+// NewID returns a random id, for one attempt to write a commit.
+func NewID() string {
+	var b [16]byte
+	_, _ = rand.Read(b[:]) // never fails: crypto/rand ends the program instead
+	return hex.EncodeToString(b[:])
+}
+
+// scan lists objects page by page; the first page is small because most callers want what is newest.
+func (d *Domain) scan(ctx context.Context, prefix, after string) iter.Seq2[store.Object, error] {
+	return func(yield func(store.Object, error) bool) {
+		for limit := firstPage; ; limit = min(4*limit, maxPage) {
+			objects, err := d.store.List(ctx, prefix, after, limit)
+			if err != nil {
+				yield(store.Object{}, err)
+				return
+			}
+			for _, o := range objects {
+				if !yield(o, nil) {
+					return
+				}
+			}
+			if len(objects) < limit {
+				return
+			}
+			after = objects[len(objects)-1].Key
+		}
+	}
+}
+
+// validID accepts what can be one component of a key in every store.
+func validID(kind, id string) error {
+	ok := len(id) > 0 && len(id) <= maxID && !strings.ContainsRune("._-", rune(id[0]))
+	for _, r := range id {
+		letter := r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+		ok = ok && (letter || strings.ContainsRune("._-", r))
+	}
+	if !ok {
+		return fmt.Errorf("%s name %q: it begins with a letter or digit and has at most %d letters, digits, '.', '_' and '-'",
+			kind, id, maxID)
+	}
+	return nil
+}

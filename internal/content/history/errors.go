@@ -1,0 +1,65 @@
+package history
+
+import (
+	"errors"
+	"fmt"
+)
+
+// The errors callers tell apart with [errors.Is].
+var (
+	// ErrFenced says that another owner took the workspace over: commit nothing more. See [FencedError].
+	ErrFenced = errors.New("fenced by a newer owner")
+	// ErrLost says that a backup of ours is no longer in the store. See [LostError].
+	ErrLost = errors.New("backup is not in the store any more")
+	// ErrNoBackup says that the workspace has no complete backup.
+	ErrNoBackup = errors.New("no complete backup")
+	// ErrOtherCluster says that the domain belongs to another cluster.
+	ErrOtherCluster = errors.New("domain belongs to another cluster")
+	// ErrOtherCommit says that a pin's id is taken by another commit.
+	ErrOtherCommit = errors.New("pin holds another commit")
+	// ErrEarlier says that the name holds an earlier attempt of ours, with other content: go on with the next number.
+	ErrEarlier = errors.New("an earlier attempt was committed")
+	// ErrDamaged says that an object is there and is not what was written.
+	ErrDamaged = errors.New("object is damaged")
+)
+
+// FencedError says who fenced us. It matches [ErrFenced].
+type FencedError struct {
+	Workspace string
+	By        Name  // the commit or claim record that was found
+	Owner     Owner // who wrote it; empty if unknown
+	Buried    bool  // it is a tombstone of By.Claim instead: the workspace was deleted
+}
+
+// Error names the workspace and what fenced it.
+func (e *FencedError) Error() string {
+	if e.Buried {
+		return fmt.Sprintf("workspace %s: %v: it was deleted under claim %d", e.Workspace, ErrFenced, e.By.Claim)
+	}
+	by := ""
+	if e.Owner.Node != "" {
+		by = " of node " + e.Owner.Node
+	}
+	return fmt.Sprintf("workspace %s: %v: %s%s is in the store", e.Workspace, ErrFenced, e.By, by)
+}
+
+// Is makes errors.Is(err, ErrFenced) true.
+func (e *FencedError) Is(target error) bool { return target == ErrFenced }
+
+// LostError names a backup of ours that vanished from the store. It matches [ErrLost].
+type LostError struct {
+	Workspace string
+	Name      Name
+}
+
+// Error names the backup and what may have happened.
+func (e *LostError) Error() string {
+	return fmt.Sprintf("workspace %s: %v: %s: was the store emptied, replaced or restored from a copy?", e.Workspace, ErrLost, e.Name)
+}
+
+// Is makes errors.Is(err, ErrLost) true.
+func (e *LostError) Is(target error) bool { return target == ErrLost }
+
+func damaged(key string, err error) error {
+	return fmt.Errorf("%w: %s: %w", ErrDamaged, key, err)
+}

@@ -1,0 +1,217 @@
+package history
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"strings"
+	"time"
+
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+)
+
+// Log is the history of one workspace.
+type Log struct {
+	domain *Domain
+	name   string
+}
+
+// Entry is a commit or a claim's record as it is listed.
+type Entry struct {
+	Name     Name
+	Modified time.Time // by the store's clock
+	Size     int64     // bytes of the record, not of the content
+}
+
+// head is what decides who owns a workspace.
+type head struct {
+	newest Entry // of all, also of dead ones
+	buried int64 // the newest tombstone's claim
+}
+
+// Entries lists what the workspace has, newest first. What a tombstone covers is left out.
+func (l *Log) Entries(ctx context.Context) ([]Entry, error) {
+	var entries []Entry
+	for e, err := range l.alive(ctx, 0) {
+		if err != nil {
+			return nil, err
+		}
+		entries = append(entries, e)
+	}
+	return entries, nil
+}
+
+// NewestClaim returns the newest claim of the workspace, also of a deleted one, or 0.
+func (l *Log) NewestClaim(ctx context.Context) (int64, error) {
+	h, err := l.head(ctx)
+	return max(h.newest.Name.Claim, h.buried), err
+}
+
+// Read returns a commit and the reference to its bytes.
+func (l *Log) Read(ctx context.Context, name Name) (Commit, Ref, error) {
+	c, ref, err := l.read(ctx, name)
+	if err != nil {
+		return Commit{}, Ref{}, l.wrap("read backup "+name.String(), err)
+	}
+	return c, ref, nil
+}
+
+func (l *Log) read(ctx context.Context, name Name) (Commit, Ref, error) {
+	if err := errors.Join(validID("workspace", l.name), name.valid()); err != nil {
+		return Commit{}, Ref{}, err
+	}
+	key := l.key(name)
+	data, err := fetch(ctx, l.domain.store, key)
+	if err != nil {
+		return Commit{}, Ref{}, err
+	}
+	var c Commit
+	if err := decode(key, data, &c); err != nil {
+		return Commit{}, Ref{}, err
+	}
+	return c, Ref{Name: name, Hash: hash(data)}, c.belongs(key, l.domain.name, l.name, name)
+}
+
+// Latest returns the newest complete backup of a claim older than below, or of any if below is not positive. It fails
+// with [ErrNoBackup] if there is none, and does not pass over one that is damaged.
+func (l *Log) Latest(ctx context.Context, below int64) (Commit, Ref, error) {
+	for e, err := range l.alive(ctx, below) {
+		if err != nil {
+			return Commit{}, Ref{}, err
+		}
+		if e.Name.IsClaim() {
+			continue
+		}
+		c, ref, err := l.Read(ctx, e.Name)
+		if err != nil || c.Complete() {
+			return c, ref, err
+		}
+	}
+	// Nothing was found: make sure that it was looked for in the right place.
+	if _, err := l.domain.record(ctx); err != nil {
+		return Commit{}, Ref{}, l.wrap("look for a backup", err)
+	}
+	return Commit{}, Ref{}, l.wrap("look for a backup", ErrNoBackup)
+}
+
+// Forks lists commits of older claims that appeared after our claim was made: the old owner's last ones, in flight at the
+// take-over. They are no ancestors of ours.
+func (l *Log) Forks(ctx context.Context, claim int64) ([]Entry, error) {
+	seen, err := l.seen(ctx, claim)
+	if err != nil {
+		return nil, err
+	}
+	var forks []Entry
+	for e, err := range l.alive(ctx, claim) {
+		if err != nil {
+			return nil, err
+		}
+		if e.Name.Number > seen[e.Name.Claim] {
+			forks = append(forks, e)
+		}
+	}
+	return forks, nil
+}
+
+// seen returns the newest number of each older claim at the time that ours was made.
+func (l *Log) seen(ctx context.Context, claim int64) (map[int64]int64, error) {
+	name := Name{Claim: claim}
+	record, _, err := l.Read(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return nil, &LostError{Workspace: l.name, Name: name}
+	}
+	if err != nil {
+		return nil, err
+	}
+	seen := make(map[int64]int64, len(record.Seen))
+	for _, n := range record.Seen {
+		seen[n.Claim] = n.Number
+	}
+	return seen, nil
+}
+
+// alive lists entries that no tombstone covers, newest first, of claims older than below if that is positive.
+func (l *Log) alive(ctx context.Context, below int64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		buried, err := l.buried(ctx)
+		if err != nil {
+			yield(Entry{}, l.wrap("list tombstones", err))
+			return
+		}
+		for e, err := range l.scan(ctx, below) {
+			if err != nil {
+				yield(Entry{}, l.wrap("list backups", err))
+				return
+			}
+			if e.Name.Claim <= buried || !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+func (l *Log) head(ctx context.Context) (head, error) {
+	buried, err := l.buried(ctx)
+	if err != nil {
+		return head{}, l.wrap("list tombstones", err)
+	}
+	for e, err := range l.scan(ctx, 0) {
+		if err != nil {
+			return head{}, l.wrap("list backups", err)
+		}
+		return head{newest: e, buried: buried}, nil
+	}
+	return head{buried: buried}, nil
+}
+
+// scan lists all entries, newest first, of claims older than below if that is positive. Other objects are passed over.
+func (l *Log) scan(ctx context.Context, below int64) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if err := validID("workspace", l.name); err != nil {
+			yield(Entry{}, err)
+			return
+		}
+		prefix := l.domain.key("w/" + l.name + "/")
+		after := ""
+		if below > 0 {
+			after = l.key(Name{Claim: below}) // the last key of that claim
+		}
+		for o, err := range l.domain.scan(ctx, prefix, after) {
+			name, ok := parseNameKey(strings.TrimPrefix(o.Key, prefix))
+			if err == nil && !ok {
+				continue
+			}
+			if !yield(Entry{Name: name, Modified: o.Modified, Size: o.Size}, err) {
+				return
+			}
+		}
+	}
+}
+
+// buried returns the newest claim that has a tombstone, or 0.
+func (l *Log) buried(ctx context.Context) (int64, error) {
+	if err := validID("workspace", l.name); err != nil {
+		return 0, err
+	}
+	prefix := l.domain.key("t/" + l.name + "/")
+	for o, err := range l.domain.scan(ctx, prefix, "") {
+		if err != nil {
+			return 0, err
+		}
+		if claim, ok := revert(strings.TrimPrefix(o.Key, prefix)); ok {
+			return claim, nil
+		}
+	}
+	return 0, nil
+}
+
+func (l *Log) key(n Name) string { return l.domain.key("w/" + l.name + "/" + n.key()) }
+
+func (l *Log) tombstoneKey(claim int64) string {
+	return l.domain.key("t/" + l.name + "/" + invert(claim))
+}
+
+func (l *Log) wrap(what string, err error) error {
+	return fmt.Errorf("workspace %s in domain %s: %s: %w", l.name, l.domain.name, what, err)
+}

@@ -1,0 +1,245 @@
+// Package content fills, saves and empties the workspaces of one node.
+//
+// The [Keeper] does what the reconcilers decide. Each of its methods is one job: it may take long, may be ended at any
+// instruction, and goes on where it was when it is called again. What is true is on the disk (markers) and in the store
+// (commits); the journal caches both. The package knows nothing of Kubernetes.
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/state"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// Subject says whose content a job works on, and under which claim.
+type Subject struct {
+	UID, Namespace, Name, Class string
+	Claim                       int64
+}
+
+// String names the subject in messages.
+func (s Subject) String() string { return s.Namespace + "/" + s.Name }
+
+// Keeper fills, saves and empties the workspaces of one node.
+type Keeper struct {
+	// Area is the node's working area.
+	Area *state.Area
+	// Store holds the backups of all nodes.
+	Store store.Store
+	// Volumes by class.
+	Volumes map[string]volume.Driver
+	// Cluster is the UID of the namespace kube-system, Node the name of this node.
+	Cluster, Node string
+	// AdoptCluster lets domains that another cluster made be used.
+	AdoptCluster bool
+	// Git clones repositories.
+	Git initializer.Git
+	// StrayRetention is how long a stray snapshot is kept.
+	StrayRetention time.Duration
+	// RetryMax is the longest pause between two attempts.
+	RetryMax time.Duration
+	// Now is the time.
+	Now func() time.Time
+}
+
+// Observation is what the node knows of one workspace without asking anybody.
+type Observation struct {
+	// Volume on this node; the zero value if there is none.
+	Volume volume.Info
+	// Position of the content in it.
+	Position volume.Position
+	// Marker beside the content; the zero value if there is none.
+	Marker volume.Marker
+	// Journal is the journal's entry; the zero value if there is none.
+	Journal state.Entry
+}
+
+// Exists says whether there is a volume.
+func (o Observation) Exists() bool { return o.Volume.ID != "" }
+
+// Finished says whether the volume holds content that was completed.
+func (o Observation) Finished() bool { return o.Exists() && o.Marker.Content != nil }
+
+// Observe looks at what the node has of a workspace. It does not wait for anything but the local disk.
+func (k *Keeper) Observe(ctx context.Context, s Subject) (Observation, error) {
+	var o Observation
+	o.Journal, _ = k.Area.Journal().Get(s.UID)
+	driver, ok := k.Volumes[s.Class]
+	if !ok {
+		return o, nil
+	}
+	info, err := driver.Get(ctx, s.UID)
+	if errors.Is(err, volume.ErrNotFound) {
+		return o, nil
+	}
+	if err != nil {
+		return o, err
+	}
+	o.Volume = info
+	if o.Marker, err = volume.ReadMarker(info); err != nil && !errors.Is(err, volume.ErrNotFound) {
+		return o, err
+	}
+	o.Position, err = driver.Position(ctx, s.UID)
+	return o, err
+}
+
+// Provision makes the volume, or grows it, and marks it as belonging to the subject. Content is not touched.
+func (k *Keeper) Provision(ctx context.Context, s Subject, size, inodes int64) error {
+	driver, err := k.driver(s)
+	if err != nil {
+		return err
+	}
+	if err := k.record(s, func(*state.Entry) {}); err != nil {
+		return err
+	}
+	info, err := driver.Ensure(ctx, volume.Spec{ID: s.UID, Size: size, Inodes: inodes})
+	if err != nil {
+		return err
+	}
+	if _, err := volume.ReadMarker(info); !errors.Is(err, volume.ErrNotFound) {
+		if err != nil {
+			return err
+		}
+		_, err = driver.Resize(ctx, volume.Spec{ID: s.UID, Size: size, Inodes: inodes})
+		return err
+	}
+	m, err := k.marker(s)
+	if err != nil {
+		return err
+	}
+	return volume.WriteMarker(info, m)
+}
+
+// marker returns the unfinished marker of a subject.
+func (k *Keeper) marker(s Subject) (volume.Marker, error) {
+	id, err := k.Area.Identity()
+	if err != nil {
+		return volume.Marker{}, err
+	}
+	return volume.Marker{
+		UID: s.UID, Namespace: s.Namespace, Name: s.Name,
+		Cluster: k.Cluster, Node: k.Node, Area: id.ID, Claim: s.Claim,
+	}, nil
+}
+
+// own returns the volume and its marker if they belong to the subject under its claim; every job starts here.
+func (k *Keeper) own(ctx context.Context, s Subject) (volume.Driver, Observation, error) {
+	if err := k.Area.Check(); err != nil {
+		return nil, Observation{}, err
+	}
+	driver, err := k.driver(s)
+	if err != nil {
+		return nil, Observation{}, err
+	}
+	o, err := k.Observe(ctx, s)
+	if err != nil {
+		return nil, o, err
+	}
+	switch {
+	case !o.Exists():
+		return nil, o, fmt.Errorf("%w: workspace %s has no volume on this node", ErrNotOurs, s)
+	case o.Marker.UID != s.UID || o.Marker.Claim != s.Claim:
+		return nil, o, fmt.Errorf("%w: the marker in %s names %s under claim %d, not %s under claim %d",
+			ErrNotOurs, o.Volume.Dir, o.Marker.UID, o.Marker.Claim, s.UID, s.Claim)
+	case o.Marker.Content == nil:
+		return nil, o, fmt.Errorf("%w: the content in %s was never finished", ErrNotOurs, o.Volume.Dir)
+	}
+	return driver, o, nil
+}
+
+func (k *Keeper) driver(s Subject) (volume.Driver, error) {
+	driver, ok := k.Volumes[s.Class]
+	if !ok {
+		return nil, fmt.Errorf("volume class %q is not in this node's configuration: add it, or create the workspace with another class", s.Class)
+	}
+	return driver, nil
+}
+
+// domain opens the subject's domain in the store, after making sure that it is the store this node has used so far.
+func (k *Keeper) domain(ctx context.Context, namespace string) (*history.Domain, error) {
+	if err := k.checkStore(ctx); err != nil {
+		return nil, err
+	}
+	return history.OpenDomain(ctx, k.Store, namespace, k.Cluster, k.AdoptCluster)
+}
+
+// checkStore refuses a store that is another one than before: swapped, emptied, or a mount that is missing.
+func (k *Keeper) checkStore(ctx context.Context) error {
+	id, err := store.Identity(ctx, k.Store)
+	if err != nil {
+		return &StoreError{Store: k.Store.String(), Err: err}
+	}
+	known, err := k.Area.Identity()
+	if err != nil {
+		return err
+	}
+	if known.Store == "" {
+		return k.Area.SetStore(id)
+	}
+	if known.Store != id {
+		return &StoreError{Store: k.Store.String(), Err: fmt.Errorf("this store has the identity %s, but this node has used %s: "+
+			"point the configuration back at the old store, or remove \"store\" from identity.json in the working area to accept the new one", id, known.Store)}
+	}
+	return nil
+}
+
+func (k *Keeper) log(ctx context.Context, s Subject) (*history.Domain, *history.Log, error) {
+	domain, err := k.domain(ctx, s.Namespace)
+	if err != nil {
+		return nil, nil, err
+	}
+	return domain, domain.Workspace(s.Name), nil
+}
+
+func (k *Keeper) owner(s Subject) (history.Owner, error) {
+	id, err := k.Area.Identity()
+	return history.Owner{UID: s.UID, Node: k.Node, Area: id.ID}, err
+}
+
+// record changes the subject's journal entry, making it if there is none. An entry of an older claim starts anew.
+func (k *Keeper) record(s Subject, change func(*state.Entry)) error {
+	e, ok := k.Area.Journal().Get(s.UID)
+	if !ok || e.Claim != s.Claim {
+		e = state.Entry{UID: s.UID, Namespace: s.Namespace, Name: s.Name, Class: s.Class, Claim: s.Claim}
+	}
+	change(&e)
+	return k.Area.Journal().Put(e)
+}
+
+// packs connects the payload to a domain's packs.
+type packs struct{ domain *history.Domain }
+
+// PutPack stores one pack.
+func (p packs) PutPack(ctx context.Context, data []byte) (archive.Pack, error) {
+	pack, err := p.domain.PutPack(ctx, data)
+	return archive.Pack(pack), err
+}
+
+// GetPack reads one pack, verified.
+func (p packs) GetPack(ctx context.Context, pack archive.Pack) ([]byte, error) {
+	return p.domain.GetPack(ctx, history.Pack(pack))
+}
+
+func toArchive(in []history.Pack) []archive.Pack {
+	out := make([]archive.Pack, 0, len(in))
+	for _, p := range in {
+		out = append(out, archive.Pack(p))
+	}
+	return out
+}
+
+func toHistory(in []archive.Pack) []history.Pack {
+	out := make([]history.Pack, 0, len(in))
+	for _, p := range in {
+		out = append(out, history.Pack(p))
+	}
+	return out
+}

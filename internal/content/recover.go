@@ -1,0 +1,86 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"wsdaemon.dev/ws-daemon/internal/state"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// Recover makes the node whole after a start, from what is on its disk alone: half-removed volumes go, the journal learns of
+// volumes it does not know, and finished content that a crash kept from its users is published. It returns everything that
+// lies on the node. A volume that cannot be read is reported and does not keep the others from their users.
+func (k *Keeper) Recover(ctx context.Context) ([]Subject, error) {
+	if err := k.Area.Check(); err != nil {
+		return nil, err
+	}
+	var found []Subject
+	var errs []error
+	for class, driver := range k.Volumes {
+		if err := driver.Sweep(ctx); err != nil {
+			errs = append(errs, fmt.Errorf("volume class %s: %w", class, err))
+		}
+		infos, err := driver.List(ctx)
+		if err != nil {
+			errs = append(errs, fmt.Errorf("volume class %s: %w", class, err))
+		}
+		for _, info := range infos {
+			s, err := k.recoverVolume(ctx, class, driver, info)
+			errs = append(errs, err)
+			if s.UID != "" {
+				found = append(found, s)
+			}
+		}
+	}
+	k.forgetAbsent(found)
+	return found, errors.Join(errs...)
+}
+
+func (k *Keeper) recoverVolume(ctx context.Context, class string, driver volume.Driver, info volume.Info) (Subject, error) {
+	m, err := volume.ReadMarker(info)
+	if errors.Is(err, volume.ErrNotFound) {
+		return k.unmarked(ctx, driver, info)
+	}
+	if err != nil {
+		return Subject{}, err
+	}
+	s := Subject{UID: m.UID, Namespace: m.Namespace, Name: m.Name, Class: class, Claim: m.Claim}
+	if err := k.record(s, func(*state.Entry) {}); err != nil {
+		return s, err
+	}
+	position, err := driver.Position(ctx, info.ID)
+	if err != nil {
+		return s, err
+	}
+	if m.Content != nil && m.Released == "" && position == volume.Staged {
+		return s, driver.Publish(ctx, info.ID)
+	}
+	return s, nil
+}
+
+// unmarked removes a volume that was made an instant before its marker would have been written: nothing can be in it.
+func (k *Keeper) unmarked(ctx context.Context, driver volume.Driver, info volume.Info) (Subject, error) {
+	position, err := driver.Position(ctx, info.ID)
+	if err != nil {
+		return Subject{}, err
+	}
+	if position == volume.None {
+		return Subject{}, driver.Remove(ctx, info.ID)
+	}
+	return Subject{}, fmt.Errorf("volume %s holds content but no marker: whose it is cannot be told; look at it and remove it by hand", info.Dir)
+}
+
+// forgetAbsent drops journal entries of volumes that are not there and never held anything worth a question.
+func (k *Keeper) forgetAbsent(found []Subject) {
+	present := make(map[string]bool, len(found))
+	for _, s := range found {
+		present[s.UID] = true
+	}
+	for _, e := range k.Area.Journal().List() {
+		if !present[e.UID] && e.Backup.Name == "" {
+			_ = k.Area.Journal().Delete(e.UID) // a cache: what stays is looked at again at the next start
+		}
+	}
+}

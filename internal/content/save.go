@@ -1,0 +1,567 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/faults"
+	"wsdaemon.dev/ws-daemon/internal/state"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// clockTick is the coarsest time stamp of a local file system: a file that changed this shortly before it was looked at may
+// change again without a trace in its times, so such a look proves nothing later.
+const clockTick = 100 * time.Millisecond
+
+// SaveRequest asks for a backup.
+type SaveRequest struct {
+	Subject
+	// Keep says which backups stay.
+	Keep history.Keep
+	// Trigger is recorded when the backup is done.
+	Trigger string
+	// AcceptIncomplete names an incomplete backup that a person accepts as the final one.
+	AcceptIncomplete string
+	// Progress is told what has been read.
+	Progress archive.Progress
+}
+
+// Backup compares the content with the newest backup and writes a new one if they differ. The result, good or bad, is in
+// the journal before it returns. A fenced owner's work is kept as a stray snapshot and a *FencedError returned.
+func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
+	driver, o, err := k.own(ctx, r.Subject)
+	if err != nil {
+		return err
+	}
+	_, err = k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), false)
+	var fenced *history.FencedError
+	if errors.As(err, &fenced) {
+		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
+	}
+	k.measure(ctx, driver, r.Subject)
+	return k.note(ctx, r.Subject, err)
+}
+
+// measure takes the volume's usage into the journal. It is a service to people: a failure stops nothing.
+func (k *Keeper) measure(ctx context.Context, driver volume.Driver, s Subject) {
+	usage, err := driver.Usage(ctx, s.UID)
+	if err != nil {
+		return
+	}
+	_ = k.record(s, func(e *state.Entry) { //nolint:errcheck // see above
+		e.Usage = state.Usage{Bytes: usage.Bytes, Inodes: usage.Inodes, At: k.Now()}
+	})
+}
+
+// reasonOf puts the kind of a failure into one word.
+func reasonOf(err error) string {
+	var fenced *FencedError
+	var incomplete *IncompleteError
+	var wrong *StoreError
+	switch {
+	case errors.As(err, &fenced), errors.Is(err, history.ErrFenced):
+		return "Fenced"
+	case errors.As(err, &incomplete):
+		return "Incomplete"
+	case errors.As(err, &wrong):
+		return "StoreUnavailable"
+	case errors.Is(err, context.DeadlineExceeded):
+		return "TimedOut"
+	default:
+		return "UploadFailed"
+	}
+}
+
+// note records how an attempt ended: failures count and push the next attempt away, an end that a shutdown forced does not.
+func (k *Keeper) note(ctx context.Context, s Subject, err error) error {
+	if err != nil && errors.Is(ctx.Err(), context.Canceled) {
+		return err
+	}
+	now := k.Now()
+	record := k.record(s, func(e *state.Entry) {
+		b := &e.Backup
+		if err == nil {
+			b.Attempts, b.Failure, b.Reason, b.NextAttempt, b.FailingSince = 0, "", "", time.Time{}, time.Time{}
+			return
+		}
+		if b.Attempts == 0 {
+			b.FailingSince = now
+		}
+		b.Attempts++
+		b.Failure, b.LastFailure, b.Reason = err.Error(), now, reasonOf(err)
+		b.NextAttempt = now.Add(Backoff(b.Attempts, k.RetryMax, s.UID))
+	})
+	return errors.Join(err, record)
+}
+
+// save brings the newest backup level with the tree at path, and returns its commit. With force the tree is read even if
+// no file looks changed.
+func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, force bool) (history.Commit, error) {
+	_, log, err := k.log(ctx, r.Subject)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	entry, err := k.settle(ctx, r.Subject, log)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	began := k.Now()
+	print, newest, err := archive.Fingerprint(ctx, path)
+	if err != nil {
+		return history.Commit{}, fmt.Errorf("scan %s: %w", path, err)
+	}
+	if began.Sub(newest) < clockTick {
+		print = ""
+	}
+	standing := log.Standing(ctx, r.Claim, history.Name{Claim: r.Claim, Number: entry.Backup.Last})
+	var lost *history.LostError
+	if standing != nil && !errors.As(standing, &lost) {
+		return history.Commit{}, standing
+	}
+	if !force && lost == nil && print != "" && print == entry.Backup.Fingerprint && entry.Backup.Complete {
+		c, err := k.known(ctx, log, entry)
+		if err == nil {
+			return c, k.checked(r, entry.Backup.Fingerprint)
+		}
+		if !gone(err) {
+			return history.Commit{}, err
+		}
+	}
+	return k.commit(ctx, r, log, entry, path, print, began)
+}
+
+// known reads the newest backup as the journal remembers it.
+func (k *Keeper) known(ctx context.Context, log *history.Log, e state.Entry) (history.Commit, error) {
+	name, err := history.ParseName(e.Backup.Name)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	c, ref, err := log.Read(ctx, name)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	if ref.Hash != e.Backup.Hash {
+		return history.Commit{}, fmt.Errorf("%w: backup %s in the store is not the one that was written", history.ErrDamaged, name)
+	}
+	return c, log.Verify(ctx, ref, nil)
+}
+
+// gone says whether an error means that a backup, or a part of it, is not in the store as it was written: then another one
+// is needed, whether the tree has changed or not.
+func gone(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, history.ErrDamaged)
+}
+
+// checked records that the tree equals the newest backup.
+func (k *Keeper) checked(r SaveRequest, print string) error {
+	now := k.Now()
+	return k.record(r.Subject, func(e *state.Entry) {
+		e.Backup.CheckedAt, e.Backup.Fingerprint = now, print
+		if r.Trigger != "" {
+			e.Backup.Trigger = r.Trigger
+		}
+	})
+}
+
+// settle finds out how a commit ended that an earlier process had under way.
+func (k *Keeper) settle(ctx context.Context, s Subject, log *history.Log) (state.Entry, error) {
+	if err := k.record(s, func(*state.Entry) {}); err != nil {
+		return state.Entry{}, err
+	}
+	e, _ := k.Area.Journal().Get(s.UID)
+	if e.Backup.Last == 0 && e.Backup.Pending == nil {
+		return k.remember(ctx, s, log, e)
+	}
+	pending := e.Backup.Pending
+	if pending == nil {
+		return e, nil
+	}
+	c, ref, err := log.Read(ctx, history.Name{Claim: s.Claim, Number: pending.Number})
+	switch {
+	case errors.Is(err, store.ErrNotFound):
+	case err != nil:
+		return e, err
+	case c.ID == pending.ID:
+		written(&e.Backup, c, ref)
+		e.Backup.Fingerprint = ""
+	}
+	e.Backup.Pending = nil
+	return e, k.Area.Journal().Put(e)
+}
+
+// remember finds our own newest commit after the journal was lost. A commit under our claim is ours if it was written from
+// this very working area, which only one daemon at a time can have open.
+func (k *Keeper) remember(ctx context.Context, s Subject, log *history.Log, e state.Entry) (state.Entry, error) {
+	c, ref, err := log.Newest(ctx)
+	if errors.Is(err, history.ErrNoBackup) {
+		return e, nil
+	}
+	owner, ownerErr := k.owner(s)
+	if err = errors.Join(err, ownerErr); err != nil {
+		return e, err
+	}
+	if c.Name.Claim != s.Claim || c.Name.IsClaim() || c.Owner != owner {
+		return e, nil
+	}
+	written(&e.Backup, c, ref)
+	return e, k.Area.Journal().Put(e)
+}
+
+// commit reads the tree, stores it, and makes a backup of it by one create-only write.
+func (k *Keeper) commit(ctx context.Context, r SaveRequest, log *history.Log, e state.Entry, path, print string, began time.Time) (history.Commit, error) {
+	domain, err := k.domain(ctx, r.Namespace)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	report, stored, err := archive.Create(ctx, path, packs{domain}, r.Progress)
+	if err != nil {
+		return history.Commit{}, fmt.Errorf("back up %s: %w", path, err)
+	}
+	faults.Point("backup.stored")
+	if last, ok := k.same(ctx, log, e, report); ok {
+		return last, k.checked(r, fingerprintOf(last, report, print))
+	}
+	c, err := k.newCommit(r.Subject, e, report, toHistory(stored))
+	if err != nil {
+		return history.Commit{}, err
+	}
+	ref, err := k.append(ctx, r.Subject, log, c)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	faults.Point("backup.committed")
+	err = k.record(r.Subject, func(e *state.Entry) {
+		b := &e.Backup
+		written(b, c, ref)
+		b.Pending, b.Fingerprint, b.CheckedAt = nil, fingerprintOf(c, report, print), began
+		b.Duration = k.Now().Sub(began)
+		if r.Trigger != "" {
+			b.Trigger = r.Trigger
+		}
+	})
+	if err != nil {
+		return c, err
+	}
+	return c, k.prune(ctx, r, log)
+}
+
+// same finds the newest backup if the tree that was read equals it although its files looked changed.
+func (k *Keeper) same(ctx context.Context, log *history.Log, e state.Entry, report archive.Report) (history.Commit, bool) {
+	if e.Backup.Digest != report.Digest {
+		return history.Commit{}, false
+	}
+	last, err := k.known(ctx, log, e)
+	if err != nil || last.Tree.UnreadableCount != report.UnreadableCount {
+		return history.Commit{}, false
+	}
+	return last, true
+}
+
+// fingerprintOf returns the fingerprint by which the next look may be skipped: none if this one saw less than everything.
+func fingerprintOf(c history.Commit, report archive.Report, print string) string {
+	if c.Tree.UnreadableCount > 0 || len(report.Changed) > 0 {
+		return ""
+	}
+	return print
+}
+
+// newCommit describes a backup of what was read.
+func (k *Keeper) newCommit(s Subject, e state.Entry, report archive.Report, stored []history.Pack) (history.Commit, error) {
+	owner, err := k.owner(s)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	c := history.Commit{
+		ID: history.NewID(), Domain: s.Namespace, Workspace: s.Name, Owner: owner, Created: k.Now().UTC(),
+		Name: history.Name{Claim: s.Claim, Number: e.Backup.Last + 1},
+		Tree: tree(report), Packs: stored,
+	}
+	for _, p := range stored {
+		c.Stored += p.Size
+	}
+	if parent, err := history.ParseName(e.Backup.Name); err == nil {
+		c.Parent = &history.Ref{Name: parent, Hash: e.Backup.Hash}
+	}
+	return c, nil
+}
+
+// append commits, with the intent in the journal first: after a crash settle tells our commit from another's.
+func (k *Keeper) append(ctx context.Context, s Subject, log *history.Log, c history.Commit) (history.Ref, error) {
+	err := k.record(s, func(e *state.Entry) {
+		e.Backup.Pending = &state.Pending{Number: c.Name.Number, ID: c.ID}
+	})
+	if err != nil {
+		return history.Ref{}, err
+	}
+	faults.Point("backup.pending")
+	e, _ := k.Area.Journal().Get(s.UID)
+	return log.Append(ctx, c, history.Name{Claim: s.Claim, Number: e.Backup.Last})
+}
+
+// prune applies retention and counts what is left. It keeps forks: commits that a former owner had under way when we took over.
+func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) error {
+	if err := k.keepForks(ctx, r.Subject, log); err != nil {
+		return err
+	}
+	if r.Keep.Last > 0 {
+		if _, err := log.Prune(ctx, r.Claim, r.Keep); err != nil {
+			return err
+		}
+	}
+	return k.count(ctx, r.Subject, log)
+}
+
+func (k *Keeper) count(ctx context.Context, s Subject, log *history.Log) error {
+	entries, err := log.Entries(ctx)
+	if err != nil {
+		return err
+	}
+	return k.record(s, func(e *state.Entry) {
+		e.Backup.Count, e.Backup.Oldest = 0, ""
+		for _, entry := range entries {
+			if !entry.Name.IsClaim() {
+				e.Backup.Count++
+				e.Backup.Oldest = entry.Name.String()
+			}
+		}
+	})
+}
+
+// keepForks pins the commits of former owners that are no ancestors of ours, so that retention cannot lose them.
+func (k *Keeper) keepForks(ctx context.Context, s Subject, log *history.Log) error {
+	forks, err := log.Forks(ctx, s.Claim)
+	if err != nil || len(forks) == 0 {
+		return err
+	}
+	domain, err := k.domain(ctx, s.Namespace)
+	if err != nil {
+		return err
+	}
+	for _, fork := range forks {
+		c, _, err := log.Read(ctx, fork.Name)
+		if err != nil {
+			return err
+		}
+		id := fmt.Sprintf("fork.%s.%s", s.Name, fork.Name)
+		pin := history.Pin{Kind: history.PinStray, Node: c.Owner.Node, Expires: k.Now().Add(k.StrayRetention)}
+		if err := domain.Pin(ctx, id, c, pin); err != nil {
+			return err
+		}
+		if err := k.record(s, func(e *state.Entry) { e.Fork = id }); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// Release takes the content away from its users, saves it, reads the backup back, and marks the volume as free to go. It
+// returns the name of the backup. inUse is asked once nobody can begin to use the content any more.
+func (k *Keeper) Release(ctx context.Context, r SaveRequest, inUse func(context.Context) error) (string, error) {
+	name, err := k.release(ctx, r, inUse)
+	if errors.Is(err, ErrInUse) {
+		return "", err
+	}
+	var fenced *history.FencedError
+	if errors.As(err, &fenced) {
+		driver, o, ownErr := k.own(ctx, r.Subject)
+		if ownErr != nil {
+			return "", ownErr
+		}
+		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
+	}
+	return name, k.note(ctx, r.Subject, err)
+}
+
+func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.Context) error) (string, error) {
+	driver, o, err := k.own(ctx, r.Subject)
+	if err != nil {
+		return "", err
+	}
+	if o.Marker.Released != "" {
+		return o.Marker.Released, nil
+	}
+	path, err := k.withdraw(ctx, driver, o, inUse)
+	if err != nil {
+		return "", err
+	}
+	c, err := k.settleTree(ctx, r, path, false)
+	if err != nil {
+		return "", err
+	}
+	err = k.readBack(ctx, r.Subject, c)
+	if gone(err) {
+		if c, err = k.settleTree(ctx, r, path, true); err == nil {
+			err = k.readBack(ctx, r.Subject, c)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	faults.Point("release.verified")
+	if err := k.markReleased(ctx, r.Subject, o, path, c.Name.String()); err != nil {
+		return "", err
+	}
+	return c.Name.String(), nil
+}
+
+// withdraw moves the content out of its users' reach, and back if it turns out that somebody still uses it: whoever had it
+// open keeps it open, but nobody can begin to use it in between.
+func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observation, inUse func(context.Context) error) (string, error) {
+	if err := inUse(ctx); err != nil {
+		return "", err
+	}
+	if err := driver.Withdraw(ctx, o.Volume.ID); err != nil {
+		return "", err
+	}
+	faults.Point("release.withdrawn")
+	if err := inUse(ctx); err != nil {
+		return "", errors.Join(err, driver.Publish(context.WithoutCancel(ctx), o.Volume.ID))
+	}
+	return driver.Path(o.Volume.ID, volume.Withdrawn), nil
+}
+
+// settleTree backs the withdrawn tree up until a full read of it equals its newest backup.
+func (k *Keeper) settleTree(ctx context.Context, r SaveRequest, path string, force bool) (history.Commit, error) {
+	for attempt := range 3 {
+		c, err := k.save(ctx, r, path, force || attempt > 0)
+		if err != nil {
+			return c, err
+		}
+		if c, err = k.accept(ctx, r, c); err != nil {
+			return c, err
+		}
+		report, err := archive.Digest(ctx, path)
+		if err != nil {
+			return c, fmt.Errorf("scan %s: %w", path, err)
+		}
+		if report.Digest == c.Tree.Digest {
+			return c, nil
+		}
+	}
+	return history.Commit{}, fmt.Errorf("%w: %s was never equal to its backup in 3 attempts", ErrChanging, path)
+}
+
+// accept refuses an incomplete backup as the last one, unless a person has accepted this very one: then it is committed
+// once more, as accepted, and counts as complete from there on.
+func (k *Keeper) accept(ctx context.Context, r SaveRequest, c history.Commit) (history.Commit, error) {
+	if c.Complete() {
+		return c, nil
+	}
+	if r.AcceptIncomplete != c.Name.String() {
+		return c, &IncompleteError{Backup: c.Name.String(), Count: c.Tree.UnreadableCount, Files: names(c.Tree.Unreadable)}
+	}
+	_, log, err := k.log(ctx, r.Subject)
+	if err != nil {
+		return c, err
+	}
+	c.ID, c.Accepted = history.NewID(), true
+	c.Name.Number++
+	ref, err := k.append(ctx, r.Subject, log, c)
+	if err != nil {
+		return c, err
+	}
+	return c, k.record(r.Subject, func(e *state.Entry) {
+		written(&e.Backup, c, ref)
+		e.Backup.Pending = nil
+	})
+}
+
+// readBack proves that the store holds the backup and that nobody has taken over.
+func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) error {
+	_, log, err := k.log(ctx, s)
+	if err != nil {
+		return err
+	}
+	e, _ := k.Area.Journal().Get(s.UID)
+	if err := log.Standing(ctx, s.Claim, history.Name{Claim: s.Claim, Number: e.Backup.Last}); err != nil {
+		return err
+	}
+	var own []history.Pack
+	if c.Owner.UID == s.UID && c.Name.Claim == s.Claim {
+		own = c.Packs
+	}
+	return log.Verify(ctx, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own)
+}
+
+// keepFenced saves what a fenced owner could not commit, once for every state of the tree.
+func (k *Keeper) keepFenced(ctx context.Context, r SaveRequest, path string, fenced error) error {
+	id, err := k.keepStray(ctx, r.Subject, path, r.Progress)
+	if err != nil {
+		return errors.Join(fenced, err)
+	}
+	return &FencedError{Err: fenced, Stray: id}
+}
+
+// keepStray saves a tree as a stray snapshot, unless it equals a backup of the workspace or the last one saved so.
+func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress archive.Progress) (string, error) {
+	domain, log, err := k.log(ctx, s)
+	if err != nil {
+		return "", err
+	}
+	report, err := archive.Digest(ctx, path)
+	if err != nil {
+		return "", fmt.Errorf("scan %s: %w", path, err)
+	}
+	e, _ := k.Area.Journal().Get(s.UID)
+	if e.Stray.ID != "" && e.Stray.Digest == report.Digest {
+		return e.Stray.ID, nil
+	}
+	if known, err := log.HasTree(ctx, report.Digest); err != nil || known {
+		return "", err
+	}
+	report, stored, err := archive.Create(ctx, path, packs{domain}, progress)
+	if err != nil {
+		return "", fmt.Errorf("save %s: %w", path, err)
+	}
+	c, err := k.newCommit(s, e, report, toHistory(stored))
+	if err != nil {
+		return "", err
+	}
+	if !c.Complete() {
+		_, err := k.accept(ctx, SaveRequest{Subject: s}, c)
+		return "", err
+	}
+	id := history.StrayID(s.Name, k.Node, k.Now())
+	pin := history.Pin{Kind: history.PinStray, Node: k.Node, Expires: k.Now().Add(k.StrayRetention)}
+	if err := domain.Pin(ctx, id, c, pin); err != nil {
+		return "", err
+	}
+	faults.Point("stray.pinned")
+	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
+		return "", err
+	}
+	return id, k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
+}
+
+// written records a commit as the newest backup.
+func written(b *state.Backup, c history.Commit, ref history.Ref) {
+	b.Name, b.Hash, b.CommitID, b.Time = c.Name.String(), ref.Hash, c.ID, c.Created
+	b.Files, b.Bytes, b.Uploaded, b.Complete, b.Last = c.Tree.Files, c.Tree.Bytes, c.Stored, c.Complete(), c.Name.Number
+	b.Digest, b.Problem = c.Tree.Digest, ""
+	if !c.Complete() {
+		b.Problem = (&IncompleteError{Backup: b.Name, Count: c.Tree.UnreadableCount, Files: names(c.Tree.Unreadable)}).Error()
+	}
+}
+
+func names(problems []history.Problem) []string {
+	out := make([]string, 0, 3)
+	for _, p := range problems[:min(3, len(problems))] {
+		out = append(out, p.Path+": "+p.Error)
+	}
+	return out
+}
+
+func tree(r archive.Report) history.Tree {
+	t := history.Tree{
+		Digest: r.Digest, Files: r.Files, Dirs: r.Dirs, Bytes: r.Bytes, UnreadableCount: r.UnreadableCount, Changed: r.Changed,
+	}
+	for _, p := range r.Unreadable {
+		t.Unreadable = append(t.Unreadable, history.Problem(p))
+	}
+	return t
+}

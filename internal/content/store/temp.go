@@ -1,0 +1,109 @@
+package store
+
+import (
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// temp is a file without a key, written before it gets one.
+type temp struct {
+	dir  *os.File
+	file *os.File
+	name string
+}
+
+func newTemp(root *os.File) (*temp, error) {
+	err := unix.Mkdirat(descriptor(root), tempDir, 0o700)
+	if err != nil && !errors.Is(err, unix.EEXIST) {
+		return nil, fmt.Errorf("make directory %s: %w", tempDir, err)
+	}
+	dir, err := openBeneath(root, tempDir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return nil, err
+	}
+	name := tempPrefix + strings.ToLower(rand.Text())
+	const flags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
+	fd, err := unix.Openat(descriptor(dir), name, flags, 0o600)
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("create a temporary file: %w", err), dir.Close())
+	}
+	return &temp{dir: dir, file: newFile(fd, name), name: name}, nil
+}
+
+// write stores all data durably.
+func (t *temp) write(ctx context.Context, data []byte) error {
+	for len(data) > 0 {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		n, err := t.file.Write(data[:min(len(data), writeChunk)])
+		if err != nil {
+			return err
+		}
+		data = data[n:]
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	return t.file.Sync()
+}
+
+func (t *temp) modified() (time.Time, error) {
+	st, err := t.stat()
+	return time.Unix(st.Mtim.Unix()).UTC(), err
+}
+
+func (t *temp) stat() (unix.Stat_t, error) {
+	var st unix.Stat_t
+	err := unix.Fstat(descriptor(t.file), &st)
+	return st, err
+}
+
+// link gives the file its final name unless that is taken.
+func (t *temp) link(parent *os.File, name string) error {
+	err := unix.Linkat(descriptor(t.dir), t.name, descriptor(parent), name, 0)
+	if !errors.Is(err, unix.EEXIST) {
+		return err
+	}
+	// A network file system repeats a request whose answer got lost and then finds its own work: a second link of a file
+	// nobody else knows is ours.
+	if st, statErr := t.stat(); statErr == nil && st.Nlink > 1 {
+		return nil
+	}
+	return ErrExists
+}
+
+// remove ignores errors: a file that stays is swept later.
+func (t *temp) remove() {
+	_ = unix.Unlinkat(descriptor(t.dir), t.name, 0)
+	_ = t.file.Close()
+	_ = t.dir.Close()
+}
+
+// sweep removes files that killed writers left behind, by the store's clock. It is housekeeping and ignores errors.
+func (t *temp) sweep() {
+	now, err := t.modified()
+	if err != nil {
+		return
+	}
+	dir, err := openBeneath(t.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	names, _ := dir.Readdirnames(-1)
+	for _, name := range names {
+		var st unix.Stat_t
+		err := unix.Fstatat(descriptor(dir), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+		if err == nil && strings.HasPrefix(name, tempPrefix) && now.Sub(time.Unix(st.Mtim.Unix())) > tempAge {
+			_ = unix.Unlinkat(descriptor(dir), name, 0)
+		}
+	}
+}

@@ -1,0 +1,91 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+)
+
+// WithTimeout bounds every call of s. A call that hangs in the kernel, as on a dead network file system, is abandoned: it
+// goes on in its goroutine, and what it does after all is the caller's to expect (see [Store] on errors of Put).
+func WithTimeout(s Store, d time.Duration) Store {
+	return &timed{inner: s, limit: d}
+}
+
+type timed struct {
+	inner Store
+	limit time.Duration
+}
+
+func (t *timed) String() string { return t.inner.String() }
+
+func (t *timed) Put(ctx context.Context, key string, data []byte) error {
+	_, err := bounded(ctx, t, "put "+key, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, t.inner.Put(ctx, key, data)
+	})
+	return err
+}
+
+func (t *timed) Get(ctx context.Context, key string, offset, length int64) ([]byte, error) {
+	return bounded(ctx, t, "get "+key, func(ctx context.Context) ([]byte, error) {
+		return t.inner.Get(ctx, key, offset, length)
+	})
+}
+
+func (t *timed) Stat(ctx context.Context, key string) (Object, error) {
+	return bounded(ctx, t, "stat "+key, func(ctx context.Context) (Object, error) {
+		return t.inner.Stat(ctx, key)
+	})
+}
+
+func (t *timed) List(ctx context.Context, prefix, after string, limit int) ([]Object, error) {
+	return bounded(ctx, t, "list "+prefix, func(ctx context.Context) ([]Object, error) {
+		return t.inner.List(ctx, prefix, after, limit)
+	})
+}
+
+func (t *timed) Delete(ctx context.Context, keys ...string) error {
+	_, err := bounded(ctx, t, fmt.Sprintf("delete %d objects", len(keys)), func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, t.inner.Delete(ctx, keys...)
+	})
+	return err
+}
+
+func (t *timed) Now(ctx context.Context) (time.Time, error) {
+	return bounded(ctx, t, "read the clock", t.inner.Now)
+}
+
+func bounded[T any](parent context.Context, t *timed, what string, call func(context.Context) (T, error)) (T, error) {
+	type answer struct {
+		value T
+		err   error
+	}
+	ctx, cancel := context.WithTimeout(parent, t.limit)
+	defer cancel()
+	answers := make(chan answer, 1) // buffered: an abandoned call must be able to end
+	go func() {
+		value, err := call(ctx)
+		answers <- answer{value, err}
+	}()
+	got := answer{err: context.DeadlineExceeded}
+	select {
+	case got = <-answers:
+	case <-ctx.Done():
+	}
+	if got.err == nil {
+		return got.value, nil
+	}
+	return got.value, explain(parent, ctx, t, what, got.err)
+}
+
+// explain says what timed out where the error itself cannot know.
+func explain(parent, ctx context.Context, t *timed, what string, err error) error {
+	switch {
+	case parent.Err() != nil:
+		return fmt.Errorf("%s in %s: %w", what, t.inner, context.Cause(parent))
+	case ctx.Err() != nil && errors.Is(err, context.DeadlineExceeded):
+		return fmt.Errorf("%s in %s: no answer within %s: %w", what, t.inner, t.limit, context.DeadlineExceeded)
+	}
+	return err
+}

@@ -1,0 +1,286 @@
+package volume
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/faults"
+)
+
+const (
+	contentDir    = "content"
+	stagingDir    = "staging"
+	withdrawnDir  = "withdrawn"
+	trashDir      = ".trash"
+	descriptionOf = "volume.json"
+)
+
+// Directory is the driver of plain directories. It enforces no limit.
+type Directory struct {
+	root string
+	stat unix.Statx_t
+}
+
+var _ Driver = (*Directory)(nil)
+
+// description is what was asked for, kept in the volume.
+type description struct {
+	Size   int64 `json:"size"`
+	Inodes int64 `json:"inodes"`
+}
+
+// NewDirectory returns a driver that keeps volumes below root, a directory that exists and belongs to the daemon.
+func NewDirectory(root string) (*Directory, error) {
+	path, err := filepath.EvalSymlinks(root)
+	if err == nil {
+		path, err = filepath.Abs(path)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("open volume root: %w", err)
+	}
+	dir, err := os.OpenFile(path, dirFlags, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open volume root: %w", err)
+	}
+	defer dir.Close()
+	if err := ours(dir); err != nil {
+		return nil, fmt.Errorf("open volume root: %w", err)
+	}
+	st, err := stat(int(dir.Fd()), "")
+	if err != nil {
+		return nil, fmt.Errorf("open volume root %s: %w", path, err)
+	}
+	return &Directory{root: path, stat: st}, nil
+}
+
+// Name returns "directory".
+func (d *Directory) Name() string { return "directory" }
+
+// Ensure makes the directory of a volume and its description.
+func (d *Directory) Ensure(ctx context.Context, spec Spec) (Info, error) {
+	if err := check(ctx, spec.ID); err != nil {
+		return Info{}, err
+	}
+	if err := d.ensure(spec); err != nil {
+		return Info{}, fmt.Errorf("make volume %s: %w", spec.ID, err)
+	}
+	return d.Get(ctx, spec.ID)
+}
+
+func (d *Directory) ensure(spec Spec) error {
+	root, err := d.open()
+	if err != nil {
+		return err
+	}
+	defer root.Close()
+	if err := mkdir(int(root.Fd()), spec.ID, 0o755); err != nil {
+		return err
+	}
+	faults.Point("volume.ensure")
+	dir, err := openFile(int(root.Fd()), spec.ID, dirFlags)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	if err := mkdir(int(dir.Fd()), metaDir, 0o711); err != nil {
+		return err
+	}
+	meta, err := openFile(int(dir.Fd()), metaDir, dirFlags)
+	if err != nil {
+		return err
+	}
+	defer meta.Close()
+	if err := removeTemporary(meta); err != nil {
+		return err
+	}
+	_, err = readSmall(int(meta.Fd()), descriptionOf)
+	if !errors.Is(err, unix.ENOENT) {
+		return err
+	}
+	return describe(meta, spec)
+}
+
+// removeTemporary removes what a crash left of files that were being written.
+func removeTemporary(meta *os.File) error {
+	names, err := meta.Readdirnames(-1)
+	if err != nil {
+		return err
+	}
+	for _, name := range names {
+		if !strings.HasPrefix(name, tempPrefix) {
+			continue
+		}
+		if err := unix.Unlinkat(int(meta.Fd()), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
+			return err
+		}
+	}
+	return nil
+}
+
+func describe(meta *os.File, spec Spec) error {
+	data, err := json.Marshal(description{Size: spec.Size, Inodes: spec.Inodes})
+	if err != nil {
+		return err
+	}
+	return replaceFile(int(meta.Fd()), descriptionOf, append(data, '\n'))
+}
+
+// Get returns a volume; one that was not finished has no size.
+func (d *Directory) Get(ctx context.Context, id string) (Info, error) {
+	v, err := d.volume(ctx, id)
+	if err != nil {
+		return Info{}, err
+	}
+	defer v.Close()
+	return d.info(v)
+}
+
+func (d *Directory) info(v *opened) (Info, error) {
+	size, err := v.described()
+	if err != nil {
+		return Info{}, err
+	}
+	info := d.named(v.id)
+	info.Size = size.Size
+	return info, nil
+}
+
+func (d *Directory) named(id string) Info {
+	return Info{ID: id, Dir: filepath.Join(d.root, id), Path: d.Path(id, Published)}
+}
+
+// Resize records a larger size.
+func (d *Directory) Resize(ctx context.Context, spec Spec) (Info, error) {
+	v, err := d.volume(ctx, spec.ID)
+	if err != nil {
+		return Info{}, err
+	}
+	defer v.Close()
+	now, err := v.described()
+	if err != nil {
+		return Info{}, err
+	}
+	if shrinks(now.Size, spec.Size) || shrinks(now.Inodes, spec.Inodes) {
+		return Info{}, fmt.Errorf("resize volume %s from %d bytes and %d inodes to %d and %d: %w",
+			spec.ID, now.Size, now.Inodes, spec.Size, spec.Inodes, ErrShrink)
+	}
+	if v.meta == nil {
+		return Info{}, fmt.Errorf("resize volume %s, which was never finished: %w", spec.ID, ErrNotFound)
+	}
+	if now != (description{Size: spec.Size, Inodes: spec.Inodes}) {
+		if err := describe(v.meta, spec); err != nil {
+			return Info{}, fmt.Errorf("resize volume %s: %w", spec.ID, err)
+		}
+	}
+	return d.info(v)
+}
+
+// shrinks compares limits. One where there was none is none of a shrink here, because nothing was ever promised.
+func shrinks(from, to int64) bool { return from > 0 && to > 0 && to < from }
+
+// Snapshot is not supported.
+func (d *Directory) Snapshot(_ context.Context, id string) (View, error) {
+	return View{}, fmt.Errorf("snapshot volume %s: %w", id, ErrNotSupported)
+}
+
+// Clone is not supported.
+func (d *Directory) Clone(_ context.Context, from string, spec Spec) (Info, error) {
+	return Info{}, fmt.Errorf("clone volume %s to %s: %w", from, spec.ID, ErrNotSupported)
+}
+
+// List returns every directory below the root whose name can be a volume's. A damaged one is listed without its size: it
+// must not hide the others, and Get tells what is wrong with it.
+func (d *Directory) List(ctx context.Context) ([]Info, error) {
+	ids, err := d.ids()
+	if err != nil {
+		return nil, fmt.Errorf("list volumes: %w", err)
+	}
+	list := make([]Info, 0, len(ids))
+	for _, id := range ids {
+		info, err := d.Get(ctx, id)
+		if errors.Is(err, ErrNotFound) {
+			continue // it was removed meanwhile
+		}
+		if ctx.Err() != nil {
+			return nil, fmt.Errorf("list volumes: %w", context.Cause(ctx))
+		}
+		if err != nil {
+			info = d.named(id)
+		}
+		list = append(list, info)
+	}
+	return list, nil
+}
+
+func (d *Directory) ids() ([]string, error) {
+	root, err := d.open()
+	if err != nil {
+		return nil, err
+	}
+	defer root.Close()
+	names, err := root.Readdirnames(-1)
+	if err != nil {
+		return nil, err
+	}
+	slices.Sort(names)
+	return slices.DeleteFunc(names, func(name string) bool {
+		st, err := stat(int(root.Fd()), name)
+		return ValidID(name) != nil || err == nil && !isDir(st)
+	}), nil
+}
+
+// Capacity measures the filesystem of the root.
+func (d *Directory) Capacity(ctx context.Context) (Capacity, error) {
+	root, err := d.open()
+	if err != nil {
+		return Capacity{}, err
+	}
+	defer root.Close()
+	var st unix.Statfs_t
+	if err := ignoringEINTR(func() error { return unix.Fstatfs(int(root.Fd()), &st) }); err != nil {
+		return Capacity{}, fmt.Errorf("measure %s: %w", d.root, err)
+	}
+	volumes, err := d.List(ctx)
+	if err != nil {
+		return Capacity{}, err
+	}
+	//nolint:gosec // a disk of 8 EiB is not made
+	c := Capacity{Size: int64(st.Blocks) * st.Frsize, Free: int64(st.Bavail) * st.Frsize}
+	for _, v := range volumes {
+		c.Allocated += v.Size
+	}
+	return c, nil
+}
+
+// open opens the root, and refuses it if it is not the directory any more that the driver was made with: below the mount
+// point of a disk that is gone everything looks like an empty disk.
+func (d *Directory) open() (*os.File, error) {
+	root, err := os.OpenFile(d.root, dirFlags, 0)
+	if err != nil {
+		return nil, fmt.Errorf("open volume root: %w: %w", ErrReplaced, err)
+	}
+	st, err := stat(int(root.Fd()), "")
+	if err == nil && !sameFile(st, d.stat) {
+		err = ErrReplaced
+	}
+	if err != nil {
+		_ = root.Close()
+		return nil, fmt.Errorf("open volume root %s: %w", d.root, err)
+	}
+	return root, nil
+}
+
+func check(ctx context.Context, id string) error {
+	if err := ctx.Err(); err != nil {
+		return fmt.Errorf("volume %s: %w", id, context.Cause(ctx))
+	}
+	return ValidID(id)
+}
