@@ -16,6 +16,9 @@ var (
 	// GroupVersion is the API group and version of all objects in this package.
 	GroupVersion = schema.GroupVersion{Group: "workspace.wsdaemon.dev", Version: "v1"}
 
+	// SchemeGroupVersion is the name that the generated apply configurations know GroupVersion by.
+	SchemeGroupVersion = GroupVersion
+
 	// SchemeBuilder collects the functions that add these types to a scheme.
 	SchemeBuilder = runtime.NewSchemeBuilder(addKnownTypes)
 

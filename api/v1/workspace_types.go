@@ -44,7 +44,7 @@ const (
 type BackupName string
 
 // WorkspaceSpec is what the user wants.
-// +kubebuilder:validation:XValidation:rule="!has(self.fencedNode) || self.fencedNode == ” || !has(self.nodeName) || self.fencedNode != self.nodeName",message="fencedNode must differ from nodeName: a node cannot hold content and be fenced off it",fieldPath=".fencedNode"
+// +kubebuilder:validation:XValidation:rule=`!has(self.fencedNode) || self.fencedNode == "" || !has(self.nodeName) || self.fencedNode != self.nodeName`,message="fencedNode must differ from nodeName: a node cannot hold content and be fenced off it",fieldPath=".fencedNode"
 type WorkspaceSpec struct {
 	// nodeName is the node that shall hold the content. It may change only while no node holds the content
 	// (status.nodeName is empty), or when fencedNode names the node that still does.
@@ -238,8 +238,10 @@ type BackupSpec struct {
 	// interval between periodic backups; some jitter is added. 0s turns them off.
 	// +optional
 	// +kubebuilder:default="10m"
-	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('168h'))",message="interval must be 0s (off) or between 1s and 168h"
+	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
+	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`
+	// +kubebuilder:validation:XValidation:rule="duration(self) == duration('0s') || (duration(self) >= duration('1s') && duration(self) <= duration('168h'))",message="interval must be 0s (off) or between 1s and 168h"
 	Interval *metav1.Duration `json:"interval,omitempty"`
 
 	// onStop says whether a final backup is taken when the workspace stops.
@@ -688,8 +690,8 @@ type GitStatus struct {
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of a workspace has at most 63 characters"
-// +kubebuilder:validation:XValidation:rule="(has(self.spec.nodeName) ? self.spec.nodeName : ”) == (has(oldSelf.spec.nodeName) ? oldSelf.spec.nodeName : ”) || !has(self.status) || !has(self.status.nodeName) || self.status.nodeName == ” || (has(self.spec.fencedNode) && self.status.nodeName == self.spec.fencedNode) || (has(self.spec.nodeName) && self.status.nodeName == self.spec.nodeName)",message="spec.nodeName may change only when no node holds the content: set spec.state to Stopped and wait until status.nodeName is empty, or name the dead node in spec.fencedNode"
-// +kubebuilder:validation:XValidation:rule="!has(self.status) || !has(self.status.nodeName) || self.status.nodeName == ” || (has(self.spec.nodeName) && self.status.nodeName == self.spec.nodeName) || (has(oldSelf.status) && has(oldSelf.status.nodeName) && self.status.nodeName == oldSelf.status.nodeName)",message="status.nodeName may change only to spec.nodeName or to empty"
+// +kubebuilder:validation:XValidation:rule=`(has(self.spec.nodeName) ? self.spec.nodeName : "") == (has(oldSelf.spec.nodeName) ? oldSelf.spec.nodeName : "") || !has(self.status) || !has(self.status.nodeName) || self.status.nodeName == "" || (has(self.spec.fencedNode) && self.status.nodeName == self.spec.fencedNode) || (has(self.spec.nodeName) && self.status.nodeName == self.spec.nodeName)`,message="spec.nodeName may change only when no node holds the content: set spec.state to Stopped and wait until status.nodeName is empty, or name the dead node in spec.fencedNode"
+// +kubebuilder:validation:XValidation:rule=`!has(self.status) || !has(self.status.nodeName) || self.status.nodeName == "" || (has(self.spec.nodeName) && self.status.nodeName == self.spec.nodeName) || (has(oldSelf.status) && has(oldSelf.status.nodeName) && self.status.nodeName == oldSelf.status.nodeName)`,message="status.nodeName may change only to spec.nodeName or to empty"
 // +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.claim) || (has(self.status) && has(self.status.claim) && self.status.claim >= oldSelf.status.claim)",message="status.claim never goes back"
 type Workspace struct {
 	metav1.TypeMeta   `json:",inline"`

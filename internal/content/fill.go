@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
@@ -135,7 +136,7 @@ func (f *filling) run(ctx context.Context) error {
 		return err
 	}
 	faults.Point("fill.loaded")
-	return f.seal(ctx, dir, content)
+	return f.seal(ctx, dir, content, true)
 }
 
 // claim publishes the claim and finds the base. From the publication on a former owner sees that it is fenced: what it has
@@ -211,7 +212,7 @@ func (f *filling) adopt(ctx context.Context) (bool, error) {
 	if f.ref.Hash != "" && report.Digest == f.base.Tree.Digest && report.UnreadableCount == 0 {
 		m := *f.o.Marker.Content
 		m.Source, m.Backup = SourceAdopted, f.ref.Name.String()
-		return true, f.seal(ctx, path, m)
+		return true, f.seal(ctx, path, m, false)
 	}
 	older := f.r.Subject
 	older.Claim = f.o.Marker.Claim
@@ -309,14 +310,12 @@ func (f *filling) initialize(ctx context.Context, dir string) (volume.Content, e
 	return content, nil
 }
 
-// seal writes the journal, then the marker under our claim, then lets users at the content.
-func (f *filling) seal(ctx context.Context, dir string, content volume.Content) error {
-	print, newest, err := archive.Fingerprint(ctx, dir)
+// seal writes the journal, then the marker under our claim, then lets users at the content. Private content is what nobody
+// but us has been able to write to.
+func (f *filling) seal(ctx context.Context, dir string, content volume.Content, private bool) error {
+	print, err := f.fingerprint(ctx, dir, private)
 	if err != nil {
-		return fmt.Errorf("scan %s: %w", dir, err)
-	}
-	if f.k.Now().Sub(newest) < clockTick {
-		print = ""
+		return err
 	}
 	err = f.k.record(f.r.Subject, func(e *state.Entry) {
 		e.Backup = state.Backup{}
@@ -345,4 +344,30 @@ func (f *filling) seal(ctx context.Context, dir string, content volume.Content) 
 	}
 	f.k.measure(ctx, f.driver, f.r.Subject)
 	return nil
+}
+
+// fingerprint spares the first backup the reading of what was just written. Of content that users could change meanwhile it
+// would prove nothing.
+func (f *filling) fingerprint(ctx context.Context, dir string, private bool) (string, error) {
+	if !private {
+		return "", nil
+	}
+	print, newest, err := archive.Fingerprint(ctx, dir)
+	if err != nil {
+		return "", fmt.Errorf("scan %s: %w", dir, err)
+	}
+	// once the clock has moved on, every later change shows
+	return print, pause(ctx, clockTick-f.k.Now().Sub(newest))
+}
+
+// pause waits for a moment.
+func pause(ctx context.Context, d time.Duration) error {
+	timer := time.NewTimer(min(d, clockTick))
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }

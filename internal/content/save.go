@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
@@ -14,9 +15,9 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
-// clockTick is the coarsest time stamp of a local file system: a file that changed this shortly before it was looked at may
-// change again without a trace in its times, so such a look proves nothing later.
-const clockTick = 100 * time.Millisecond
+// clockTick is longer than the tick of a local file system's clock (10 ms at most): a file that changed this shortly before it
+// was looked at may change again without a trace in its times, so such a look proves nothing later.
+const clockTick = 30 * time.Millisecond
 
 // SaveRequest asks for a backup.
 type SaveRequest struct {
@@ -119,6 +120,9 @@ func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, force boo
 		print = ""
 	}
 	standing := log.Standing(ctx, r.Claim, history.Name{Claim: r.Claim, Number: entry.Backup.Last})
+	if errors.Is(standing, history.ErrFenced) {
+		entry, standing = k.late(ctx, r.Subject, log, standing)
+	}
 	var lost *history.LostError
 	if standing != nil && !errors.As(standing, &lost) {
 		return history.Commit{}, standing
@@ -190,7 +194,22 @@ func (k *Keeper) settle(ctx context.Context, s Subject, log *history.Log) (state
 		written(&e.Backup, c, ref)
 		e.Backup.Fingerprint = ""
 	}
+	if errors.Is(err, store.ErrNotFound) {
+		e.Backup.Abandoned = append(e.Backup.Abandoned, pending.ID) // its write may still be under way
+	}
 	e.Backup.Pending = nil
+	return e, k.Area.Journal().Put(e)
+}
+
+// late takes in a commit of ours that was given up and was applied after all: it fences nobody.
+func (k *Keeper) late(ctx context.Context, s Subject, log *history.Log, fenced error) (state.Entry, error) {
+	e, _ := k.Area.Journal().Get(s.UID)
+	c, ref, err := log.Newest(ctx)
+	if err != nil || c.Name.Claim != s.Claim || !slices.Contains(e.Backup.Abandoned, c.ID) {
+		return e, fenced
+	}
+	written(&e.Backup, c, ref)
+	e.Backup.Fingerprint = ""
 	return e, k.Area.Journal().Put(e)
 }
 
@@ -224,7 +243,8 @@ func (k *Keeper) commit(ctx context.Context, r SaveRequest, log *history.Log, e 
 	}
 	faults.Point("backup.stored")
 	if last, ok := k.same(ctx, log, e, report); ok {
-		return last, k.checked(r, fingerprintOf(last, report, print))
+		// what was just stored is referenced by nothing and known to nobody
+		return last, errors.Join(domain.DropPacks(ctx, toHistory(stored)), k.checked(r, fingerprintOf(last, report, print)))
 	}
 	c, err := k.newCommit(r.Subject, e, report, toHistory(stored))
 	if err != nil {
@@ -238,7 +258,7 @@ func (k *Keeper) commit(ctx context.Context, r SaveRequest, log *history.Log, e 
 	err = k.record(r.Subject, func(e *state.Entry) {
 		b := &e.Backup
 		written(b, c, ref)
-		b.Pending, b.Fingerprint, b.CheckedAt = nil, fingerprintOf(c, report, print), began
+		b.Pending, b.Abandoned, b.Fingerprint, b.CheckedAt = nil, nil, fingerprintOf(c, report, print), began
 		b.Duration = k.Now().Sub(began)
 		if r.Trigger != "" {
 			b.Trigger = r.Trigger
@@ -348,7 +368,10 @@ func (k *Keeper) keepForks(ctx context.Context, s Subject, log *history.Log) err
 			return err
 		}
 		id := fmt.Sprintf("fork.%s.%s", s.Name, fork.Name)
-		pin := history.Pin{Kind: history.PinStray, Node: c.Owner.Node, Expires: k.Now().Add(k.StrayRetention)}
+		pin, err := k.strayPin(ctx, c.Owner.Node)
+		if err != nil {
+			return err
+		}
 		if err := domain.Pin(ctx, id, c, pin); err != nil {
 			return err
 		}
@@ -527,7 +550,10 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress
 		return "", err
 	}
 	id := history.StrayID(s.Name, k.Node, k.Now())
-	pin := history.Pin{Kind: history.PinStray, Node: k.Node, Expires: k.Now().Add(k.StrayRetention)}
+	pin, err := k.strayPin(ctx, k.Node)
+	if err != nil {
+		return "", err
+	}
 	if err := domain.Pin(ctx, id, c, pin); err != nil {
 		return "", err
 	}
@@ -536,6 +562,12 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress
 		return "", err
 	}
 	return id, k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
+}
+
+// strayPin expires by the store's clock, which is the one that collection goes by.
+func (k *Keeper) strayPin(ctx context.Context, node string) (history.Pin, error) {
+	now, err := k.Store.Now(ctx)
+	return history.Pin{Kind: history.PinStray, Node: node, Expires: now.Add(k.StrayRetention)}, err
 }
 
 // written records a commit as the newest backup.

@@ -86,6 +86,8 @@ type Backup struct {
 	Problem  string `json:"problem,omitempty"`
 	// Pending is the commit that is being written and may or may not be in the store.
 	Pending *Pending `json:"pending,omitempty"`
+	// Abandoned are the ids of commits whose writes were given up: the store may have applied them all the same.
+	Abandoned []string `json:"abandoned,omitempty"`
 	// Attempts since the last success, when and why the last one failed, and when the next may start.
 	Attempts    int       `json:"attempts,omitempty"`
 	LastFailure time.Time `json:"lastFailure,omitzero"`
@@ -281,5 +283,6 @@ func (e Entry) copy() Entry {
 		pending := *e.Backup.Pending
 		e.Backup.Pending = &pending
 	}
+	e.Backup.Abandoned = slices.Clone(e.Backup.Abandoned)
 	return e
 }

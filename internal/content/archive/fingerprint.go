@@ -16,8 +16,8 @@ import (
 // It opens no files. Sums of different nodes, or before and after a restore, have nothing to do with each other.
 //
 // A filesystem's clock has ticks: a change in the same tick as the last look leaves no trace. So an equal sum means
-// "unchanged" only if newest, the newest mtime or ctime, is clearly older than the start of the earlier look (2 s
-// suffice everywhere).
+// "unchanged" only if newest, the newest ctime, is clearly older than the start of the earlier look. An mtime says nothing:
+// anybody can set it, into the future, too.
 func Fingerprint(ctx context.Context, dir string) (sum string, newest time.Time, err error) {
 	root, err := openRoot(dir)
 	if err != nil {
@@ -68,7 +68,6 @@ func (f *fingerprint) problem(path string, err error) error {
 }
 
 func (f *fingerprint) add(path string, st *unix.Stat_t) {
-	f.report.newest(timeOf(st.Mtim))
 	if st.Ctim != (unix.Timespec{}) {
 		f.report.newest(timeOf(st.Ctim))
 	}

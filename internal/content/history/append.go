@@ -11,9 +11,11 @@ import (
 )
 
 // PublishClaim writes the record of a claim, so that older owners see it before their next commit. It succeeds again for
-// the same owner; a claim of another owner, or a newer one, is a [FencedError]. Parent is a note for people.
+// the same owner; a claim of another owner, or a newer one, is a [FencedError]. Parent is what the claim goes on from if that
+// is not what is newest.
 //
-// What is restored under the claim must be chosen by [Log.Latest] after this call: only what appears later is a fork.
+// Choose what to restore after this call, by the record that it wrote: see [Log.Base]. What the record has not seen is a
+// fork, be it committed while the record was being written or later.
 func (l *Log) PublishClaim(ctx context.Context, claim int64, o Owner, parent *Ref) error {
 	if err := (Name{Claim: claim}).valid(); err != nil {
 		return l.wrap("publish claim", err)

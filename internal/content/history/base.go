@@ -136,3 +136,12 @@ func (d *Domain) VerifyPacks(ctx context.Context, packs []Pack) error {
 	}
 	return nil
 }
+
+// DropPacks removes packs that the caller has just stored and that no commit or pin has ever named.
+func (d *Domain) DropPacks(ctx context.Context, packs []Pack) error {
+	keys := make([]string, 0, len(packs))
+	for _, p := range packs {
+		keys = append(keys, d.packKey(p))
+	}
+	return d.store.Delete(ctx, keys...)
+}

@@ -74,7 +74,8 @@ func (l *Log) read(ctx context.Context, name Name) (Commit, Ref, error) {
 }
 
 // Latest returns the newest complete backup of a claim older than below, or of any if below is not positive. It fails
-// with [ErrNoBackup] if there is none, and does not pass over one that is damaged.
+// with [ErrNoBackup] if there is none, and does not pass over one that is damaged. It goes by names alone, also those of
+// forks: what a claim goes on from is [Log.Base].
 func (l *Log) Latest(ctx context.Context, below int64) (Commit, Ref, error) {
 	for e, err := range l.alive(ctx, below) {
 		if err != nil {

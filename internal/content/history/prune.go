@@ -166,16 +166,16 @@ func newestOwn(candidates []candidate) int {
 	return slices.IndexFunc(candidates, func(c candidate) bool { return c.complete && !c.fork })
 }
 
-// keepIncomplete keeps the last incomplete ones, and all that are newer than the newest complete one: nothing better
-// holds what they hold.
+// keepIncomplete keeps the last incomplete ones. They are counted apart: they displace no complete one, and a file that
+// can never be read does not make the store grow for ever.
 func keepIncomplete(kept map[Name]bool, candidates []candidate, keep Keep) {
-	newest, count := newestOwn(candidates), 0
-	for i, c := range candidates {
+	count := 0
+	for _, c := range candidates {
 		if c.complete || c.Name.IsClaim() {
 			continue
 		}
 		count++
-		if i < newest || count <= keep.Last {
+		if count <= max(keep.Last, 1) {
 			kept[c.Name] = true
 		}
 	}
