@@ -16,14 +16,17 @@ type memory struct {
 	names   map[string]types.NamespacedName // of objects whose jobs may end
 }
 
-// wrote records that a write replaced a version of an object.
-func (m *memory) wrote(uid types.UID, replaced string) {
+// wrote records that a write of ours replaced the version of an object that the cache showed. A write that changed nothing
+// makes no new version, and no event that would wake anybody.
+func (m *memory) wrote(o client.Object, version string) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.written == nil {
 		m.written = map[types.UID]string{}
 	}
-	m.written[uid] = replaced
+	if version != o.GetResourceVersion() {
+		m.written[o.GetUID()] = o.GetResourceVersion()
+	}
 }
 
 // stale says whether the cache still shows the version that our last write replaced.

@@ -14,7 +14,6 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
@@ -60,7 +59,7 @@ func (r *SnapshotReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Named("snapshot").
 		For(&v1.Snapshot{}).
 		WatchesRawSource(source.TypedChannel(r.Wake, byName)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 2, ReconciliationTimeout: time.Minute}).
+		WithOptions(controllerOptions(2)).
 		Complete(r)
 }
 
@@ -251,7 +250,7 @@ func (r *SnapshotReconciler) patchFinalizer(ctx context.Context, s *v1.Snapshot,
 	if err := r.Workspaces.Patch(ctx, changed, patch, client.FieldOwner(v1.FieldOwner)); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	r.Workspaces.memory.wrote(s.UID, s.ResourceVersion)
+	r.Workspaces.memory.wrote(s, changed.ResourceVersion)
 	return nil
 }
 
@@ -271,10 +270,9 @@ func (r *SnapshotReconciler) finish(ctx context.Context, p *picture) error {
 		}
 	}
 	if !equality.Semantic.DeepEqual(p.status, &s.Status) {
-		if err := applyStatus(ctx, r.Workspaces.Client, s, p.status); err != nil {
+		if err := r.Workspaces.applyStatus(ctx, s, p.status); err != nil {
 			return err
 		}
-		r.Workspaces.memory.wrote(s.UID, s.ResourceVersion)
 	}
 	for _, key := range p.finished {
 		r.Workspaces.Jobs.Forget(key)

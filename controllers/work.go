@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"fmt"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -41,7 +42,7 @@ type outcome struct {
 // work starts a task, or looks after the one that runs, and takes its end. Failures are counted in the operation's status and
 // pause the next attempt; a changed spec ends the pause.
 func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
-	key := jobs.Key{UID: string(s.ws.UID), Op: string(t.op)}
+	key := s.key(t.op)
 	state := r.Jobs.State(key)
 	switch state.Phase {
 	case jobs.Done:
@@ -65,6 +66,13 @@ func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 		s.after(time.Second) // another job of this workspace is at work; its end wakes us, too
 	}
 	return outcome{}
+}
+
+// key names a job of the current claim: what an earlier claim's job returned must never be taken for this one's.
+func (s *scope) key(op v1.OperationType) jobs.Key { return jobKey(s.subject(), op) }
+
+func jobKey(s content.Subject, op v1.OperationType) jobs.Key {
+	return jobs.Key{UID: s.UID, Op: fmt.Sprintf("%s/%d", op, s.Claim)}
 }
 
 // pause returns how long the next attempt of an operation has to wait.

@@ -16,7 +16,7 @@ import (
 // stepBackup starts a backup when one is due. How it ended is in the journal, which survives the daemon and needs no API
 // server: a workspace goes on being backed up while there is none.
 func (r *WorkspaceReconciler) stepBackup(_ context.Context, s *scope) (bool, error) {
-	key := jobs.Key{UID: string(s.ws.UID), Op: string(v1.OperationBackup)}
+	key := s.key(v1.OperationBackup)
 	job := r.Jobs.State(key)
 	if job.Phase == jobs.Done {
 		r.Jobs.Forget(key)

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	corev1 "k8s.io/api/core/v1"
@@ -25,6 +26,10 @@ func (r *WorkspaceReconciler) stepContent(ctx context.Context, s *scope) (bool, 
 	op := fillOperation(s)
 	out := r.work(s, task{op, ClassInitialize, r.Settings.Timeouts.Initialize.Duration, r.fill(s)})
 	switch {
+	case out.failed && errors.Is(out.err, history.ErrFenced):
+		// The store knows a newer claim, and nothing was made under ours: claim anew, above it.
+		s.status.NodeName, s.status.NodeUID, s.status.AreaID = "", "", ""
+		s.content = s.report(out.err, v1.ReasonFenced)
 	case out.failed:
 		s.content = s.report(out.err, fallbackReason(op, s))
 	case out.done:

@@ -2,12 +2,14 @@ package controllers
 
 import (
 	"context"
+	"strings"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
+	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -68,12 +70,26 @@ func (r *WorkspaceReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		For(&v1.Workspace{}).
 		Watches(&corev1.Pod{}, handler.EnqueueRequestsFromMapFunc(workspaceOfPod)).
 		WatchesRawSource(source.TypedChannel(r.Wake, byName)).
-		WithOptions(controller.Options{MaxConcurrentReconciles: 4, ReconciliationTimeout: time.Minute}).
+		WithOptions(controllerOptions(4)).
 		Complete(r)
 }
 
-// JobEnded wakes the workspace of a job.
+// controllerOptions gives every pass a deadline, and short pauses after failures: while the API server is away, backups of
+// what the node holds go on by these passes.
+func controllerOptions(workers int) controller.Options {
+	const first, longest = 50 * time.Millisecond, 15 * time.Second
+	return controller.Options{
+		MaxConcurrentReconciles: workers, ReconciliationTimeout: time.Minute,
+		RateLimiter: workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](first, longest),
+	}
+}
+
+// JobEnded wakes the workspace of a job. After a removal nothing may be left that would ask for the result.
 func (r *WorkspaceReconciler) JobEnded(key jobs.Key) {
+	_, exists := r.Keeper.Area.Journal().Get(key.UID)
+	if !exists && strings.HasPrefix(key.Op, string(v1.OperationRemove)) {
+		r.Jobs.Forget(key)
+	}
 	if name, ok := r.memory.nameOf(key.UID); ok {
 		r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: name}
 	}
@@ -176,7 +192,7 @@ func (r *WorkspaceReconciler) stepObserve(ctx context.Context, s *scope) (bool, 
 	return false, nil
 }
 
-func enqueueName(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q rateLimited) {
+func enqueueName(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q workqueue.TypedRateLimitingInterface[reconcile.Request]) {
 	q.Add(reconcile.Request{NamespacedName: e.Object})
 }
 

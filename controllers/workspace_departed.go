@@ -97,55 +97,61 @@ func (r *WorkspaceReconciler) fenced(ctx context.Context, e state.Entry, ws *v1.
 func (r *WorkspaceReconciler) clear(ctx context.Context, e state.Entry, ws *v1.Workspace) (time.Duration, error) {
 	subject := subjectOf(e)
 	pods, err := r.pods(ctx, r.Client, subject)
-	if err != nil || len(pods) > 0 {
-		return departedInterval, err
+	if err != nil {
+		return 0, err
+	}
+	if len(pods) > 0 {
+		r.saveDeparted(e)
+		return departedInterval, nil
 	}
 	return r.removeEntry(ctx, e, ws)
+}
+
+// saveDeparted saves what pods go on writing although another node holds the workspace. The store fences the backup, and
+// the keeper makes a stray snapshot of it.
+func (r *WorkspaceReconciler) saveDeparted(e state.Entry) {
+	key := jobKey(subjectOf(e), v1.OperationSave)
+	r.Jobs.Forget(key)
+	if e.Backup.NextAttempt.After(r.Clock.Now()) {
+		return
+	}
+	r.Jobs.Start(key, ClassBackup, r.Settings.Timeouts.Backup.Duration, nothing(func(ctx context.Context) error {
+		return r.Keeper.Backup(ctx, content.SaveRequest{Subject: subjectOf(e)})
+	}))
 }
 
 func subjectOf(e state.Entry) content.Subject {
 	return content.Subject{UID: e.UID, Namespace: e.Namespace, Name: e.Name, Class: e.Class, Claim: e.Claim}
 }
 
-// removeEntry runs the job that saves and removes, and tells of its end. There is no status to report to: the object, if
-// there is one, is another node's.
+// removeEntry runs the job that saves and removes. There is no status to report to: the object, if there is one, is another
+// node's.
 func (r *WorkspaceReconciler) removeEntry(ctx context.Context, e state.Entry, ws *v1.Workspace) (time.Duration, error) {
-	key := jobs.Key{UID: e.UID, Op: string(v1.OperationRemove)}
+	key := jobKey(subjectOf(e), v1.OperationRemove)
 	job := r.Jobs.State(key)
 	if job.Phase == jobs.Done {
 		r.Jobs.Forget(key)
-		return r.removedEntry(ctx, e, ws, job)
+		return r.stuckEntry(ctx, e, ws, job.Err), nil
 	}
 	if job.Phase == jobs.None {
 		if other, running := r.Jobs.Running(e.UID); running {
 			r.Jobs.Cancel(other)
 			return time.Second, nil
 		}
-		r.Jobs.Forget(jobs.Key{UID: e.UID, Op: string(v1.OperationBackup)})
-		r.Jobs.Start(key, ClassMaintain, r.Settings.Timeouts.Backup.Duration, func(ctx context.Context, _ func(jobs.Progress)) (any, error) {
-			return r.Keeper.Remove(ctx, subjectOf(e), r.inUse(subjectOf(e)))
-		})
+		r.Jobs.Start(key, ClassMaintain, r.Settings.Timeouts.Backup.Duration, r.remove(subjectOf(e), ws))
 	}
 	return departedInterval, nil
 }
 
-func (r *WorkspaceReconciler) removedEntry(ctx context.Context, e state.Entry, ws *v1.Workspace, job jobs.State) (time.Duration, error) {
-	logger := log.FromContext(ctx).WithValues("uid", e.UID, "claim", e.Claim)
-	if errors.Is(job.Err, content.ErrInUse) {
-		return departedInterval, nil
+// stuckEntry tells why a volume is still there, and returns when to try again.
+func (r *WorkspaceReconciler) stuckEntry(ctx context.Context, e state.Entry, ws *v1.Workspace, err error) time.Duration {
+	if err == nil || errors.Is(err, content.ErrInUse) {
+		return departedInterval
 	}
-	if job.Err != nil {
-		logger.Error(job.Err, "content whose owner moved on stays on the node")
-		r.Recorder.Eventf(ws, nil, corev1.EventTypeWarning, v1.ReasonFailed, "Remove", "content on node %s whose owner moved on cannot be saved and stays: %s", r.Node, clip(job.Err.Error()))
-		return content.Backoff(6, r.Settings.RetryMax, e.UID), nil
-	}
-	if stray, _ := job.Result.(string); stray != "" {
-		logger.Info("kept content whose owner moved on", "snapshot", stray)
-		r.Recorder.Eventf(ws, nil, corev1.EventTypeWarning, v1.EventStraySnapshot, "Remove", "node %s had content that no backup has; it was kept as snapshot %s", r.Node, stray)
-	}
-	logger.Info("removed the volume of a workspace that this node does not hold")
-	r.memory.forget(types.UID(e.UID))
-	return 0, nil
+	log.FromContext(ctx).Error(err, "content whose owner moved on stays on the node", "uid", e.UID, "claim", e.Claim)
+	r.Recorder.Eventf(ws, nil, corev1.EventTypeWarning, v1.ReasonFailed, "Remove",
+		"content on node %s whose owner moved on cannot be saved and stays: %s", r.Node, clip(err.Error()))
+	return r.Settings.RetryMax
 }
 
 // orphan handles a volume without an object. It goes only after the object was seen to be missing, by name and by a list of

@@ -40,10 +40,9 @@ func (r *WorkspaceReconciler) finish(ctx context.Context, s *scope) error {
 	setLimitsApplied(s)
 	setStalled(s)
 	if !equality.Semantic.DeepEqual(s.status, &s.ws.Status) && !r.leaving(s) {
-		if err := applyStatus(ctx, r.Client, s.ws, s.status); err != nil {
+		if err := r.applyStatus(ctx, s.ws, s.status); err != nil {
 			return err
 		}
-		r.memory.wrote(s.ws.UID, s.ws.ResourceVersion)
 	}
 	for _, key := range s.finished {
 		r.Jobs.Forget(key)
@@ -247,7 +246,7 @@ var conditionOrder = []string{
 
 // applyStatus writes a whole status by server-side apply. It carries the UID and the version that the status was computed
 // from: all nodes share one field owner, so without them a stale cache would overwrite another node's status.
-func applyStatus(ctx context.Context, c client.Client, o client.Object, status any) error {
+func (r *WorkspaceReconciler) applyStatus(ctx context.Context, o client.Object, status any) error {
 	data, err := json.Marshal(status)
 	if err != nil {
 		return fmt.Errorf("encode the status of %s: %w", client.ObjectKeyFromObject(o), err)
@@ -256,17 +255,21 @@ func applyStatus(ctx context.Context, c client.Client, o client.Object, status a
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return fmt.Errorf("encode the status of %s: %w", client.ObjectKeyFromObject(o), err)
 	}
-	u := &unstructured.Unstructured{Object: map[string]any{"status": fields}}
-	gvk, err := c.GroupVersionKindFor(o)
+	gvk, err := r.GroupVersionKindFor(o)
 	if err != nil {
 		return err
 	}
+	u := &unstructured.Unstructured{Object: map[string]any{"status": fields}}
 	u.SetGroupVersionKind(gvk)
 	u.SetNamespace(o.GetNamespace())
 	u.SetName(o.GetName())
 	u.SetUID(o.GetUID())
 	u.SetResourceVersion(o.GetResourceVersion())
-	return c.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1.FieldOwner), client.ForceOwnership)
+	err = r.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1.FieldOwner), client.ForceOwnership)
+	if err == nil {
+		r.memory.wrote(o, u.GetResourceVersion())
+	}
+	return err
 }
 
 func itoa[T ~int | ~int32 | ~int64](n T) string { return strconv.FormatInt(int64(n), 10) }

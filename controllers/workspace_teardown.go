@@ -3,8 +3,12 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
@@ -91,7 +95,7 @@ func (r *WorkspaceReconciler) release(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// busy cancels work on content that is not wanted any more and waits for its end.
+// busy cancels.work on content that is not wanted any more and waits for its end.
 func (r *WorkspaceReconciler) busy(s *scope) bool {
 	key, running := r.Jobs.Running(string(s.ws.UID))
 	if !running {
@@ -176,8 +180,7 @@ func (r *WorkspaceReconciler) waitForPods(ctx context.Context, s *scope, pods []
 	s.stalled = found(v1.ReasonPodsRemain, "pods %s have not ended within %s: delete them; the content stays until they are gone",
 		list(pods), r.Settings.Timeouts.Pods.Duration)
 	if lastLook(s).Before(deadline) && !s.seen.Journal.Backup.NextAttempt.After(s.now) {
-		key := jobs.Key{UID: string(s.ws.UID), Op: string(v1.OperationBackup)}
-		r.Jobs.Start(key, ClassBackup, r.Settings.Timeouts.Backup.Duration, r.backup(s))
+		r.Jobs.Start(s.key(v1.OperationBackup), ClassBackup, r.Settings.Timeouts.Backup.Duration, r.backup(s))
 	}
 	return nil
 }
@@ -194,7 +197,7 @@ func (r *WorkspaceReconciler) save(s *scope) jobs.Func {
 // released cleans up after a workspace that no node holds any more, and does what can be asked of a stopped one.
 func (r *WorkspaceReconciler) released(ctx context.Context, s *scope) error {
 	s.ready = stopped(s)
-	if s.seen.Exists() && !r.removed(s) {
+	if !r.removed(s) {
 		return nil
 	}
 	if s.deleting() {
@@ -210,16 +213,40 @@ func (r *WorkspaceReconciler) released(ctx context.Context, s *scope) error {
 
 // removed removes what lies on the disk. Content that was not released is saved first, see [content.Keeper.Remove].
 func (r *WorkspaceReconciler) removed(s *scope) bool {
-	out := r.work(s, task{v1.OperationRemove, ClassMaintain, r.Settings.Timeouts.Remove.Duration, func(ctx context.Context, _ func(jobs.Progress)) (any, error) {
-		return r.Keeper.Remove(ctx, s.subject(), r.inUse(s.subject()))
-	}})
+	if !s.seen.Exists() {
+		return true
+	}
+	out := r.work(s, task{v1.OperationRemove, ClassMaintain, r.Settings.Timeouts.Backup.Duration, r.remove(s.subject(), s.ws)})
 	if out.failed {
 		s.warning(v1.ReasonFailed, "Remove", "the volume cannot be removed: %s", clip(out.err.Error()))
 	}
-	if stray, _ := out.result.(string); stray != "" {
-		s.warning(v1.EventStraySnapshot, "Remove", "content that no backup had was kept as snapshot %s", stray)
+	if out.done {
+		s.after(0) // look at what is left
 	}
-	return out.done
+	return false
+}
+
+// remove returns the job that removes a volume. The object is read from the API server first: a cache that is behind, as it
+// may be after a start, must not cost anybody content that is in use. The job itself tells of a stray snapshot, since no
+// pass may be left that would.
+func (r *WorkspaceReconciler) remove(subject content.Subject, about *v1.Workspace) jobs.Func {
+	about = about.DeepCopy()
+	return func(ctx context.Context, _ func(jobs.Progress)) (any, error) {
+		var ws v1.Workspace
+		err := r.Reader.Get(ctx, types.NamespacedName{Namespace: subject.Namespace, Name: subject.Name}, &ws)
+		if client.IgnoreNotFound(err) != nil {
+			return nil, err
+		}
+		if err == nil && string(ws.UID) == subject.UID && ws.Status.NodeName == r.Node {
+			return nil, fmt.Errorf("workspace %s is held by this node after all: nothing is removed", subject)
+		}
+		stray, err := r.Keeper.Remove(ctx, subject, r.inUse(subject))
+		if stray != "" {
+			r.Recorder.Eventf(about, nil, corev1.EventTypeWarning, v1.EventStraySnapshot, "Remove",
+				"node %s had content that no backup has; it was kept as snapshot %s", r.Node, stray)
+		}
+		return nil, err
+	}
 }
 
 // deleted lets the object go, after a tombstone if its backups shall go, too.

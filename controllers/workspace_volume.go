@@ -170,6 +170,9 @@ func (r *WorkspaceReconciler) stepFinalizer(ctx context.Context, s *scope) (bool
 }
 
 func (r *WorkspaceReconciler) patchFinalizer(ctx context.Context, ws *v1.Workspace, present bool) error {
+	if controllerutil.ContainsFinalizer(ws, v1.FinalizerContent) == present {
+		return nil
+	}
 	changed := ws.DeepCopy()
 	if present {
 		controllerutil.AddFinalizer(changed, v1.FinalizerContent)
@@ -180,7 +183,7 @@ func (r *WorkspaceReconciler) patchFinalizer(ctx context.Context, ws *v1.Workspa
 	if err := r.Patch(ctx, changed, patch, client.FieldOwner(v1.FieldOwner)); err != nil {
 		return client.IgnoreNotFound(err)
 	}
-	r.memory.wrote(ws.UID, ws.ResourceVersion)
+	r.memory.wrote(ws, changed.ResourceVersion)
 	return nil
 }
 

@@ -175,18 +175,28 @@ func (b *builder) count(st *unix.Stat_t) {
 }
 
 // linked returns the name under which the same inode was stored. An inode number can be used again for another file,
-// so the link is only believed if nothing else about the inode has changed.
+// so if anything about the inode has changed, the link is only believed if the other name still leads to it.
 func (b *builder) linked(path string, st *unix.Stat_t) string {
 	g := b.groups[inode{st.Dev, st.Ino}]
 	if st.Nlink < 2 || g == nil {
 		return ""
 	}
-	if !still(&g.st, st) {
+	if !still(&g.st, st) && !b.leadsTo(g.first, st) {
 		b.report.changed(path)
 		return ""
 	}
 	g.members = append(g.members, path)
 	return g.first
+}
+
+func (b *builder) leadsTo(path string, st *unix.Stat_t) bool {
+	fd, err := openBelow(b.root, path, unix.O_PATH, 0)
+	if err != nil {
+		return false
+	}
+	defer func() { _ = unix.Close(fd) }()
+	var now unix.Stat_t
+	return unix.Fstat(fd, &now) == nil && now.Dev == st.Dev && now.Ino == st.Ino
 }
 
 func (b *builder) remember(path string, st *unix.Stat_t) {

@@ -55,8 +55,8 @@ func TestFingerprintSeesStealthModification(t *testing.T) {
 
 func TestFingerprintIgnores(t *testing.T) {
 	for name, change := range map[string]string{
-		"reading":                `cat d/f >/dev/null; ls -R . >/dev/null`,
-		"renaming the root":      `mv "$PWD" "$PWD.x"; mv "$PWD.x" "$PWD"`,
+		"reading":           `cat d/f >/dev/null; ls -R . >/dev/null`,
+		"renaming the root": `mv "$PWD" "$PWD.x"; mv "$PWD.x" "$PWD"`,
 	} {
 		t.Run(name, func(t *testing.T) {
 			dir := t.TempDir()
