@@ -15,7 +15,7 @@ import (
 
 // stepBackup starts a backup when one is due. How it ended is in the journal, which survives the daemon and needs no API
 // server: a workspace goes on being backed up while there is none.
-func (r *WorkspaceReconciler) stepBackup(_ context.Context, s *scope) (bool, error) {
+func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, error) {
 	key := s.key(v1.OperationBackup)
 	job := r.Jobs.State(key)
 	if job.Phase == jobs.Done {
@@ -29,7 +29,11 @@ func (r *WorkspaceReconciler) stepBackup(_ context.Context, s *scope) (bool, err
 	if o := s.status.Operation; o != nil && o.Type != v1.OperationFinalBackup {
 		s.status.Operation = nil
 	}
-	due := decideBackup(s)
+	evacuate, err := r.evacuates(ctx, s)
+	if err != nil {
+		return false, err
+	}
+	due := decideBackup(s, evacuate)
 	if due.IsZero() {
 		return false, nil
 	}
@@ -45,19 +49,29 @@ func (r *WorkspaceReconciler) stepBackup(_ context.Context, s *scope) (bool, err
 
 // decideBackup returns when the next backup is due: at once for a new trigger, else an interval after the last look at the
 // tree; never before the pause after a failure is over. The zero time is never.
-func decideBackup(s *scope) time.Time {
+func decideBackup(s *scope, evacuate bool) time.Time {
 	b := s.seen.Journal.Backup
 	var due time.Time
 	if interval := intervalOf(s.ws); interval > 0 {
 		due = lastLook(s).Add(content.Jitter(interval, string(s.ws.UID)))
 	}
-	if s.ws.Spec.Backup.Trigger != "" && s.ws.Spec.Backup.Trigger != b.Trigger {
+	if evacuate || (s.ws.Spec.Backup.Trigger != "" && s.ws.Spec.Backup.Trigger != b.Trigger) {
 		due = s.now
 	}
 	if due.IsZero() || s.edited() || !b.NextAttempt.After(due) {
 		return due
 	}
 	return b.NextAttempt
+}
+
+// evacuates says whether the node is cordoned and the tree, which no pod uses any more, was not looked at since.
+func (r *WorkspaceReconciler) evacuates(ctx context.Context, s *scope) (bool, error) {
+	since := r.cordon.get()
+	if since.IsZero() || s.seen.Journal.Backup.CheckedAt.After(since) {
+		return false, nil
+	}
+	pods, err := r.pods(ctx, r.Client, s.subject())
+	return len(pods) == 0, err
 }
 
 // lastLook returns when the tree was last compared with a backup, or made.

@@ -30,7 +30,6 @@ import (
 // +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/finalizers,verbs=update
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // Settings are the parts of the configuration that decisions depend on.
@@ -60,6 +59,7 @@ type WorkspaceReconciler struct {
 
 	memory  memory
 	orphans orphanage
+	cordon  cordon
 }
 
 // SetupWithManager registers the reconciler: for its objects, for pods that use them, and for ended jobs.

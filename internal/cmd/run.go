@@ -151,6 +151,7 @@ func newManager(rest *rest.Config, cfg config.Config, node string) (ctrl.Manager
 				&v1.Workspace{}: mine,
 				&v1.Snapshot{}:  mine,
 				&corev1.Pod{}:   {Field: mine.Field, Transform: stripPod},
+				&corev1.Node{}:  {Field: fields.OneTermEqualSelector("metadata.name", node)},
 			},
 			DefaultTransform: cache.TransformStripManagedFields(),
 		},
@@ -184,6 +185,9 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 		return err
 	}
 	if err := snapshots.SetupWithManager(mgr); err != nil {
+		return err
+	}
+	if err := (&controllers.NodeReconciler{Workspaces: workspaces}).SetupWithManager(mgr); err != nil {
 		return err
 	}
 	chores := &chores{workspaces: workspaces, found: found, grace: cfg.Content.TombstoneGrace.Duration}

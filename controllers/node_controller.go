@@ -1,0 +1,249 @@
+package controllers
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/state"
+)
+
+// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
+// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspacenodes,verbs=get;create
+// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspacenodes/status,verbs=patch
+
+const (
+	// nodeInterval is how often the state of the node is looked at.
+	nodeInterval = 30 * time.Second
+	// spareShare is the part of the disk that is never offered: one in this many.
+	spareShare = 20
+)
+
+// NodeReconciler reports this node as a home of workspaces, and notices when it is cordoned.
+type NodeReconciler struct {
+	// Workspaces are told of a cordon, and own what is reported.
+	Workspaces *WorkspaceReconciler
+}
+
+// cordon remembers since when this node takes no new pods. Workspaces without pods are backed up at once then.
+type cordon struct {
+	mu    sync.Mutex
+	since time.Time
+}
+
+// set records whether the node is cordoned, and says whether that is news.
+func (c *cordon) set(cordoned bool, now time.Time) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if cordoned == !c.since.IsZero() {
+		return false
+	}
+	c.since = time.Time{}
+	if cordoned {
+		c.since = now
+	}
+	return true
+}
+
+// get returns since when the node is cordoned; the zero time if it is not.
+func (c *cordon) get() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.since
+}
+
+// SetupWithManager registers the reconciler: for its Node, and for a first pass where there is none.
+func (r *NodeReconciler) SetupWithManager(mgr ctrl.Manager) error {
+	first := make(chan event.TypedGenericEvent[types.NamespacedName], 1)
+	first <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Name: r.Workspaces.Node}}
+	byName := handler.TypedFuncs[types.NamespacedName, reconcile.Request]{GenericFunc: enqueueName}
+	return ctrl.NewControllerManagedBy(mgr).
+		Named("node").
+		For(&corev1.Node{}).
+		WatchesRawSource(source.TypedChannel(first, byName)).
+		WithOptions(controllerOptions(1)).
+		Complete(r)
+}
+
+// Reconcile looks at the node and reports what changed.
+func (r *NodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	w := r.Workspaces
+	if req.Name != w.Node {
+		return ctrl.Result{}, nil
+	}
+	var node corev1.Node
+	if err := client.IgnoreNotFound(w.Get(ctx, req.NamespacedName, &node)); err != nil {
+		return ctrl.Result{}, err
+	}
+	entries := w.Keeper.Area.Journal().List()
+	if w.cordon.set(node.Spec.Unschedulable, w.Clock.Now()) && node.Spec.Unschedulable {
+		r.wake(ctx, entries)
+	}
+	report, err := r.report(ctx, &node)
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	status := report.Status.DeepCopy()
+	if err := r.describe(ctx, status, entries); err != nil {
+		return ctrl.Result{}, err
+	}
+	if !equality.Semantic.DeepEqual(status, &report.Status) {
+		err = w.applyStatus(ctx, report, status)
+	}
+	if apierrors.IsConflict(err) {
+		return ctrl.Result{RequeueAfter: time.Second}, nil
+	}
+	return ctrl.Result{RequeueAfter: nodeInterval}, err
+}
+
+// wake has every workspace of a cordoned node looked at: those without pods are backed up at once.
+func (r *NodeReconciler) wake(ctx context.Context, entries []state.Entry) {
+	for _, e := range entries {
+		select {
+		case <-ctx.Done():
+			return
+		case r.Workspaces.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Namespace: e.Namespace, Name: e.Name}}:
+		}
+	}
+}
+
+// report returns the object that reports this node, making it if there is none. It goes with its Node.
+func (r *NodeReconciler) report(ctx context.Context, node *corev1.Node) (*v1.WorkspaceNode, error) {
+	w := r.Workspaces
+	report := &v1.WorkspaceNode{}
+	err := w.Reader.Get(ctx, types.NamespacedName{Name: w.Node}, report)
+	if !apierrors.IsNotFound(err) {
+		return report, err
+	}
+	report.Name = w.Node
+	if node.UID != "" {
+		report.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: node.Name, UID: node.UID}}
+	}
+	if err := w.Create(ctx, report, client.FieldOwner(v1.FieldOwner)); err != nil {
+		return nil, fmt.Errorf("make the WorkspaceNode of this node: %w", err)
+	}
+	return report, nil
+}
+
+func (r *NodeReconciler) describe(ctx context.Context, status *v1.WorkspaceNodeStatus, entries []state.Entry) error {
+	w := r.Workspaces
+	now := w.Clock.Now()
+	ready := foundOK(v1.ReasonRunning, "the daemon serves this node")
+	id, err := w.Keeper.Area.Identity()
+	if err == nil {
+		err = w.Keeper.Area.Check()
+	}
+	if err != nil {
+		ready = found(v1.ReasonAreaMissing, "%v", err)
+	}
+	status.AreaID = id.ID
+	setNodeCondition(status, v1.ConditionReady, ready, now)
+	safe, err := r.safeToRemove(ctx, entries)
+	if err != nil {
+		return err
+	}
+	setNodeCondition(status, v1.ConditionSafeToRemove, safe, now)
+	status.Classes, err = r.classes(ctx, status.Classes, entries)
+	return err
+}
+
+func setNodeCondition(status *v1.WorkspaceNodeStatus, kind string, f *finding, now time.Time) {
+	value := metav1.ConditionFalse
+	if f.ok {
+		value = metav1.ConditionTrue
+	}
+	apimeta.SetStatusCondition(&status.Conditions, metav1.Condition{
+		Type: kind, Status: value, Reason: f.reason, Message: f.message, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
+	})
+}
+
+// safeToRemove says whether the node may go: no content on it is newer than its backup, and nobody can change any.
+func (r *NodeReconciler) safeToRemove(ctx context.Context, entries []state.Entry) (*finding, error) {
+	since := r.Workspaces.cordon.get()
+	for _, e := range entries {
+		if e.Released != "" {
+			continue
+		}
+		if since.IsZero() {
+			return found(v1.ReasonInUse, "the node holds workspaces and is not cordoned"), nil
+		}
+		pods, err := r.Workspaces.pods(ctx, r.Workspaces.Client, subjectOf(e))
+		if err != nil {
+			return nil, err
+		}
+		if len(pods) > 0 {
+			return found(v1.ReasonWaitingForPods, "workspace %s/%s is used by pods %s", e.Namespace, e.Name, list(pods)), nil
+		}
+		if !e.Backup.Complete || e.Backup.CheckedAt.Before(since) {
+			return found(v1.ReasonBackingUp, "workspace %s/%s has not been backed up since the node was cordoned", e.Namespace, e.Name), nil
+		}
+	}
+	return foundOK(v1.ReasonUpToDate, "every content on the node is backed up or released"), nil
+}
+
+// classes reports the space of each volume class. Small changes of what is free are not worth a write.
+func (r *NodeReconciler) classes(ctx context.Context, before []v1.ClassCapacity, entries []state.Entry) ([]v1.ClassCapacity, error) {
+	names := make([]string, 0, len(r.Workspaces.Keeper.Volumes))
+	for name := range r.Workspaces.Keeper.Volumes {
+		names = append(names, name)
+	}
+	slices.Sort(names)
+	out := make([]v1.ClassCapacity, 0, len(names))
+	for _, name := range names {
+		driver := r.Workspaces.Keeper.Volumes[name]
+		capacity, err := driver.Capacity(ctx)
+		if err != nil {
+			return before, fmt.Errorf("measure volume class %s: %w", name, err)
+		}
+		c := v1.ClassCapacity{
+			Name: name, Driver: driver.Name(), Size: quantity(capacity.Size), Allocated: quantity(capacity.Allocated),
+			Free: quantity(max(0, capacity.Free-capacity.Size/spareShare)), Volumes: volumesOf(name, entries),
+		}
+		out = append(out, settled(before, c))
+	}
+	return out, nil
+}
+
+// quantity rounds down to whole MiB: more precision would only make more writes.
+func quantity(n int64) *resource.Quantity { return resource.NewQuantity(n>>20<<20, resource.BinarySI) }
+
+func volumesOf(class string, entries []state.Entry) int32 {
+	n := int32(0)
+	for _, e := range entries {
+		if e.Class == class {
+			n++
+		}
+	}
+	return n
+}
+
+// settled returns what was reported before if nothing but a little free space has changed.
+func settled(before []v1.ClassCapacity, now v1.ClassCapacity) v1.ClassCapacity {
+	for _, b := range before {
+		if b.Name != now.Name || b.Free == nil || b.Volumes != now.Volumes || !equality.Semantic.DeepEqual(b.Size, now.Size) {
+			continue
+		}
+		change := b.Free.Value() - now.Free.Value()
+		if max(change, -change) <= now.Size.Value()/100 {
+			now.Free = b.Free
+		}
+	}
+	return now
+}
