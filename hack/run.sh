@@ -10,6 +10,7 @@ tools=$(go run ./hack/cluster/cmd tools)
 export PATH=$tools:$PATH
 
 if [[ -n ${KUBECONFIG:-} || -f $HOME/.kube/config ]]; then
+	export KUBECONFIG=${KUBECONFIG:-$HOME/.kube/config}
 	# One working area for each cluster: the daemon refuses the area of another one.
 	context=$(kubectl config current-context)
 	dev=$PWD/.dev/${context//[^a-zA-Z0-9._-]/-}
@@ -31,7 +32,7 @@ mkdir -p "$dev/area" "$dev/store"
 sed "s|@DIR@|$dev|g" hack/dev/config.json >"$dev/config.json"
 echo "node: $node; data: $dev"
 hack/as-root.sh bin/ws-daemon archive init --store "file://$dev/store"
-hack/as-root.sh bin/ws-daemon run --config "$dev/config.json" --node "$node" ${KUBECONFIG:+--kubeconfig "$KUBECONFIG"} &
+hack/as-root.sh bin/ws-daemon run --config "$dev/config.json" --node "$node" &
 daemon=$!
 # The first signal asks the daemon to stop at a safe point; the cluster stays until it has.
 trap 'kill "$daemon" 2>/dev/null || true' INT TERM
