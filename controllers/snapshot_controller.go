@@ -63,15 +63,14 @@ func (r *SnapshotReconciler) SetupWithManager(mgr ctrl.Manager) error {
 		Complete(r)
 }
 
-// JobEnded wakes the snapshot of a job, and says whether the job was one of a snapshot.
-func (r *SnapshotReconciler) JobEnded(key jobs.Key) bool {
+// JobEnded wakes the snapshot of a job, if the job was one of a snapshot.
+func (r *SnapshotReconciler) JobEnded(key jobs.Key) {
 	rest, ok := strings.CutPrefix(key.Op, snapshotJob)
 	if !ok {
-		return false
+		return
 	}
 	namespace, name, _ := strings.Cut(rest, "/")
 	r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Namespace: namespace, Name: name}}
-	return true
 }
 
 // Reconcile makes one pass over a snapshot.

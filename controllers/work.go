@@ -107,8 +107,9 @@ func (s *scope) fail(op v1.OperationType, err error, limit time.Duration) {
 
 // progress reports a job that takes long: not before it has run for a while, and not often.
 func (s *scope) progress(op v1.OperationType, state jobs.State) {
-	if state.Phase != jobs.Running {
-		return
+	waiting := s.status.Operation
+	if state.Phase != jobs.Running || (waiting != nil && waiting.Type == v1.OperationFinalBackup && op == v1.OperationBackup) {
+		return // since when a stop waits is worth more than the progress of a backup meanwhile
 	}
 	running := s.now.Sub(state.Started)
 	if running < progressInterval {

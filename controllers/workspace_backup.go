@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
@@ -91,10 +92,32 @@ func intervalOf(ws *v1.Workspace) time.Duration {
 }
 
 func (r *WorkspaceReconciler) backup(s *scope) jobs.Func {
-	request := saveRequest(s)
+	request, before, about := saveRequest(s), s.seen.Journal, s.ws.DeepCopy()
 	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
 		request.Progress = func(files, bytes int64) { report(jobs.Progress{FilesDone: files, BytesDone: bytes}) }
-		return nil, r.Keeper.Backup(ctx, request)
+		err := r.Keeper.Backup(ctx, request)
+		r.tell(about, before)
+		return nil, err
+	}
+}
+
+// tell sends events about what a backup came upon. The journal says it; a pass may come too late to see the difference.
+func (r *WorkspaceReconciler) tell(about *v1.Workspace, before state.Entry) {
+	now, _ := r.Keeper.Area.Journal().Get(before.UID)
+	warn := func(reason, format string, args ...any) {
+		r.Recorder.Eventf(about, nil, corev1.EventTypeWarning, reason, "Backup", format, args...)
+	}
+	if now.Fork != before.Fork {
+		warn(v1.EventFork, "a former owner committed after the take-over; its backup was kept as snapshot %s", now.Fork)
+	}
+	if now.Stray.ID != before.Stray.ID {
+		warn(v1.EventStraySnapshot, "node %s lost the workspace to another; its work was kept as snapshot %s", r.Node, now.Stray.ID)
+	}
+	if now.Lost != before.Lost {
+		warn(v1.EventBackupLost, "%s is not in the store any more; a new backup was made. Find out who removes objects there", now.Lost)
+	}
+	if now.Backup.Trigger != before.Backup.Trigger {
+		r.Recorder.Eventf(about, nil, corev1.EventTypeNormal, v1.EventBackedUp, "Backup", "backup %s holds the content as of trigger %q", now.Backup.Name, now.Backup.Trigger)
 	}
 }
 
@@ -129,10 +152,10 @@ func backupStatus(s *scope) {
 		status.Trigger = b.Trigger
 	}
 	if b.Count > 0 {
-		status.Count, status.Oldest = int32(min(b.Count, 1<<30)), v1.BackupName(b.Oldest) //nolint:gosec // bounded
+		status.Count, status.Oldest = int32(min(b.Count, 1<<30)), v1.BackupName(b.Oldest)
 	}
 	status.CheckedAt = timeOf(b.CheckedAt)
-	status.Attempts = int32(min(b.Attempts, 1<<30)) //nolint:gosec // bounded
+	status.Attempts = int32(min(b.Attempts, 1<<30))
 	status.FailingSince, status.NextAttempt = timeOf(b.FailingSince), timeOf(b.NextAttempt)
 	if *status == (v1.BackupStatus{}) {
 		s.status.Backup = nil

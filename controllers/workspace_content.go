@@ -18,7 +18,7 @@ import (
 )
 
 // stepContent fills the workspace under the current claim, or lets users at content that is there.
-func (r *WorkspaceReconciler) stepContent(ctx context.Context, s *scope) (bool, error) {
+func (r *WorkspaceReconciler) stepContent(_ context.Context, s *scope) (bool, error) {
 	if s.usable() {
 		r.filled(s)
 		return false, nil
@@ -128,8 +128,8 @@ func (r *WorkspaceReconciler) fill(s *scope) jobs.Func {
 	ws := s.ws.DeepCopy()
 	request := content.FillRequest{
 		Subject:  s.subject(),
-		Owner:    uint32(ws.Spec.Owner.UID), //nolint:gosec // the API server keeps it within 32 bits
-		Group:    uint32(ws.Spec.Owner.GID), //nolint:gosec // the API server keeps it within 32 bits
+		Owner:    uint32(ws.Spec.Owner.UID),
+		Group:    uint32(ws.Spec.Owner.GID),
 		Expected: expected(s.status),
 		InUse:    r.inUse(s.subject()),
 	}

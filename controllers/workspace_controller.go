@@ -16,6 +16,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -107,26 +108,29 @@ func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 	if r.memory.stale(&ws) {
 		return ctrl.Result{}, nil // our last write is on its way to the cache and will wake us
 	}
-	departed, err := r.reconcileDeparted(ctx, req.NamespacedName, ws.UID)
-	if err != nil {
-		return ctrl.Result{}, err
-	}
 	r.memory.name(string(ws.UID), req.NamespacedName)
 	s := r.newScope(&ws)
-	err = r.pass(ctx, s)
+	r.passOthers(ctx, s)
+	err := r.pass(ctx, s)
 	if err == nil {
 		err = r.finish(ctx, s)
 	}
 	if apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: time.Second}, nil // look again; that somebody else wrote is no failure
 	}
+	return ctrl.Result{RequeueAfter: s.requeue}, err
+}
+
+// passOthers looks after volumes of earlier objects of the same name. They never keep the present one waiting.
+func (r *WorkspaceReconciler) passOthers(ctx context.Context, s *scope) {
+	result, err := r.reconcileDeparted(ctx, client.ObjectKeyFromObject(s.ws), s.ws.UID)
 	if err != nil {
-		return ctrl.Result{}, err
+		log.FromContext(ctx).Error(err, "the volume of an earlier workspace of this name was not looked after")
+		s.after(departedInterval)
 	}
-	if departed.RequeueAfter > 0 {
-		s.after(departed.RequeueAfter)
+	if result.RequeueAfter > 0 {
+		s.after(result.RequeueAfter)
 	}
-	return ctrl.Result{RequeueAfter: s.requeue}, nil
 }
 
 // pass runs the steps in order until one of them ends the pass.

@@ -187,10 +187,12 @@ func (r *WorkspaceReconciler) waitForPods(ctx context.Context, s *scope, pods []
 
 // save returns the job that makes the final backup.
 func (r *WorkspaceReconciler) save(s *scope) jobs.Func {
-	request := saveRequest(s)
+	request, before, about := saveRequest(s), s.seen.Journal, s.ws.DeepCopy()
 	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
 		request.Progress = func(files, bytes int64) { report(jobs.Progress{FilesDone: files, BytesDone: bytes}) }
-		return r.Keeper.Release(ctx, request, r.inUse(request.Subject))
+		name, err := r.Keeper.Release(ctx, request, r.inUse(request.Subject))
+		r.tell(about, before)
+		return name, err
 	}
 }
 

@@ -206,6 +206,8 @@ func (r *WorkspaceReconciler) stepVolume(_ context.Context, s *scope) (bool, err
 	switch {
 	case out.failed:
 		s.volume = s.report(out.err, v1.ReasonProvisionFailed)
+	case s.usable():
+		return false, nil // it is being grown; users go on working
 	case out.done:
 		s.after(0) // look at what there is now
 		s.volume = found(v1.ReasonProvisioning, "the volume is being looked at")

@@ -65,7 +65,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer area.Close()
-	keeper, err := newKeeper(cfg, area, o.node)
+	keeper, err := newKeeper(ctx, cfg, area, o.node)
 	if err != nil {
 		return err
 	}
@@ -90,8 +90,8 @@ func run(ctx context.Context, o options) error {
 }
 
 // newKeeper opens the store and the volume classes.
-func newKeeper(cfg config.Config, area *state.Area, node string) (*content.Keeper, error) {
-	s, err := store.Open(context.Background(), cfg.Storage.URL())
+func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node string) (*content.Keeper, error) {
+	s, err := store.Open(ctx, cfg.Storage.URL())
 	if err != nil {
 		return nil, err
 	}
@@ -177,9 +177,8 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 		Workspaces: workspaces, Wake: make(chan event.TypedGenericEvent[types.NamespacedName], wakeBuffer),
 	}
 	workspaces.Jobs = jobs.New(limits(cfg.Limits), nil, func(key jobs.Key) {
-		if !snapshots.JobEnded(key) {
-			workspaces.JobEnded(key)
-		}
+		snapshots.JobEnded(key)
+		workspaces.JobEnded(key) // a snapshot makes a backup, too
 	})
 	if err := workspaces.SetupWithManager(mgr); err != nil {
 		return err

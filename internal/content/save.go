@@ -127,6 +127,11 @@ func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, force boo
 	if standing != nil && !errors.As(standing, &lost) {
 		return history.Commit{}, standing
 	}
+	if lost != nil {
+		if err := k.reclaim(ctx, r.Subject, log, lost); err != nil {
+			return history.Commit{}, err
+		}
+	}
 	if !force && lost == nil && print != "" && print == entry.Backup.Fingerprint && entry.Backup.Complete {
 		c, err := k.known(ctx, log, entry)
 		if err == nil {
@@ -137,6 +142,21 @@ func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, force boo
 		}
 	}
 	return k.commit(ctx, r, log, entry, path, print, began)
+}
+
+// reclaim notes that the store lost a backup, and publishes the claim again should its record be lost, too.
+func (k *Keeper) reclaim(ctx context.Context, s Subject, log *history.Log, lost *history.LostError) error {
+	if err := k.record(s, func(e *state.Entry) { e.Lost = lost.Name.String() }); err != nil {
+		return err
+	}
+	owner, err := k.owner(s)
+	if err != nil {
+		return err
+	}
+	if err := log.PublishClaim(ctx, s.Claim, owner, nil); !errors.Is(err, history.ErrLost) {
+		return err
+	}
+	return nil
 }
 
 // known reads the newest backup as the journal remembers it.
@@ -325,13 +345,12 @@ func (k *Keeper) append(ctx context.Context, s Subject, log *history.Log, c hist
 
 // prune applies retention and counts what is left. It keeps forks: commits that a former owner had under way when we took over.
 func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) error {
-	if err := k.keepForks(ctx, r.Subject, log); err != nil {
-		return err
+	err := k.keepForks(ctx, r.Subject, log)
+	if err == nil && r.Keep.Last > 0 {
+		_, err = log.Prune(ctx, r.Claim, r.Keep)
 	}
-	if r.Keep.Last > 0 {
-		if _, err := log.Prune(ctx, r.Claim, r.Keep); err != nil {
-			return err
-		}
+	if err != nil && !errors.Is(err, history.ErrLost) { // without the claim's record nothing is removed, which is no failure
+		return err
 	}
 	return k.count(ctx, r.Subject, log)
 }

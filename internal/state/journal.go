@@ -39,6 +39,8 @@ type Entry struct {
 	Stray Stray `json:"stray,omitzero"`
 	// Fork is the id of the last pinned commit that a former owner had under way when this node took over.
 	Fork string `json:"fork,omitempty"`
+	// Lost is the last backup that vanished from the store.
+	Lost string `json:"lost,omitempty"`
 	// Released is the fingerprint of the tree when it was released.
 	Released string `json:"released,omitempty"`
 	// Usage of the volume when it was last measured.

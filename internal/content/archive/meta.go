@@ -52,6 +52,23 @@ func metaOf(path string, st *unix.Stat_t, xattrs []xattr) meta {
 	return m
 }
 
+// fileType returns the type bits of the mode, 0 for a hard link.
+func (m *meta) fileType() uint32 {
+	switch m.kind {
+	case tar.TypeReg:
+		return unix.S_IFREG
+	case tar.TypeDir:
+		return unix.S_IFDIR
+	case tar.TypeSymlink:
+		return unix.S_IFLNK
+	case tar.TypeFifo:
+		return unix.S_IFIFO
+	case tar.TypeChar:
+		return unix.S_IFCHR
+	}
+	return 0
+}
+
 // header returns the tar header that loses nothing.
 func (m *meta) header() *tar.Header {
 	mtime := time.Unix(m.sec, m.nsec)

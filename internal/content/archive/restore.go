@@ -301,7 +301,7 @@ func (x *extractor) replace(m *meta, name string) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(x.parentFD, name, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if errors.Is(err, unix.ENOENT) {
-		x.count(m)
+		x.count(m.fileType(), 1)
 		return nil
 	}
 	if err != nil {
@@ -319,20 +319,22 @@ func (x *extractor) replace(m *meta, name string) error {
 	if fileType(&st) == unix.S_IFREG && st.Nlink == 1 {
 		x.report.Bytes -= st.Size
 	}
+	x.count(fileType(&st), -1)
+	x.count(m.fileType(), 1)
 	return unix.Unlinkat(x.parentFD, name, 0)
 }
 
-func (x *extractor) count(m *meta) {
-	switch m.kind {
-	case tar.TypeReg:
-		x.report.Files++
-	case tar.TypeDir:
-		x.report.Dirs++
-	case tar.TypeSymlink:
-		x.report.Links++
-	case tar.TypeLink: // counted by what it links to
-	default:
-		x.report.Others++
+// count adds n names of a type. A hard link has the type of what it links to, which its header does not tell.
+func (x *extractor) count(kind uint32, n int64) {
+	switch kind {
+	case unix.S_IFREG:
+		x.report.Files += n
+	case unix.S_IFDIR:
+		x.report.Dirs += n
+	case unix.S_IFLNK:
+		x.report.Links += n
+	case unix.S_IFIFO, unix.S_IFCHR:
+		x.report.Others += n
 	}
 }
 
@@ -361,21 +363,8 @@ func (x *extractor) writeLink(m *meta, name string) error {
 	if fileType(&st) == unix.S_IFDIR {
 		return fmt.Errorf("link target %s is a directory", display(m.target))
 	}
-	if !x.has(m.path) {
-		x.countLink(&st)
-	}
+	x.count(fileType(&st), 1)
 	return unix.Linkat(fd, first, x.parentFD, name, 0)
-}
-
-func (x *extractor) countLink(st *unix.Stat_t) {
-	switch fileType(st) {
-	case unix.S_IFREG:
-		x.report.Files++
-	case unix.S_IFLNK:
-		x.report.Links++
-	default:
-		x.report.Others++
-	}
 }
 
 func (x *extractor) writeSymlink(m *meta, name string) error {
