@@ -127,6 +127,9 @@ func (f *filling) run(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := f.driver.Discard(ctx, f.r.UID, volume.Withdrawn); err != nil {
+		return err // left by an attempt that ended in clear
+	}
 	dir, err := f.driver.Stage(ctx, f.r.UID)
 	if err != nil {
 		return err
@@ -235,9 +238,6 @@ func (f *filling) clear(ctx context.Context) error {
 		return err
 	}
 	faults.Point("fill.cleared")
-	if err := f.driver.Discard(ctx, f.r.UID, volume.Withdrawn); err != nil {
-		return err
-	}
 	return f.driver.Discard(ctx, f.r.UID, volume.Staged)
 }
 

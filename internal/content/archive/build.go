@@ -101,7 +101,7 @@ func (b *builder) dir(fd int, path string, st *unix.Stat_t) error {
 
 // leaf opens a name without touching what is behind it, and decides by what was opened.
 func (b *builder) leaf(parent int, name, path string, _ *unix.Stat_t) error {
-	fd, err := openBelow(parent, name, unix.O_PATH, 0)
+	fd, err := openBelow(parent, name, unix.O_PATH)
 	if err != nil {
 		return b.failed(path, err)
 	}
@@ -190,7 +190,7 @@ func (b *builder) linked(path string, st *unix.Stat_t) string {
 }
 
 func (b *builder) leadsTo(path string, st *unix.Stat_t) bool {
-	fd, err := openBelow(b.root, path, unix.O_PATH, 0)
+	fd, err := openBelow(b.root, path, unix.O_PATH)
 	if err != nil {
 		return false
 	}
@@ -369,8 +369,8 @@ func (b *builder) copy(fd int, path string, size int64, sum io.Writer) (short bo
 func (b *builder) reread(f again) error {
 	fd, st, err := b.find(f)
 	if err != nil {
-		b.report.changed(f.path)
-		return nil //nolint:nilerr // Gone or replaced: what was read stays, and is reported.
+		b.report.changed(f.path) // gone or replaced: what was read stays
+		return nil
 	}
 	defer func() { _ = unix.Close(fd) }()
 	b.report.Bytes -= f.size
@@ -393,7 +393,7 @@ func (b *builder) reread(f again) error {
 // find opens the same file again, if it is still there.
 func (b *builder) find(f again) (int, unix.Stat_t, error) {
 	var st unix.Stat_t
-	pathFD, err := openBelow(b.root, f.path, unix.O_PATH, 0)
+	pathFD, err := openBelow(b.root, f.path, unix.O_PATH)
 	if err != nil {
 		return -1, st, err
 	}

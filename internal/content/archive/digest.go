@@ -41,11 +41,11 @@ func (m *meta) record(content [sha256.Size]byte) [sha256.Size]byte {
 	if m.kind == tar.TypeLink {
 		return sha256.Sum256(b)
 	}
-	for _, n := range []uint64{uint64(m.mode), uint64(m.uid), uint64(m.gid), uint64(m.sec), uint64(m.nsec)} { //nolint:gosec // An encoding.
+	for _, n := range []uint64{uint64(m.mode), uint64(m.uid), uint64(m.gid), uint64(m.sec), uint64(m.nsec)} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}
 	if m.kind == tar.TypeReg {
-		b = binary.BigEndian.AppendUint64(b, uint64(m.size)) //nolint:gosec // An encoding.
+		b = binary.BigEndian.AppendUint64(b, uint64(m.size))
 		b = append(b, content[:]...)
 	}
 	for _, a := range m.xattrs {

@@ -17,11 +17,8 @@ const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_N
 const maxLookup = 4000
 
 // openBelow opens a path of any length below dir. The kernel asks to try again when something was renamed meanwhile.
-func openBelow(dir int, path string, flags uint64, mode uint32) (int, error) {
+func openBelow(dir int, path string, flags uint64) (int, error) {
 	how := unix.OpenHow{Flags: flags | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: beneath}
-	if flags&unix.O_CREAT != 0 {
-		how.Mode = uint64(mode)
-	}
 	at := dir
 	for {
 		piece, rest := cutLookup(path)

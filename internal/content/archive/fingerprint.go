@@ -73,8 +73,8 @@ func (f *fingerprint) add(path string, st *unix.Stat_t) {
 	}
 	b := appendString(f.buf[:0], path)
 	for _, n := range []uint64{
-		uint64(st.Mode), uint64(st.Uid), uint64(st.Gid), uint64(st.Size), st.Ino, st.Nlink, st.Rdev, //nolint:gosec // An encoding.
-		uint64(st.Mtim.Sec), uint64(st.Mtim.Nsec), uint64(st.Ctim.Sec), uint64(st.Ctim.Nsec), //nolint:gosec // An encoding.
+		uint64(st.Mode), uint64(st.Uid), uint64(st.Gid), uint64(st.Size), st.Ino, st.Nlink, st.Rdev,
+		uint64(st.Mtim.Sec), uint64(st.Mtim.Nsec), uint64(st.Ctim.Sec), uint64(st.Ctim.Nsec),
 	} {
 		b = binary.BigEndian.AppendUint64(b, n)
 	}

@@ -45,9 +45,9 @@ func device(name string, major, minor int64) tar.Header {
 }
 
 // pack makes a tar of the headers; files contain "evil".
-func pack(t testing.TB, headers ...tar.Header) []byte {
-	t.Helper()
-	g := NewWithT(t)
+func pack(tb testing.TB, headers ...tar.Header) []byte {
+	tb.Helper()
+	g := NewWithT(tb)
 	var b bytes.Buffer
 	w := tar.NewWriter(&b)
 	for _, h := range headers {
@@ -63,9 +63,9 @@ func pack(t testing.TB, headers ...tar.Header) []byte {
 }
 
 // compress makes an archive of a tar.
-func compress(t testing.TB, plain []byte) (*memory, []archive.Pack) {
-	t.Helper()
-	g := NewWithT(t)
+func compress(tb testing.TB, plain []byte) (*memory, []archive.Pack) {
+	tb.Helper()
+	g := NewWithT(tb)
 	var b bytes.Buffer
 	w, err := zstd.NewWriter(&b)
 	g.Expect(err).NotTo(HaveOccurred())
@@ -73,7 +73,7 @@ func compress(t testing.TB, plain []byte) (*memory, []archive.Pack) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(w.Close()).To(Succeed())
 	m := newMemory()
-	p, err := m.PutPack(t.Context(), b.Bytes())
+	p, err := m.PutPack(tb.Context(), b.Bytes())
 	g.Expect(err).NotTo(HaveOccurred())
 	return m, []archive.Pack{p}
 }

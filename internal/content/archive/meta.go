@@ -122,14 +122,14 @@ func decodeXattr(key, value string) (a xattr, ok bool, err error) {
 
 // parseHeader validates a header from anywhere. Attributes that do not belong to content come back as dropped.
 func parseHeader(h *tar.Header) (m meta, dropped []string, err error) {
-	m = meta{kind: h.Typeflag, size: h.Size, mode: uint32(h.Mode) & 0o7777, sec: h.ModTime.Unix(), nsec: int64(h.ModTime.Nanosecond())} //nolint:gosec // Masked.
+	m = meta{kind: h.Typeflag, size: h.Size, mode: uint32(h.Mode) & 0o7777, sec: h.ModTime.Unix(), nsec: int64(h.ModTime.Nanosecond())}
 	if m.path, err = cleanName(h.Name); err != nil {
 		return m, nil, err
 	}
 	if h.Uid < 0 || h.Gid < 0 || int64(h.Uid) >= 1<<32-1 || int64(h.Gid) >= 1<<32-1 || h.Size < 0 {
 		return m, nil, fmt.Errorf("%q: owner or size is out of range", h.Name)
 	}
-	m.uid, m.gid = uint32(h.Uid), uint32(h.Gid) //nolint:gosec // Checked above.
+	m.uid, m.gid = uint32(h.Uid), uint32(h.Gid)
 	if err := m.parseKind(h); err != nil {
 		return m, nil, err
 	}

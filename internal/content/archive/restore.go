@@ -272,7 +272,7 @@ func (x *extractor) openDir(dir string) (int, error) {
 	if x.parent != "." && strings.HasPrefix(dir, x.parent+"/") {
 		from, rest = x.parentFD, dir[len(x.parent)+1:]
 	}
-	return openBelow(from, rest, unix.O_PATH|unix.O_DIRECTORY, 0)
+	return openBelow(from, rest, unix.O_PATH|unix.O_DIRECTORY)
 }
 
 // makeParents creates directories that a foreign archive did not care to list.
@@ -286,7 +286,7 @@ func (x *extractor) makeParents(dir string) (int, error) {
 			closeUnless(at, x.root)
 			return -1, err
 		}
-		next, err := openBelow(at, part, unix.O_PATH|unix.O_DIRECTORY, 0)
+		next, err := openBelow(at, part, unix.O_PATH|unix.O_DIRECTORY)
 		closeUnless(at, x.root)
 		if err != nil {
 			return -1, err
@@ -386,7 +386,7 @@ func (x *extractor) writeNode(m *meta, name string) error {
 	if err := unix.Mknodat(x.parentFD, name, kind|0o600, 0); err != nil {
 		return err
 	}
-	fd, err := openBelow(x.parentFD, name, unix.O_PATH, 0)
+	fd, err := openBelow(x.parentFD, name, unix.O_PATH)
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -16,21 +17,36 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 )
 
-// TestMain is also a program that makes a backup, so that a test can make one as another user.
+// TestMain is also a program that makes a backup, or imports one, so that a test can do it as another user.
 func TestMain(m *testing.M) {
-	dir := os.Getenv("ARCHIVE_TEST_CREATE")
-	if dir == "" {
-		os.Exit(m.Run())
+	if dir := os.Getenv("ARCHIVE_TEST_CREATE"); dir != "" {
+		report, _, err := archive.Create(context.Background(), dir, newMemory(), nil)
+		answer(report, err)
+		return
 	}
-	report, _, err := archive.Create(context.Background(), dir, newMemory(), nil)
-	if err != nil {
-		panic(err)
+	if dir := os.Getenv("ARCHIVE_TEST_IMPORT"); dir != "" {
+		answer(archive.Import(context.Background(), os.Stdin, dir))
+		return
 	}
-	_ = json.NewEncoder(os.Stdout).Encode(report)
+	os.Exit(m.Run())
 }
 
-// createAs makes a backup of dir as an ordinary user.
-func createAs(t *testing.T, uid uint32, dir string) archive.Report {
+// reply is what the program prints.
+type reply struct {
+	Report archive.Report
+	Error  string
+}
+
+func answer(report archive.Report, err error) {
+	r := reply{Report: report}
+	if err != nil {
+		r.Error = err.Error()
+	}
+	_ = json.NewEncoder(os.Stdout).Encode(r)
+}
+
+// as runs the program as an ordinary user.
+func as(t *testing.T, uid uint32, task, dir string, input []byte) reply {
 	t.Helper()
 	g := NewWithT(t)
 	g.Expect(os.Chmod(filepath.Dir(dir), 0o755)).To(Succeed())
@@ -40,13 +56,35 @@ func createAs(t *testing.T, uid uint32, dir string) archive.Report {
 	g.Expect(os.Chmod(filepath.Dir(filepath.Dir(program)), 0o755)).To(Succeed())
 	g.Expect(os.WriteFile(program, exe, 0o755)).To(Succeed())
 	cmd := exec.CommandContext(t.Context(), program)
-	cmd.Env = []string{"ARCHIVE_TEST_CREATE=" + dir}
+	cmd.Env = []string{task + "=" + dir}
+	cmd.Stdin = bytes.NewReader(input)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uid, Gid: uid}}
 	out, err := cmd.Output()
 	g.Expect(err).NotTo(HaveOccurred())
-	var report archive.Report
-	g.Expect(json.Unmarshal(out, &report)).To(Succeed())
-	return report
+	var r reply
+	g.Expect(json.Unmarshal(out, &r)).To(Succeed())
+	return r
+}
+
+func createAs(t *testing.T, uid uint32, dir string) archive.Report {
+	t.Helper()
+	r := as(t, uid, "ARCHIVE_TEST_CREATE", dir, nil)
+	NewWithT(t).Expect(r.Error).To(BeEmpty())
+	return r.Report
+}
+
+// Without the right to give files away, what belongs to others is an error, and what is one's own is not.
+func TestRestoreAsOrdinaryUser(t *testing.T) {
+	for owner, want := range map[int]string{65534: "", 65533: "set owner 65533:65534: operation not permitted"} {
+		g := NewWithT(t)
+		dir := t.TempDir()
+		g.Expect(os.Chown(dir, 65534, 65534)).To(Succeed())
+		file := fileEntry("f")
+		file.Uid, file.Gid = owner, 65534
+		r := as(t, 65534, "ARCHIVE_TEST_IMPORT", dir, pack(t, file))
+		g.Expect(r.Error).To(HaveSuffix(want))
+		g.Expect(r.Error == "").To(Equal(want == ""))
+	}
 }
 
 func TestS3_UnreadableFilesAreNamed(t *testing.T) {

@@ -124,7 +124,7 @@ func (w *walker) lookOnce(parent int, name, path string) error {
 	if fileType(&st) != unix.S_IFDIR {
 		return w.h.leaf(parent, name, path, &st)
 	}
-	fd, err := openBelow(parent, name, unix.O_PATH|unix.O_DIRECTORY, 0)
+	fd, err := openBelow(parent, name, unix.O_PATH|unix.O_DIRECTORY)
 	if err != nil {
 		return w.failed(path, err)
 	}
@@ -199,7 +199,7 @@ func (w *walker) leave() {
 
 // reopen finds a directory again from the root.
 func (w *walker) reopen(f *frame) error {
-	fd, err := openBelow(w.root, f.path, unix.O_PATH|unix.O_DIRECTORY, 0)
+	fd, err := openBelow(w.root, f.path, unix.O_PATH|unix.O_DIRECTORY)
 	if !f.adopt(fd, err) {
 		return errMoved
 	}

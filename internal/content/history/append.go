@@ -148,32 +148,6 @@ func (l *Log) Standing(ctx context.Context, claim int64, last Name) error {
 	return nil
 }
 
-// VerifyNewest reads a backup back: it must be the newest entry with the same bytes, all its packs must be there with
-// their sizes, and those in own are read and compared by checksum.
-func (l *Log) VerifyNewest(ctx context.Context, ref Ref, own []Pack) error {
-	if err := l.Standing(ctx, ref.Name.Claim, ref.Name); err != nil {
-		return err
-	}
-	c, got, err := l.Read(ctx, ref.Name)
-	if err != nil {
-		return err
-	}
-	if got.Hash != ref.Hash {
-		return l.wrap("read back", damaged(l.key(ref.Name), errors.New("it is not what was written")))
-	}
-	for _, p := range c.Packs {
-		if err := l.domain.StatPack(ctx, p); err != nil {
-			return l.wrap("read back "+ref.Name.String(), err)
-		}
-	}
-	for _, p := range own {
-		if _, err := l.domain.GetPack(ctx, p); err != nil {
-			return l.wrap("read back "+ref.Name.String(), err)
-		}
-	}
-	return nil
-}
-
 // Bury writes the tombstone of a deleted workspace: everything up to the claim is dead, a later claim begins anew. It
 // may be repeated; a newer claim is a [FencedError].
 func (l *Log) Bury(ctx context.Context, claim int64) error {

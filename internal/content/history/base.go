@@ -11,10 +11,7 @@ import (
 // Base returns the backup that a published claim goes on from: the parent that its record names, or else the newest complete
 // backup that was there when the claim was made. It is the same whenever it is asked. [ErrNoBackup] if there is none.
 func (l *Log) Base(ctx context.Context, claim int64) (Commit, Ref, error) {
-	record, _, err := l.Read(ctx, Name{Claim: claim})
-	if errors.Is(err, store.ErrNotFound) {
-		return Commit{}, Ref{}, &LostError{Workspace: l.name, Name: Name{Claim: claim}}
-	}
+	record, err := l.record(ctx, claim)
 	if err != nil {
 		return Commit{}, Ref{}, err
 	}
@@ -24,7 +21,8 @@ func (l *Log) Base(ctx context.Context, claim int64) (Commit, Ref, error) {
 	return l.descend(ctx, claim, seenBy(record))
 }
 
-// Current returns the backup that a new claim would go on from. [ErrNoBackup] if there is none.
+// Current returns the backup that a new claim would go on from. [ErrNoBackup] if there is none. One that is damaged is not
+// passed over.
 func (l *Log) Current(ctx context.Context) (Commit, Ref, error) {
 	return l.descend(ctx, 0, nil)
 }
@@ -51,6 +49,10 @@ func (l *Log) descend(ctx context.Context, below int64, seen map[int64]int64) (C
 			seen = seenBy(c)
 		}
 	}
+	// Nothing was found: make sure that it was looked for in the right place.
+	if _, err := l.domain.record(ctx); err != nil {
+		return Commit{}, Ref{}, l.wrap("look for a backup", err)
+	}
 	return Commit{}, Ref{}, l.wrap("look for a backup", ErrNoBackup)
 }
 
@@ -60,14 +62,6 @@ func (l *Log) parent(ctx context.Context, record Commit) (Commit, Ref, error) {
 		err = l.wrap("look for a backup", damaged(l.key(record.Parent.Name), fmt.Errorf("it is not the backup that claim %d names", record.Name.Claim)))
 	}
 	return c, ref, err
-}
-
-func seenBy(record Commit) map[int64]int64 {
-	seen := make(map[int64]int64, len(record.Seen))
-	for _, n := range record.Seen {
-		seen[n.Claim] = n.Number
-	}
-	return seen
 }
 
 // Newest returns the newest entry, be it a backup or the record of a claim. [ErrNoBackup] if there is none.
@@ -81,8 +75,9 @@ func (l *Log) Newest(ctx context.Context) (Commit, Ref, error) {
 	return Commit{}, Ref{}, l.wrap("look for a backup", ErrNoBackup)
 }
 
-// HasTree says whether one of the newest complete backups holds a tree with this digest.
-func (l *Log) HasTree(ctx context.Context, digest string) (bool, error) {
+// HasTree says whether one of the newest complete backups holds a tree with this digest, of which so many files could not
+// be read. A backup that is damaged, or lacks a pack, holds nothing.
+func (l *Log) HasTree(ctx context.Context, digest string, unreadable int64) (bool, error) {
 	const looked = 20
 	n := 0
 	for e, err := range l.alive(ctx, 0) {
@@ -92,18 +87,24 @@ func (l *Log) HasTree(ctx context.Context, digest string) (bool, error) {
 		if e.Name.IsClaim() {
 			continue
 		}
-		c, _, err := l.Read(ctx, e.Name)
-		if err != nil {
-			return false, err
-		}
-		if c.Complete() && c.Tree.Digest == digest {
-			return true, l.domain.VerifyPacks(ctx, c.Packs)
+		holds, err := l.holds(ctx, e.Name, digest, unreadable)
+		if holds || err != nil && !Gone(err) {
+			return holds, err
 		}
 		if n++; n == looked {
 			break
 		}
 	}
 	return false, nil
+}
+
+func (l *Log) holds(ctx context.Context, name Name, digest string, unreadable int64) (bool, error) {
+	c, _, err := l.Read(ctx, name)
+	if err != nil || !c.Complete() || c.Tree.Digest != digest || c.Tree.UnreadableCount != unreadable {
+		return false, err
+	}
+	err = l.domain.VerifyPacks(ctx, c.Packs)
+	return err == nil, err
 }
 
 // Verify reads a backup back: its commit is the one that was written, every pack it references is there with its size, and
@@ -141,6 +142,9 @@ func (d *Domain) VerifyPacks(ctx context.Context, packs []Pack) error {
 func (d *Domain) DropPacks(ctx context.Context, packs []Pack) error {
 	keys := make([]string, 0, len(packs))
 	for _, p := range packs {
+		if err := p.valid(); err != nil {
+			return err
+		}
 		keys = append(keys, d.packKey(p))
 	}
 	return d.store.Delete(ctx, keys...)

@@ -3,6 +3,8 @@ package history
 import (
 	"errors"
 	"fmt"
+
+	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
 
 // The errors callers tell apart with [errors.Is].
@@ -59,6 +61,12 @@ func (e *LostError) Error() string {
 
 // Is makes errors.Is(err, ErrLost) true.
 func (e *LostError) Is(target error) bool { return target == ErrLost }
+
+// Gone says whether an error means that a backup, or a part of it, is not in the store as it was written: then another one
+// is needed, whether the tree has changed or not.
+func Gone(err error) bool {
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrDamaged)
+}
 
 func damaged(key string, err error) error {
 	return fmt.Errorf("%w: %s: %w", ErrDamaged, key, err)

@@ -73,29 +73,6 @@ func (l *Log) read(ctx context.Context, name Name) (Commit, Ref, error) {
 	return c, Ref{Name: name, Hash: hash(data)}, c.belongs(key, l.domain.name, l.name, name)
 }
 
-// Latest returns the newest complete backup of a claim older than below, or of any if below is not positive. It fails
-// with [ErrNoBackup] if there is none, and does not pass over one that is damaged. It goes by names alone, also those of
-// forks: what a claim goes on from is [Log.Base].
-func (l *Log) Latest(ctx context.Context, below int64) (Commit, Ref, error) {
-	for e, err := range l.alive(ctx, below) {
-		if err != nil {
-			return Commit{}, Ref{}, err
-		}
-		if e.Name.IsClaim() {
-			continue
-		}
-		c, ref, err := l.Read(ctx, e.Name)
-		if err != nil || c.Complete() {
-			return c, ref, err
-		}
-	}
-	// Nothing was found: make sure that it was looked for in the right place.
-	if _, err := l.domain.record(ctx); err != nil {
-		return Commit{}, Ref{}, l.wrap("look for a backup", err)
-	}
-	return Commit{}, Ref{}, l.wrap("look for a backup", ErrNoBackup)
-}
-
 // Forks lists commits of older claims that appeared after our claim was made: the old owner's last ones, in flight at the
 // take-over. They are no ancestors of ours.
 func (l *Log) Forks(ctx context.Context, claim int64) ([]Entry, error) {
@@ -117,19 +94,29 @@ func (l *Log) Forks(ctx context.Context, claim int64) ([]Entry, error) {
 
 // seen returns the newest number of each older claim at the time that ours was made.
 func (l *Log) seen(ctx context.Context, claim int64) (map[int64]int64, error) {
-	name := Name{Claim: claim}
-	record, _, err := l.Read(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return nil, &LostError{Workspace: l.name, Name: name}
-	}
+	record, err := l.record(ctx, claim)
 	if err != nil {
 		return nil, err
 	}
+	return seenBy(record), nil
+}
+
+// record reads the record of a published claim; one that is not there any more is a [LostError].
+func (l *Log) record(ctx context.Context, claim int64) (Commit, error) {
+	name := Name{Claim: claim}
+	record, _, err := l.Read(ctx, name)
+	if errors.Is(err, store.ErrNotFound) {
+		return Commit{}, &LostError{Workspace: l.name, Name: name}
+	}
+	return record, err
+}
+
+func seenBy(record Commit) map[int64]int64 {
 	seen := make(map[int64]int64, len(record.Seen))
 	for _, n := range record.Seen {
 		seen[n.Claim] = n.Number
 	}
-	return seen, nil
+	return seen
 }
 
 // alive lists entries that no tombstone covers, newest first, of claims older than below if that is positive.

@@ -48,7 +48,7 @@ func (r *repository) command(ctx context.Context, args []string) *exec.Cmd {
 		program = "/usr/bin/git"
 	}
 	argv := append([]string{"-c", `umask 022; ulimit -c 0; exec "$0" "$@"`, program}, r.options()...)
-	cmd := exec.CommandContext(ctx, "/bin/sh", append(argv, args...)...) //nolint:gosec // Arguments are validated, the script is constant.
+	cmd := exec.CommandContext(ctx, "/bin/sh", append(argv, args...)...)
 	cmd.Dir = r.dir
 	cmd.Env = environment(r.remote)
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -80,17 +80,16 @@ func runGroup(cmd *exec.Cmd) error {
 }
 
 func environment(r remote) []string {
-	env := []string{
-		"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C",
-		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1",
-		"GIT_TERMINAL_PROMPT=0", "GIT_PROTOCOL_FROM_USER=0", "GIT_LFS_SKIP_SMUDGE=1",
-		"GIT_SSH_COMMAND=/bin/false", "GIT_OPTIONAL_LOCKS=0",
-	}
 	allowed := r.scheme
 	if r.also != "" {
 		allowed += ":" + r.also
 	}
-	return append(env, "GIT_ALLOW_PROTOCOL="+allowed)
+	return []string{
+		"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C",
+		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1",
+		"GIT_TERMINAL_PROMPT=0", "GIT_PROTOCOL_FROM_USER=0", "GIT_LFS_SKIP_SMUDGE=1",
+		"GIT_SSH_COMMAND=/bin/false", "GIT_OPTIONAL_LOCKS=0", "GIT_ALLOW_PROTOCOL=" + allowed,
+	}
 }
 
 // options are given to every call, so that nothing of them stays in the repository's configuration.

@@ -54,16 +54,17 @@ func (s *secret) close() {
 
 // hidden lists the forms in which credentials can come back in a message. Well-known user names are no secret.
 func hidden(c Credentials) []string {
-	values := []string{
-		base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password)),
-		c.Password, url.QueryEscape(c.Password), url.PathEscape(c.Password),
-		base64.StdEncoding.EncodeToString([]byte(c.Password)),
-	}
-	switch c.Username {
+	user, password := c.Username, c.Password
+	both := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
+	alone := base64.StdEncoding.EncodeToString([]byte(password))
+	switch user {
 	case "git", "oauth2", "x-access-token":
-		return values
+		return []string{both, alone, password, url.QueryEscape(password), url.PathEscape(password)}
 	}
-	return append(values, c.Username, url.QueryEscape(c.Username), url.PathEscape(c.Username))
+	return []string{
+		both, alone, password, url.QueryEscape(password), url.PathEscape(password),
+		user, url.QueryEscape(user), url.PathEscape(user),
+	}
 }
 
 // helper is the value of git's credential.<url>.helper. Git asks it only for this URL; it looks at the question

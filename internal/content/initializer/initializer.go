@@ -91,7 +91,7 @@ func (e *Error) Error() string {
 
 // Is reports whether target is an Error of the same kind without a message, such as [ErrNotFound].
 func (e *Error) Is(target error) bool {
-	t, ok := target.(*Error) //nolint:errorlint // errors.Is unwraps, Is must not.
+	t, ok := target.(*Error)
 	return ok && t.Kind == e.Kind && t.Message == ""
 }
 

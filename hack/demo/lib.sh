@@ -1,0 +1,137 @@
+# shellcheck shell=bash
+# What the demo needs to tell its story: headlines, waiting with a deadline, processes, and an end that leaves nothing.
+# Sourced by demo.sh, which sets $work, the directory of everything that the demo writes.
+
+# Process ids by name. Nothing else is ever killed.
+declare -A processes=()
+
+headline() {
+	printf '\n=== %s  [%d s]\n' "$*" "$SECONDS"
+}
+
+say() {
+	printf '%s\n' "$*"
+}
+
+# show runs a command after printing it as a person would type it.
+show() {
+	local word line='$'
+	for word in "$@"; do
+		if [[ $word =~ ^[a-zA-Z0-9_./:=@,%+-]+$ ]]; then
+			line+=" $word"
+		else
+			line+=" '$word'"
+		fi
+	done
+	printf '%s\n' "$line"
+	"$@"
+}
+
+# fail ends the demo, from a subshell as well: the reason is in a file, and the exit status does the rest.
+fail() {
+	[[ -s $work/failure ]] || printf '%s\n' "$*" >"$work/failure"
+	exit 1
+}
+
+# await SECONDS WHAT COMMAND... runs the command until it succeeds. The pause only keeps the processor free.
+await() {
+	local deadline=$((SECONDS + $1)) what=$2
+	shift 2
+	until "$@"; do
+		((SECONDS < deadline)) || fail "waited too long until $what"
+		sleep 0.05
+	done
+}
+
+# start NAME LOG COMMAND... starts a process that dies with the demo, however the demo ends.
+start() {
+	local name=$1 log=$2
+	shift 2
+	setpriv --pdeathsig TERM -- "$@" >>"$log" 2>&1 &
+	processes[$name]=$!
+}
+
+alive() {
+	[[ -n ${processes[$1]:-} ]] && kill -0 "${processes[$1]}" 2>/dev/null
+}
+
+# finish NAME SIGNAL sends a signal and waits for the end. It returns the exit status of the process.
+finish() {
+	local pid=${processes[$1]:-} status=0
+	[[ -n $pid ]] || return 0
+	unset "processes[$1]"
+	kill -s "$2" "$pid" 2>/dev/null || true
+	{ wait "$pid" || status=$?; } 2>/dev/null
+	return "$status"
+}
+
+# as_caller runs a command as the user who called sudo: what root writes into that user's build cache could never be removed.
+as_caller() {
+	if ((EUID == 0)) && [[ -n ${SUDO_UID:-} && ${SUDO_UID:-} != 0 ]]; then
+		sudo -E -u "#$SUDO_UID" env "PATH=$PATH" "$@"
+	else
+		"$@"
+	fi
+}
+
+# free_port prints a port of 127.0.0.1 on which nobody listens, below those that the kernel gives to outgoing connections.
+free_port() {
+	local port try
+	for ((try = 0; try < 100; try++)); do
+		port=$((20000 + RANDOM % 12000))
+		if ! (exec 3<>"/dev/tcp/127.0.0.1/$port") 2>/dev/null; then
+			echo "$port"
+			return
+		fi
+	done
+	fail "no free port found on 127.0.0.1"
+}
+
+# answers_ok PORT PATH says whether an http server answers with 200.
+answers_ok() (
+	exec 2>/dev/null
+	exec 3<>"/dev/tcp/127.0.0.1/$1" || exit 1
+	printf 'GET %s HTTP/1.0\r\n\r\n' "$2" >&3
+	read -r -t 5 -u 3 _ status _
+	[[ $status == 200 ]]
+)
+
+# at_end is the trap of every exit: it stops the processes, tells how the demo went, and removes what it wrote.
+at_end() {
+	local status=$?
+	trap - ERR
+	trap '' INT TERM
+	set +e
+	((status == 0)) || tell_failure "$status"
+	finish node-a TERM
+	finish node-b TERM
+	finish git TERM
+	finish cluster TERM
+	rm -rf --one-file-system "$work"
+	if ((status == 0)) && [[ -e $work ]]; then
+		echo "demo: FAILED: $work could not be removed"
+		exit 1
+	fi
+	((status != 0)) || echo "demo: passed"
+	exit "$status"
+}
+
+tell_failure() {
+	local log
+	for log in "$work"/*.log "$work"/cluster/kube-apiserver.log; do
+		[[ -s $log ]] || continue
+		printf '\n--- end of %s\n' "${log##*/}"
+		tail -n 25 "$log"
+	done
+	if [[ -n ${KUBECONFIG:-} ]] && alive cluster; then
+		printf '\n--- objects\n'
+		kubectl --request-timeout=10s get workspaces,snapshots -o yaml
+	fi
+	if [[ ! -s $work/failure ]]; then
+		echo "$unexpected (exit status $1)" >"$work/failure"
+	fi
+	printf '\ndemo: FAILED: %s\n' "$(<"$work/failure")"
+}
+
+# unexpected is the command that failed without a reason of its own; the trap of ERR notes it.
+unexpected="interrupted"
