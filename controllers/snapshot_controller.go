@@ -124,12 +124,22 @@ func (r *SnapshotReconciler) make(ctx context.Context, p *picture) error {
 	exists := err == nil
 	held := exists && ws.Status.NodeName == r.Workspaces.Node
 	if held && !apimeta.IsStatusConditionTrue(ws.Status.Conditions, v1.ConditionReady) {
-		p.ready = found(v1.ReasonSnapshotting, "waiting for workspace %s to be running or stopped", ws.Name)
-		p.requeue = 2 * time.Second
+		r.wait(p, &ws)
 		return nil
 	}
 	r.work(p, &ws, exists, held)
 	return nil
+}
+
+// wait says what a snapshot waits for. After the deadline it is called stalled, and goes on all the same if the wait ends.
+func (r *SnapshotReconciler) wait(p *picture, ws *v1.Workspace) {
+	p.requeue = 2 * time.Second
+	p.ready = found(v1.ReasonSnapshotting, "waiting for workspace %s to be running or stopped", ws.Name)
+	limit := r.Workspaces.Settings.Timeouts.Initialize.Duration
+	if r.Workspaces.Clock.Now().Sub(p.snapshot.CreationTimestamp.Time) > limit {
+		p.ready.reason, p.stalled = v1.ReasonTimedOut, true
+		p.ready.message += fmt.Sprintf(" for more than %s: see why it is neither", limit)
+	}
 }
 
 // work starts the job, or takes its end.

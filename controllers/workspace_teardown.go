@@ -80,6 +80,9 @@ func (r *WorkspaceReconciler) release(ctx context.Context, s *scope) error {
 			return nil
 		}
 		s.final = found(v1.ReasonNothingToBackUp, "the content was never finished under claim %d", s.status.Claim)
+		if s.lost() {
+			s.final = found(v1.ReasonNothingToBackUp, "the loss of the content of claim %d was accepted", s.status.Claim)
+		}
 		s.giveUp()
 		return nil
 	case farewellDone:

@@ -68,7 +68,7 @@ type SnapshotStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:shortName=wssnap,categories=workspaces
+// +kubebuilder:resource:shortName=wssnap,categories=wsdaemon
 // +kubebuilder:selectablefield:JSONPath=.spec.nodeName
 // +kubebuilder:selectablefield:JSONPath=.spec.workspaceName
 // +kubebuilder:printcolumn:name="Workspace",type=string,JSONPath=`.spec.workspaceName`

@@ -679,7 +679,7 @@ type GitStatus struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:shortName=ws,categories=workspaces
+// +kubebuilder:resource:shortName=ws,categories=wsdaemon
 // +kubebuilder:selectablefield:JSONPath=.spec.nodeName
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Status",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`

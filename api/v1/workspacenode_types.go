@@ -72,7 +72,7 @@ type ClassCapacity struct {
 //
 // +kubebuilder:object:root=true
 // +kubebuilder:subresource:status
-// +kubebuilder:resource:scope=Cluster,shortName=wsnode,categories=workspaces
+// +kubebuilder:resource:scope=Cluster,shortName=wsnode,categories=wsdaemon
 // +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
 // +kubebuilder:printcolumn:name="Safe To Remove",type=string,JSONPath=`.status.conditions[?(@.type=="SafeToRemove")].status`
 // +kubebuilder:printcolumn:name="Free",type=string,JSONPath=`.status.classes[*].free`

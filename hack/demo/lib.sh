@@ -1,12 +1,15 @@
 # shellcheck shell=bash
 # What the demo needs to tell its story: headlines, waiting with a deadline, processes, and an end that leaves nothing.
-# Sourced by demo.sh, which sets $work, the directory of everything that the demo writes.
+# Sourced by demo.sh.
+
+# The directory of everything that the demo writes; demo.sh makes it.
+work=
 
 # Process ids by name. Nothing else is ever killed.
 declare -A processes=()
 
 headline() {
-	printf '\n=== %s  [%d s]\n' "$*" "$SECONDS"
+	printf '\n=== [%3d s] %s\n' "$SECONDS" "$*"
 }
 
 say() {
@@ -20,7 +23,7 @@ show() {
 		if [[ $word =~ ^[a-zA-Z0-9_./:=@,%+-]+$ ]]; then
 			line+=" $word"
 		else
-			line+=" '$word'"
+			line+=" '${word//\'/\'\\\'\'}'"
 		fi
 	done
 	printf '%s\n' "$line"
@@ -55,23 +58,30 @@ alive() {
 	[[ -n ${processes[$1]:-} ]] && kill -0 "${processes[$1]}" 2>/dev/null
 }
 
-# finish NAME SIGNAL sends a signal and waits for the end. It returns the exit status of the process.
+# finish NAME SIGNAL sends a signal and waits for the end, a minute at most. It returns the exit status of the process.
 finish() {
-	local pid=${processes[$1]:-} status=0
+	local pid=${processes[$1]:-} status=0 deadline=$((SECONDS + 60))
 	[[ -n $pid ]] || return 0
 	unset "processes[$1]"
-	kill -s "$2" "$pid" 2>/dev/null || true
-	{ wait "$pid" || status=$?; } 2>/dev/null
+	{
+		kill -s "$2" "$pid" || true
+		while kill -0 "$pid" && ((SECONDS < deadline)); do
+			sleep 0.05
+		done
+		kill -s KILL "$pid" || true
+		wait "$pid" || status=$?
+	} 2>/dev/null # what bash says of a killed child is no news
 	return "$status"
 }
 
 # as_caller runs a command as the user who called sudo: what root writes into that user's build cache could never be removed.
 as_caller() {
-	if ((EUID == 0)) && [[ -n ${SUDO_UID:-} && ${SUDO_UID:-} != 0 ]]; then
-		sudo -E -u "#$SUDO_UID" env "PATH=$PATH" "$@"
-	else
+	if [[ -z ${SUDO_UID:-} || $SUDO_UID == 0 ]]; then
 		"$@"
+		return
 	fi
+	setpriv --reuid="$SUDO_UID" --regid="$(id -g "$SUDO_UID")" --init-groups -- \
+		env HOME="$(getent passwd "$SUDO_UID" | cut -d : -f 6)" "$@"
 }
 
 # free_port prints a port of 127.0.0.1 on which nobody listens, below those that the kernel gives to outgoing connections.
@@ -108,12 +118,27 @@ at_end() {
 	finish git TERM
 	finish cluster TERM
 	rm -rf --one-file-system "$work"
-	if ((status == 0)) && [[ -e $work ]]; then
-		echo "demo: FAILED: $work could not be removed"
-		exit 1
+	if ((status == 0)); then
+		none_left || exit 1
+		echo "demo: passed"
 	fi
-	((status != 0)) || echo "demo: passed"
 	exit "$status"
+}
+
+# none_left says whether the demo took everything with it.
+none_left() {
+	local file
+	if [[ -e $work ]]; then
+		echo "demo: FAILED: $work could not be removed"
+		return 1
+	fi
+	for file in /proc/[0-9]*/cmdline; do
+		if tr '\0' ' ' <"$file" | grep -qF "$work"; then
+			file=${file%/cmdline}
+			echo "demo: FAILED: process ${file##*/} is left: $(tr '\0' ' ' <"$file/cmdline")"
+			return 1
+		fi
+	done 2>/dev/null # processes come and go
 }
 
 tell_failure() {

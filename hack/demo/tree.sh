@@ -1,14 +1,27 @@
 # shellcheck shell=bash
 # A tree that is hard to keep, and its comparison by find, diff, cmp and getfattr alone. Sourced by demo.sh.
 
-# fill_tree DIR copies the Go toolchain into DIR/go and puts every kind of oddity into DIR/odd.
+# The target of symbolic links that lead out of the tree: whoever follows one of them spoils this file, and nothing else.
+outside=
+
+# fill_tree DIR GOROOT copies the Go toolchain into DIR/go and puts every kind of oddity into DIR/odd.
 fill_tree() {
-	local goroot
-	goroot=$(go env GOROOT)
+	make_outside
 	mkdir "$1/go" "$1/odd"
 	# Debian's GOROOT has symbolic links to its parts: they are followed, those below them are not.
-	cp -a -H "$goroot"/* "$1/go/"
+	cp -a -H "$2"/* "$1/go/"
 	(cd "$1/odd" && make_links && make_modes && make_owners && make_attributes && make_names && make_others && make_times)
+}
+
+make_outside() {
+	echo "nobody may touch this" >"$outside"
+	chmod 0640 "$outside"
+	describe_outside >"$outside.then"
+}
+
+describe_outside() {
+	stat -c '%n %i %f %u:%g %s %Y %Z' "$outside"
+	cat "$outside"
 }
 
 make_links() {
@@ -17,8 +30,8 @@ make_links() {
 	ln links/first links/second
 	ln links/first links/deep/er/third
 	ln -s first links/relative
-	ln -s /etc/passwd links/absolute
-	ln -s ../../../../../../etc/shadow links/out
+	ln -s "$outside" links/absolute
+	ln -s "$(realpath --relative-to=links "$outside")" links/out
 	ln -s nowhere links/dangling
 	ln -P links/dangling links/dangling-again
 }
@@ -65,7 +78,7 @@ make_attributes() {
 make_names() {
 	mkdir names
 	(
-		cd names
+		cd names || exit
 		touch -- 'with spaces' $'with\nnewline' $'with\ttab' $'not utf-8 \xff\xfe' '-rf' '*' "quote's\"" 'back\slash' 'ümläut'
 		touch -- "$(printf 'x%.0s' {1..255})"
 		mkdir -- $'dir \xc3\x28\n'
@@ -99,7 +112,7 @@ make_times() {
 # number of links and target of every path; LISTS.links has the groups of hard links; LISTS.attributes has the extended ones.
 list_tree() {
 	(
-		cd "$1"
+		cd "$1" || exit
 		find . \( -type d -printf '%p d %04m %U:%G %T@\0' \) -o \
 			-printf '%p %y %04m %U:%G %T@ %s bytes, %n links -> %l\0' | LC_ALL=C sort -z >"$2.entries"
 		find . ! -type d -links +1 -printf '%i %p\0' | LC_ALL=C sort -z -k 2 | group_links >"$2.links"
@@ -136,6 +149,7 @@ compare_tree() {
 	done
 	# A named pipe cannot be compared by reading it; it is in the lists.
 	diff -r --no-dereference -x pipe "$2" "$1" | head -n 20 || fail "the content of $1 is not what it was"
+	describe_outside | cmp - "$outside.then" || fail "somebody followed a symbolic link out of the content"
 	rm "$2".now.*
 	say "equal by find, cmp, diff and getfattr: $(tr -cd '\0' <"$2.entries" | wc -c) entries," \
 		"$(tr -cd '\0' <"$2.links" | wc -c) of them hard links, $(grep -ac '^[a-z].*=' "$2.attributes") extended attributes"

@@ -22,5 +22,5 @@ func Backoff(failures int, limit time.Duration, seed string) time.Duration {
 func Jitter(d time.Duration, seed string) time.Duration {
 	h := fnv.New32a()
 	_, _ = h.Write([]byte(seed))
-	return d + time.Duration(int64(d)/10*(int64(h.Sum32()%2001)-1000)/1000)
+	return d + time.Duration(int64(d)/10_000*(int64(h.Sum32()%2001)-1000))
 }

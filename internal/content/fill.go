@@ -153,21 +153,40 @@ func (f *filling) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if parent == nil {
+		if err := f.look(ctx); err != nil {
+			return err
+		}
+	}
 	if err := f.log.PublishClaim(ctx, f.r.Claim, owner, parent); err != nil {
 		return err
 	}
-	f.base, f.ref, err = f.log.Base(ctx, f.r.Claim)
-	if errors.Is(err, history.ErrNoBackup) {
-		f.base, f.ref = history.Commit{}, history.Ref{}
-		return f.missing("")
-	}
-	if errors.Is(err, store.ErrNotFound) {
-		return &NoBackupError{Subject: f.r.Subject, Wanted: "the backup that the claim names as its parent"}
-	}
-	if err != nil {
+	return f.found(f.log.Base(ctx, f.r.Claim))
+}
+
+// look refuses to claim while what must be in the store is not. A claim's record says what the claim has seen: made over a
+// store that lost its content for a while, it would make forks of all that comes back.
+func (f *filling) look(ctx context.Context) error {
+	newest, err := f.log.NewestClaim(ctx)
+	if err != nil || newest >= f.r.Claim {
 		return err
 	}
-	return f.missing(f.base.Name.String())
+	return f.found(f.log.Current(ctx))
+}
+
+// found takes the base, or the error of looking for it.
+func (f *filling) found(base history.Commit, ref history.Ref, err error) error {
+	switch {
+	case errors.Is(err, history.ErrNoBackup):
+		f.base, f.ref = history.Commit{}, history.Ref{}
+		return f.missing("")
+	case errors.Is(err, store.ErrNotFound):
+		return &NoBackupError{Subject: f.r.Subject, Wanted: "the backup that the claim names as its parent"}
+	case err != nil:
+		return err
+	}
+	f.base, f.ref = base, ref
+	return f.missing(base.Name.String())
 }
 
 // rewind returns the backup that a request to go back in time names, nil if there is no such request.
@@ -313,7 +332,7 @@ func (f *filling) initialize(ctx context.Context, dir string) (volume.Content, e
 // seal writes the journal, then the marker under our claim, then lets users at the content. Private content is what nobody
 // but us has been able to write to.
 func (f *filling) seal(ctx context.Context, dir string, content volume.Content, private bool) error {
-	print, err := f.fingerprint(ctx, dir, private)
+	sum, err := f.fingerprint(ctx, dir, private)
 	if err != nil {
 		return err
 	}
@@ -321,7 +340,7 @@ func (f *filling) seal(ctx context.Context, dir string, content volume.Content, 
 		e.Backup = state.Backup{}
 		if f.ref.Hash != "" {
 			written(&e.Backup, f.base, f.ref)
-			e.Backup.Last, e.Backup.Fingerprint, e.Backup.CheckedAt = 0, print, f.k.Now()
+			e.Backup.Last, e.Backup.Fingerprint, e.Backup.CheckedAt = 0, sum, f.k.Now()
 		}
 	})
 	if err != nil {
@@ -352,12 +371,7 @@ func (f *filling) fingerprint(ctx context.Context, dir string, private bool) (st
 	if !private {
 		return "", nil
 	}
-	print, newest, err := archive.Fingerprint(ctx, dir)
-	if err != nil {
-		return "", fmt.Errorf("scan %s: %w", dir, err)
-	}
-	// once the clock has moved on, every later change shows
-	return print, pause(ctx, clockTick-f.k.Now().Sub(newest))
+	return f.k.steady(ctx, dir)
 }
 
 // pause waits for a moment.

@@ -9,6 +9,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
@@ -93,6 +95,9 @@ func (k *Keeper) Observe(ctx context.Context, s Subject) (Observation, error) {
 
 // Provision makes the volume, or grows it, and marks it as belonging to the subject. Content is not touched.
 func (k *Keeper) Provision(ctx context.Context, s Subject, size, inodes int64) error {
+	if err := k.Area.Check(); err != nil {
+		return err
+	}
 	driver, err := k.driver(s)
 	if err != nil {
 		return err
@@ -111,11 +116,34 @@ func (k *Keeper) Provision(ctx context.Context, s Subject, size, inodes int64) e
 		_, err = driver.Resize(ctx, volume.Spec{ID: s.UID, Size: size, Inodes: inodes})
 		return err
 	}
+	if err := bare(driver, info); err != nil {
+		return err
+	}
 	m, err := k.marker(s)
 	if err != nil {
 		return err
 	}
 	return volume.WriteMarker(info, m)
+}
+
+// bare makes sure that a volume without a marker holds nothing, wherever content may lie. A marker may get lost; what lay
+// beside it is not for us to remove, or to give to anybody.
+func bare(driver volume.Driver, info volume.Info) error {
+	for _, at := range []volume.Position{volume.Published, volume.Withdrawn, volume.Staged} {
+		path := driver.Path(info.ID, at)
+		names, err := os.ReadDir(path)
+		if errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return fmt.Errorf("look for content without a marker: %w", err)
+		}
+		if len(names) > 0 {
+			return fmt.Errorf("%w: volume %s holds content in %s but no marker: whose it is cannot be told: look at it and remove it by hand",
+				ErrNotOurs, info.Dir, path)
+		}
+	}
+	return nil
 }
 
 // marker returns the unfinished marker of a subject.

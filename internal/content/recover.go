@@ -25,16 +25,19 @@ func (k *Keeper) Recover(ctx context.Context) ([]Subject, error) {
 		infos, err := driver.List(ctx)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("volume class %s: %w", class, err))
+			continue
 		}
+		present := make(map[string]bool, len(infos))
 		for _, info := range infos {
 			s, err := k.recoverVolume(ctx, class, driver, info)
 			errs = append(errs, err)
+			present[info.ID] = s.UID != "" || err != nil
 			if s.UID != "" {
 				found = append(found, s)
 			}
 		}
+		k.forgetAbsent(class, present)
 	}
-	k.forgetAbsent(found)
 	return found, errors.Join(errs...)
 }
 
@@ -62,24 +65,17 @@ func (k *Keeper) recoverVolume(ctx context.Context, class string, driver volume.
 
 // unmarked removes a volume that was made an instant before its marker would have been written: nothing can be in it.
 func (k *Keeper) unmarked(ctx context.Context, driver volume.Driver, info volume.Info) (Subject, error) {
-	position, err := driver.Position(ctx, info.ID)
-	if err != nil {
+	if err := bare(driver, info); err != nil {
 		return Subject{}, err
 	}
-	if position == volume.None {
-		return Subject{}, driver.Remove(ctx, info.ID)
-	}
-	return Subject{}, fmt.Errorf("volume %s holds content but no marker: whose it is cannot be told; look at it and remove it by hand", info.Dir)
+	return Subject{}, driver.Remove(ctx, info.ID)
 }
 
-// forgetAbsent drops journal entries of volumes that are not there and never held anything worth a question.
-func (k *Keeper) forgetAbsent(found []Subject) {
-	present := make(map[string]bool, len(found))
-	for _, s := range found {
-		present[s.UID] = true
-	}
+// forgetAbsent drops journal entries of volumes that are not there and never held anything worth a question. Only a class
+// whose volumes were listed can lack one.
+func (k *Keeper) forgetAbsent(class string, present map[string]bool) {
 	for _, e := range k.Area.Journal().List() {
-		if !present[e.UID] && e.Backup.Name == "" {
+		if e.Class == class && !present[e.UID] && e.Backup.Name == "" {
 			_ = k.Area.Journal().Delete(e.UID) // a cache: what stays is looked at again at the next start
 		}
 	}

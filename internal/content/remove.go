@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 
-	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -19,20 +18,16 @@ func (k *Keeper) Discard(ctx context.Context, s Subject, inUse func(context.Cont
 	if err != nil || o.Marker.Released != "" {
 		return err
 	}
-	path, err := k.withdraw(ctx, driver, o, inUse)
-	if err != nil {
+	if _, err := k.withdraw(ctx, driver, o, inUse); err != nil {
 		return err
 	}
-	return k.markReleased(ctx, s, o, path, Discarded)
+	return k.markReleased(s, o, "", Discarded)
 }
 
-// markReleased writes into the marker that the volume may go, and into the journal what the tree looked like.
-func (k *Keeper) markReleased(ctx context.Context, s Subject, o Observation, path, name string) error {
-	print, _, err := archive.Fingerprint(ctx, path)
-	if err != nil {
-		return fmt.Errorf("scan %s: %w", path, err)
-	}
-	if err := k.record(s, func(e *state.Entry) { e.Released = print }); err != nil {
+// markReleased writes into the journal what the tree looked like before it was compared with its backup, "" if nothing is
+// to be concluded from that, and into the marker that the volume may go.
+func (k *Keeper) markReleased(s Subject, o Observation, sum, name string) error {
+	if err := k.record(s, func(e *state.Entry) { e.Released = sum }); err != nil {
 		return err
 	}
 	o.Marker.Released = name
@@ -58,10 +53,14 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, inUse func(context.Conte
 		return "", err
 	}
 	stray := ""
-	if o.Finished() {
-		if stray, err = k.free(ctx, driver, o, inUse); err != nil {
-			return "", err
-		}
+	switch {
+	case o.Finished():
+		stray, err = k.free(ctx, driver, s, o, inUse)
+	case o.Exists() && o.Marker.UID == "":
+		err = bare(driver, o.Volume)
+	}
+	if err != nil {
+		return "", err
 	}
 	faults.Point("remove.free")
 	if err := driver.Remove(ctx, s.UID); err != nil {
@@ -72,35 +71,48 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, inUse func(context.Conte
 }
 
 // free makes sure that finished content may go: it was released and has not changed since, or it is saved now.
-func (k *Keeper) free(ctx context.Context, driver volume.Driver, o Observation, inUse func(context.Context) error) (string, error) {
-	path := driver.Path(o.Volume.ID, o.Position)
+func (k *Keeper) free(ctx context.Context, driver volume.Driver, s Subject, o Observation, inUse func(context.Context) error) (string, error) {
 	if o.Position == volume.None {
 		return "", fmt.Errorf("%w: the content that the marker in %s promises is not there", ErrNotOurs, o.Volume.Dir)
 	}
 	if o.Marker.Released == Discarded {
 		return "", nil
 	}
-	if o.Marker.Released != "" && o.Journal.Released != "" {
-		print, _, err := archive.Fingerprint(ctx, path)
-		if err != nil {
-			return "", fmt.Errorf("scan %s: %w", path, err)
-		}
-		if print == o.Journal.Released {
-			return "", nil
-		}
+	sum, err := k.steady(ctx, driver.Path(o.Volume.ID, o.Position))
+	if err != nil {
+		return "", err
+	}
+	if o.Marker.Released != "" && sum != "" && sum == o.Journal.Released {
+		return "", nil
 	}
 	path, err := k.withdraw(ctx, driver, o, inUse)
 	if err != nil {
 		return "", err
 	}
 	owner := Subject{
-		UID: o.Marker.UID, Namespace: o.Marker.Namespace, Name: o.Marker.Name, Class: o.Journal.Class, Claim: o.Marker.Claim,
+		UID: o.Marker.UID, Namespace: o.Marker.Namespace, Name: o.Marker.Name, Class: s.Class, Claim: o.Marker.Claim,
 	}
-	stray, err := k.keepStray(ctx, owner, path, nil)
+	stray, sum, err := k.saveUnchanged(ctx, owner, path)
 	if err != nil {
 		return "", err
 	}
-	return stray, k.markReleased(ctx, owner, o, path, strayMark(stray, o.Marker.Released))
+	return stray, k.markReleased(owner, o, sum, strayMark(stray, o.Marker.Released))
+}
+
+// saveUnchanged saves a tree as a stray snapshot, unless a backup has it, and makes sure that it did not change meanwhile: it
+// goes next.
+func (k *Keeper) saveUnchanged(ctx context.Context, s Subject, path string) (stray, sum string, err error) {
+	if sum, err = k.steady(ctx, path); err != nil {
+		return "", "", err
+	}
+	if stray, err = k.keepStray(ctx, s, path, nil); err != nil {
+		return "", "", err
+	}
+	again, err := k.steady(ctx, path)
+	if err == nil && again != sum {
+		err = fmt.Errorf("%w: %s changed while it was saved", ErrChanging, path)
+	}
+	return stray, sum, err
 }
 
 func strayMark(stray, released string) string {

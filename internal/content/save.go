@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
@@ -39,9 +40,8 @@ func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
 	if err != nil {
 		return err
 	}
-	_, err = k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), false)
-	var fenced *history.FencedError
-	if errors.As(err, &fenced) {
+	_, err = k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), lazy)
+	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
 		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
 	}
 	k.measure(ctx, driver, r.Subject)
@@ -54,7 +54,7 @@ func (k *Keeper) measure(ctx context.Context, driver volume.Driver, s Subject) {
 	if err != nil {
 		return
 	}
-	_ = k.record(s, func(e *state.Entry) { //nolint:errcheck // see above
+	_ = k.record(s, func(e *state.Entry) {
 		e.Usage = state.Usage{Bytes: usage.Bytes, Inodes: usage.Inodes, At: k.Now()}
 	})
 }
@@ -100,48 +100,90 @@ func (k *Keeper) note(ctx context.Context, s Subject, err error) error {
 	return errors.Join(err, record)
 }
 
-// save brings the newest backup level with the tree at path, and returns its commit. With force the tree is read even if
-// no file looks changed.
-func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, force bool) (history.Commit, error) {
-	_, log, err := k.log(ctx, r.Subject)
+// effort says what must not be spared.
+type effort int
+
+const (
+	lazy    effort = iota // the tree is not read if no file looks changed
+	reading               // the tree is read, and stored if it does not equal the newest backup
+	anew                  // the tree is stored whatever there is: the newest backup lacks something
+)
+
+// saving is one attempt to bring the newest backup level with the tree at a path.
+type saving struct {
+	k      *Keeper
+	r      SaveRequest
+	path   string
+	domain *history.Domain
+	log    *history.Log
+}
+
+// save brings the newest backup level with the tree at path, and returns its commit.
+func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, how effort) (history.Commit, error) {
+	domain, log, err := k.log(ctx, r.Subject)
 	if err != nil {
 		return history.Commit{}, err
 	}
-	entry, err := k.settle(ctx, r.Subject, log)
+	w := &saving{k: k, r: r, path: path, domain: domain, log: log}
+	c, err := w.run(ctx, how)
+	if !errors.Is(err, history.ErrFenced) {
+		return c, err
+	}
+	if ours, lateErr := k.late(ctx, r.Subject, log); lateErr != nil || !ours {
+		return c, errors.Join(err, lateErr)
+	}
+	return w.run(ctx, how)
+}
+
+func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
+	entry, err := w.k.settle(ctx, w.r.Subject, w.log)
 	if err != nil {
 		return history.Commit{}, err
 	}
-	began := k.Now()
-	print, newest, err := archive.Fingerprint(ctx, path)
+	began := w.k.Now()
+	sum, err := w.k.look(ctx, w.path)
 	if err != nil {
-		return history.Commit{}, fmt.Errorf("scan %s: %w", path, err)
-	}
-	if began.Sub(newest) < clockTick {
-		print = ""
-	}
-	standing := log.Standing(ctx, r.Claim, history.Name{Claim: r.Claim, Number: entry.Backup.Last})
-	if errors.Is(standing, history.ErrFenced) {
-		entry, standing = k.late(ctx, r.Subject, log, standing)
+		return history.Commit{}, err
 	}
 	var lost *history.LostError
-	if standing != nil && !errors.As(standing, &lost) {
-		return history.Commit{}, standing
+	err = w.log.Standing(ctx, w.r.Claim, history.Name{Claim: w.r.Claim, Number: entry.Backup.Last})
+	if errors.As(err, &lost) {
+		err = w.k.reclaim(ctx, w.r.Subject, w.log, lost)
 	}
-	if lost != nil {
-		if err := k.reclaim(ctx, r.Subject, log, lost); err != nil {
-			return history.Commit{}, err
-		}
+	if err != nil {
+		return history.Commit{}, err
 	}
-	if !force && lost == nil && print != "" && print == entry.Backup.Fingerprint && entry.Backup.Complete {
-		c, err := k.known(ctx, log, entry)
+	if how == lazy && lost == nil && sum != "" && sum == entry.Backup.Fingerprint && entry.Backup.Complete {
+		c, err := w.known(ctx, entry)
 		if err == nil {
-			return c, k.checked(r, entry.Backup.Fingerprint)
+			return c, w.k.checked(w.r, sum)
 		}
-		if !gone(err) {
+		if !history.Gone(err) {
 			return history.Commit{}, err
 		}
 	}
-	return k.commit(ctx, r, log, entry, path, print, began)
+	return w.commit(ctx, how, entry, sum, began)
+}
+
+// look returns the fingerprint of a tree, or "" if that would prove nothing later: a file was touched this very moment, or
+// something cannot be looked at, which reading the tree will name.
+func (k *Keeper) look(ctx context.Context, path string) (string, error) {
+	began := k.Now()
+	sum, newest, err := archive.Fingerprint(ctx, path)
+	if err != nil || began.Sub(newest) < clockTick {
+		return "", ctx.Err()
+	}
+	return sum, nil
+}
+
+// steady returns a fingerprint of a tree once the clock has moved on, so that every change after it returned shows. It is ""
+// if something cannot be looked at.
+func (k *Keeper) steady(ctx context.Context, path string) (string, error) {
+	sum, newest, err := archive.Fingerprint(ctx, path)
+	if err != nil {
+		return "", ctx.Err()
+	}
+	return sum, pause(ctx, clockTick-k.Now().Sub(newest))
 }
 
 // reclaim notes that the store lost a backup, and publishes the claim again should its record be lost, too.
@@ -159,33 +201,27 @@ func (k *Keeper) reclaim(ctx context.Context, s Subject, log *history.Log, lost 
 	return nil
 }
 
-// known reads the newest backup as the journal remembers it.
-func (k *Keeper) known(ctx context.Context, log *history.Log, e state.Entry) (history.Commit, error) {
+// known reads the newest backup as the journal remembers it, and makes sure that nothing of it is missing.
+func (w *saving) known(ctx context.Context, e state.Entry) (history.Commit, error) {
 	name, err := history.ParseName(e.Backup.Name)
 	if err != nil {
 		return history.Commit{}, err
 	}
-	c, ref, err := log.Read(ctx, name)
+	c, ref, err := w.log.Read(ctx, name)
 	if err != nil {
 		return history.Commit{}, err
 	}
 	if ref.Hash != e.Backup.Hash {
 		return history.Commit{}, fmt.Errorf("%w: backup %s in the store is not the one that was written", history.ErrDamaged, name)
 	}
-	return c, log.Verify(ctx, ref, nil)
-}
-
-// gone says whether an error means that a backup, or a part of it, is not in the store as it was written: then another one
-// is needed, whether the tree has changed or not.
-func gone(err error) bool {
-	return errors.Is(err, store.ErrNotFound) || errors.Is(err, history.ErrDamaged)
+	return c, w.domain.VerifyPacks(ctx, c.Packs)
 }
 
 // checked records that the tree equals the newest backup.
-func (k *Keeper) checked(r SaveRequest, print string) error {
+func (k *Keeper) checked(r SaveRequest, sum string) error {
 	now := k.Now()
 	return k.record(r.Subject, func(e *state.Entry) {
-		e.Backup.CheckedAt, e.Backup.Fingerprint = now, print
+		e.Backup.CheckedAt, e.Backup.Fingerprint = now, sum
 		if r.Trigger != "" {
 			e.Backup.Trigger = r.Trigger
 		}
@@ -221,16 +257,16 @@ func (k *Keeper) settle(ctx context.Context, s Subject, log *history.Log) (state
 	return e, k.Area.Journal().Put(e)
 }
 
-// late takes in a commit of ours that was given up and was applied after all: it fences nobody.
-func (k *Keeper) late(ctx context.Context, s Subject, log *history.Log, fenced error) (state.Entry, error) {
+// late takes in a commit of ours that was given up and was applied after all: it fences nobody. It says whether it found one.
+func (k *Keeper) late(ctx context.Context, s Subject, log *history.Log) (bool, error) {
 	e, _ := k.Area.Journal().Get(s.UID)
 	c, ref, err := log.Newest(ctx)
-	if err != nil || c.Name.Claim != s.Claim || !slices.Contains(e.Backup.Abandoned, c.ID) {
-		return e, fenced
+	if err != nil || c.Name.Claim != s.Claim || !slices.Contains(e.Backup.Abandoned, c.ID) || c.Name.Number <= e.Backup.Last {
+		return false, err
 	}
 	written(&e.Backup, c, ref)
 	e.Backup.Fingerprint = ""
-	return e, k.Area.Journal().Put(e)
+	return true, k.Area.Journal().Put(e)
 }
 
 // remember finds our own newest commit after the journal was lost. A commit under our claim is ours if it was written from
@@ -252,50 +288,46 @@ func (k *Keeper) remember(ctx context.Context, s Subject, log *history.Log, e st
 }
 
 // commit reads the tree, stores it, and makes a backup of it by one create-only write.
-func (k *Keeper) commit(ctx context.Context, r SaveRequest, log *history.Log, e state.Entry, path, print string, began time.Time) (history.Commit, error) {
-	domain, err := k.domain(ctx, r.Namespace)
+func (w *saving) commit(ctx context.Context, how effort, e state.Entry, sum string, began time.Time) (history.Commit, error) {
+	report, stored, err := archive.Create(ctx, w.path, packs{w.domain}, w.r.Progress)
 	if err != nil {
-		return history.Commit{}, err
-	}
-	report, stored, err := archive.Create(ctx, path, packs{domain}, r.Progress)
-	if err != nil {
-		return history.Commit{}, fmt.Errorf("back up %s: %w", path, err)
+		return history.Commit{}, fmt.Errorf("back up %s: %w", w.path, err)
 	}
 	faults.Point("backup.stored")
-	if last, ok := k.same(ctx, log, e, report); ok {
+	if last, ok := w.same(ctx, e, report); ok && how != anew {
 		// what was just stored is referenced by nothing and known to nobody
-		return last, errors.Join(domain.DropPacks(ctx, toHistory(stored)), k.checked(r, fingerprintOf(last, report, print)))
+		return last, errors.Join(w.domain.DropPacks(ctx, toHistory(stored)), w.k.checked(w.r, fingerprintOf(last, report, sum)))
 	}
-	c, err := k.newCommit(r.Subject, e, report, toHistory(stored))
+	c, err := w.k.newCommit(w.r.Subject, e, report, toHistory(stored))
 	if err != nil {
 		return history.Commit{}, err
 	}
-	ref, err := k.append(ctx, r.Subject, log, c)
+	ref, err := w.k.append(ctx, w.r.Subject, w.log, c)
 	if err != nil {
 		return history.Commit{}, err
 	}
 	faults.Point("backup.committed")
-	err = k.record(r.Subject, func(e *state.Entry) {
+	err = w.k.record(w.r.Subject, func(e *state.Entry) {
 		b := &e.Backup
 		written(b, c, ref)
-		b.Pending, b.Abandoned, b.Fingerprint, b.CheckedAt = nil, nil, fingerprintOf(c, report, print), began
-		b.Duration = k.Now().Sub(began)
-		if r.Trigger != "" {
-			b.Trigger = r.Trigger
+		b.Pending, b.Abandoned, b.Fingerprint, b.CheckedAt = nil, nil, fingerprintOf(c, report, sum), began
+		b.Duration = w.k.Now().Sub(began)
+		if w.r.Trigger != "" {
+			b.Trigger = w.r.Trigger
 		}
 	})
 	if err != nil {
 		return c, err
 	}
-	return c, k.prune(ctx, r, log)
+	return c, w.k.prune(ctx, w.r, w.log)
 }
 
 // same finds the newest backup if the tree that was read equals it although its files looked changed.
-func (k *Keeper) same(ctx context.Context, log *history.Log, e state.Entry, report archive.Report) (history.Commit, bool) {
+func (w *saving) same(ctx context.Context, e state.Entry, report archive.Report) (history.Commit, bool) {
 	if e.Backup.Digest != report.Digest {
 		return history.Commit{}, false
 	}
-	last, err := k.known(ctx, log, e)
+	last, err := w.known(ctx, e)
 	if err != nil || last.Tree.UnreadableCount != report.UnreadableCount {
 		return history.Commit{}, false
 	}
@@ -303,11 +335,11 @@ func (k *Keeper) same(ctx context.Context, log *history.Log, e state.Entry, repo
 }
 
 // fingerprintOf returns the fingerprint by which the next look may be skipped: none if this one saw less than everything.
-func fingerprintOf(c history.Commit, report archive.Report, print string) string {
+func fingerprintOf(c history.Commit, report archive.Report, sum string) string {
 	if c.Tree.UnreadableCount > 0 || len(report.Changed) > 0 {
 		return ""
 	}
-	return print
+	return sum
 }
 
 // newCommit describes a backup of what was read.
@@ -408,8 +440,7 @@ func (k *Keeper) Release(ctx context.Context, r SaveRequest, inUse func(context.
 	if errors.Is(err, ErrInUse) {
 		return "", err
 	}
-	var fenced *history.FencedError
-	if errors.As(err, &fenced) {
+	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
 		driver, o, ownErr := k.own(ctx, r.Subject)
 		if ownErr != nil {
 			return "", ownErr
@@ -431,13 +462,13 @@ func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.
 	if err != nil {
 		return "", err
 	}
-	c, err := k.settleTree(ctx, r, path, false)
+	c, sum, err := k.settleTree(ctx, r, path, lazy)
 	if err != nil {
 		return "", err
 	}
 	err = k.readBack(ctx, r.Subject, c)
-	if gone(err) {
-		if c, err = k.settleTree(ctx, r, path, true); err == nil {
+	if history.Gone(err) {
+		if c, sum, err = k.settleTree(ctx, r, path, anew); err == nil {
 			err = k.readBack(ctx, r.Subject, c)
 		}
 	}
@@ -445,7 +476,7 @@ func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.
 		return "", err
 	}
 	faults.Point("release.verified")
-	if err := k.markReleased(ctx, r.Subject, o, path, c.Name.String()); err != nil {
+	if err := k.markReleased(r.Subject, o, sum, c.Name.String()); err != nil {
 		return "", err
 	}
 	return c.Name.String(), nil
@@ -457,6 +488,9 @@ func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observati
 	if err := inUse(ctx); err != nil {
 		return "", err
 	}
+	if o.Position == volume.Staged {
+		return driver.Path(o.Volume.ID, volume.Staged), nil // no user has ever seen it
+	}
 	if err := driver.Withdraw(ctx, o.Volume.ID); err != nil {
 		return "", err
 	}
@@ -467,25 +501,31 @@ func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observati
 	return driver.Path(o.Volume.ID, volume.Withdrawn), nil
 }
 
-// settleTree backs the withdrawn tree up until a full read of it equals its newest backup.
-func (k *Keeper) settleTree(ctx context.Context, r SaveRequest, path string, force bool) (history.Commit, error) {
-	for attempt := range 3 {
-		c, err := k.save(ctx, r, path, force || attempt > 0)
+// settleTree backs the withdrawn tree up until a full read of it equals its newest backup. The fingerprint that it returns was
+// taken before that read: whatever changes the tree later changes the fingerprint.
+func (k *Keeper) settleTree(ctx context.Context, r SaveRequest, path string, how effort) (history.Commit, string, error) {
+	for range 3 {
+		c, err := k.save(ctx, r, path, how)
 		if err != nil {
-			return c, err
+			return c, "", err
 		}
 		if c, err = k.accept(ctx, r, c); err != nil {
-			return c, err
+			return c, "", err
+		}
+		sum, err := k.steady(ctx, path)
+		if err != nil {
+			return c, "", err
 		}
 		report, err := archive.Digest(ctx, path)
 		if err != nil {
-			return c, fmt.Errorf("scan %s: %w", path, err)
+			return c, "", fmt.Errorf("scan %s: %w", path, err)
 		}
-		if report.Digest == c.Tree.Digest {
-			return c, nil
+		if report.Digest == c.Tree.Digest && report.UnreadableCount == c.Tree.UnreadableCount {
+			return c, sum, nil
 		}
+		how = reading
 	}
-	return history.Commit{}, fmt.Errorf("%w: %s was never equal to its backup in 3 attempts", ErrChanging, path)
+	return history.Commit{}, "", fmt.Errorf("%w: %s was never equal to its backup in 3 attempts", ErrChanging, path)
 }
 
 // accept refuses an incomplete backup as the last one, unless a person has accepted this very one: then it is committed
@@ -539,7 +579,8 @@ func (k *Keeper) keepFenced(ctx context.Context, r SaveRequest, path string, fen
 	return &FencedError{Err: fenced, Stray: id}
 }
 
-// keepStray saves a tree as a stray snapshot, unless it equals a backup of the workspace or the last one saved so.
+// keepStray saves a tree as a stray snapshot, unless it equals a backup of the workspace or the last one saved so. A tree with
+// files that cannot be read is saved, too, but that is an *[IncompleteError]: the content must stay.
 func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress archive.Progress) (string, error) {
 	domain, log, err := k.log(ctx, s)
 	if err != nil {
@@ -549,38 +590,61 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress
 	if err != nil {
 		return "", fmt.Errorf("scan %s: %w", path, err)
 	}
-	e, _ := k.Area.Journal().Get(s.UID)
-	if e.Stray.ID != "" && e.Stray.Digest == report.Digest {
-		return e.Stray.ID, nil
-	}
-	if known, err := log.HasTree(ctx, report.Digest); err != nil || known {
+	if known, err := log.HasTree(ctx, report.Digest, report.UnreadableCount); err != nil || known {
 		return "", err
 	}
+	e, _ := k.Area.Journal().Get(s.UID)
+	id := e.Stray.ID
+	kept, err := holdsTree(ctx, domain, e.Stray, report)
+	if err == nil && !kept {
+		id, report, err = k.pinStray(ctx, s, domain, path, progress)
+	}
+	if err == nil && report.UnreadableCount > 0 {
+		err = &IncompleteError{Backup: id, Count: report.UnreadableCount, Files: names(tree(report).Unreadable)}
+	}
+	return id, err
+}
+
+// holdsTree says whether a stray snapshot, which has its time like all of them, is still there and holds what was read.
+func holdsTree(ctx context.Context, domain *history.Domain, stray state.Stray, report archive.Report) (bool, error) {
+	if stray.ID == "" || stray.Digest != report.Digest {
+		return false, nil
+	}
+	pinned, err := domain.Pinned(ctx, stray.ID)
+	if err == nil {
+		err = domain.VerifyPacks(ctx, pinned.Commit.Packs)
+	}
+	if history.Gone(err) {
+		return false, nil
+	}
+	return pinned.Commit.Tree.UnreadableCount == report.UnreadableCount, err
+}
+
+func (k *Keeper) pinStray(
+	ctx context.Context, s Subject, domain *history.Domain, path string, progress archive.Progress,
+) (string, archive.Report, error) {
 	report, stored, err := archive.Create(ctx, path, packs{domain}, progress)
 	if err != nil {
-		return "", fmt.Errorf("save %s: %w", path, err)
+		return "", report, fmt.Errorf("save %s: %w", path, err)
 	}
+	e, _ := k.Area.Journal().Get(s.UID)
 	c, err := k.newCommit(s, e, report, toHistory(stored))
 	if err != nil {
-		return "", err
-	}
-	if !c.Complete() {
-		_, err := k.accept(ctx, SaveRequest{Subject: s}, c)
-		return "", err
+		return "", report, err
 	}
 	id := history.StrayID(s.Name, k.Node, k.Now())
 	pin, err := k.strayPin(ctx, k.Node)
 	if err != nil {
-		return "", err
+		return "", report, err
 	}
 	if err := domain.Pin(ctx, id, c, pin); err != nil {
-		return "", err
+		return "", report, err
 	}
 	faults.Point("stray.pinned")
 	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
-		return "", err
+		return "", report, err
 	}
-	return id, k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
+	return id, report, k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
 }
 
 // strayPin expires by the store's clock, which is the one that collection goes by.
@@ -608,11 +672,21 @@ func names(problems []history.Problem) []string {
 }
 
 func tree(r archive.Report) history.Tree {
-	t := history.Tree{
-		Digest: r.Digest, Files: r.Files, Dirs: r.Dirs, Bytes: r.Bytes, UnreadableCount: r.UnreadableCount, Changed: r.Changed,
-	}
+	t := history.Tree{Digest: r.Digest, Files: r.Files, Dirs: r.Dirs, Bytes: r.Bytes, UnreadableCount: r.UnreadableCount}
 	for _, p := range r.Unreadable {
-		t.Unreadable = append(t.Unreadable, history.Problem(p))
+		t.Unreadable = append(t.Unreadable, history.Problem{Path: clip(p.Path), Error: p.Error})
+	}
+	for _, path := range r.Changed {
+		t.Changed = append(t.Changed, clip(path))
 	}
 	return t
+}
+
+// clip shortens a path: users choose them, and hundreds may stand in a commit, the journal and a status.
+func clip(path string) string {
+	const limit = 1 << 10
+	if len(path) <= limit {
+		return path
+	}
+	return strings.ToValidUTF8(path[:limit], "") + "…"
 }

@@ -19,11 +19,17 @@ func (k *Keeper) Snapshot(ctx context.Context, r SaveRequest, id string, held bo
 	if err != nil {
 		return history.Commit{}, err
 	}
-	if pinned, err := domain.Pinned(ctx, id); !errors.Is(err, store.ErrNotFound) {
-		return pinned.Commit, err
+	if pinned, err := domain.Pinned(ctx, id); err == nil {
+		return pinned.Commit, domain.VerifyPacks(ctx, pinned.Commit.Packs)
+	} else if !errors.Is(err, store.ErrNotFound) {
+		return history.Commit{}, err
 	}
 	c, err := k.newest(ctx, r, log, held)
 	if err != nil {
+		return c, err
+	}
+	// The id is taken for ever by what is pinned, so that must be whole.
+	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
 		return c, err
 	}
 	faults.Point("snapshot.saved")
@@ -46,7 +52,7 @@ func (k *Keeper) newest(ctx context.Context, r SaveRequest, log *history.Log, he
 	if err != nil {
 		return history.Commit{}, err
 	}
-	c, err := k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), false)
+	c, err := k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), lazy)
 	if err == nil && !c.Complete() {
 		err = &IncompleteError{Backup: c.Name.String(), Count: c.Tree.UnreadableCount, Files: names(c.Tree.Unreadable)}
 	}
@@ -93,6 +99,9 @@ func (k *Keeper) Rewind(ctx context.Context, s Subject, backup, request string) 
 		return Rewound{}, err
 	}
 	newest, ref, err := log.Current(ctx)
+	if errors.Is(err, history.ErrNoBackup) {
+		return Rewound{}, nil // there are only incomplete ones
+	}
 	if err != nil || ref.Name == name {
 		return Rewound{}, err
 	}

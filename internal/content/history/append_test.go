@@ -178,7 +178,7 @@ func TestS4_OldOwnerIsFenced(t *testing.T) {
 	_, err := f.log.Append(f.ctx, commit("6.3"), name("6.2"))
 	f.fenced(err, "7.0", "node-b")
 	f.fenced(f.log.Standing(f.ctx, 6, name("6.2")), "7.0", "node-b")
-	f.fenced(f.log.VerifyNewest(f.ctx, history.Ref{Name: name("6.2")}, nil), "7.0", "node-b")
+	f.fenced(f.readBack(history.Ref{Name: name("6.2")}, nil), "7.0", "node-b")
 	f.fenced(f.log.Bury(f.ctx, 6), "7.0", "node-b")
 	f.fenced(f.log.PublishClaim(f.ctx, 6, nodeA, nil), "7.0", "node-b")
 	_, err = f.log.Prune(f.ctx, 6, history.Keep{Last: 1})
@@ -298,7 +298,15 @@ func TestClaimRecord(t *testing.T) {
 	f.Expect(f.log.PublishClaim(f.ctx, 4, nodeA, nil)).To(MatchError(history.ErrFenced))
 }
 
-func TestS1_VerifyNewest(t *testing.T) {
+// readBack proves what a final backup has to: that it is the newest entry, and that all of it is in the store.
+func (f *fixture) readBack(ref history.Ref, own []history.Pack) error {
+	if err := f.log.Standing(f.ctx, ref.Name.Claim, ref.Name); err != nil {
+		return err
+	}
+	return f.log.Verify(f.ctx, ref, own)
+}
+
+func TestS1_ReadBack(t *testing.T) {
 	for what, c := range map[string]struct {
 		harm func(f *fixture, ref *history.Ref, old, own history.Pack)
 		want string
@@ -326,7 +334,7 @@ func TestS1_VerifyNewest(t *testing.T) {
 			made.Packs = []history.Pack{old, own}
 			ref := f.append(made)
 			c.harm(f, &ref, old, own)
-			err = f.log.VerifyNewest(f.ctx, ref, []history.Pack{own})
+			err = f.readBack(ref, []history.Pack{own})
 			if c.want == "" {
 				f.Expect(err).NotTo(HaveOccurred())
 				return
@@ -348,7 +356,7 @@ func TestBuryThenNewLife(t *testing.T) {
 	f.Expect(f.log.Bury(f.ctx, 2)).To(Succeed(), "again")
 	f.Expect(f.listed()).To(BeEmpty())
 	f.Expect(f.log.NewestClaim(f.ctx)).To(Equal(int64(2)), "its claims are not used again")
-	_, _, err := f.log.Latest(f.ctx, 0)
+	_, _, err := f.log.Current(f.ctx)
 	f.Expect(err).To(MatchError(history.ErrNoBackup))
 
 	var fenced *history.FencedError

@@ -4,8 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-
-	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
 
 // Base returns the backup that a published claim goes on from: the parent that its record names, or else the newest complete

@@ -179,10 +179,10 @@ func TestS10_EmptiedStoreIsNoEmptyHistory(t *testing.T) {
 	f := newFixture(t)
 	f.fill("1.0 1.1")
 	f.Expect(f.store.Delete(f.ctx, f.key("1.1"), f.key("1.0"))).To(Succeed())
-	_, _, err := f.log.Latest(f.ctx, 0)
+	_, _, err := f.log.Current(f.ctx)
 	f.Expect(err).To(MatchError(history.ErrNoBackup), "the domain is there")
 	f.Expect(f.store.Delete(f.ctx, "d/team/domain.json")).To(Succeed())
-	_, _, err = f.log.Latest(f.ctx, 0)
+	_, _, err = f.log.Current(f.ctx)
 	f.Expect(err).To(HaveOccurred())
 	f.Expect(err).NotTo(MatchError(history.ErrNoBackup), "the domain is gone: nothing is known")
 	f.Expect(f.store.Delete(f.ctx, store.IdentityKey)).To(Succeed())
@@ -196,6 +196,11 @@ func TestS10_EmptiedStoreIsNoEmptyHistory(t *testing.T) {
 }
 
 func second[T any](_ T, err error) error { return err }
+
+func third[S, T any](_ S, _ T, err error) error { return err }
+
+// somePack is in no store.
+var somePack = history.Pack{ID: strings.Repeat("a", 32)}
 
 func TestPacks(t *testing.T) {
 	f := newFixture(t)
@@ -224,9 +229,9 @@ func TestPacks(t *testing.T) {
 	}
 }
 
-func TestReadAndLatest(t *testing.T) {
+func TestReadCurrentAndBase(t *testing.T) {
 	f := newFixture(t)
-	_, _, err := f.log.Latest(f.ctx, 0)
+	_, _, err := f.log.Current(f.ctx)
 	f.Expect(err).To(MatchError(history.ErrNoBackup))
 	f.Expect(f.log.NewestClaim(f.ctx)).To(BeZero())
 	f.fill("1.0 1.1 1.2 3.0 3.1")
@@ -234,8 +239,11 @@ func TestReadAndLatest(t *testing.T) {
 	f.fill("4.0")
 	f.Expect(f.listed()).To(Equal("4.0 3.2 3.1 3.0 1.2 1.1 1.0"))
 	f.Expect(f.log.NewestClaim(f.ctx)).To(Equal(int64(4)))
-	for below, want := range map[int64]string{0: "3.1", 5: "3.1", 4: "3.1", 3: "1.2", 2: "1.2"} {
-		c, ref, err := f.log.Latest(f.ctx, below)
+	for claim, want := range map[int64]string{0: "3.1", 4: "3.1", 3: "1.2"} {
+		c, ref, err := f.log.Current(f.ctx)
+		if claim > 0 {
+			c, ref, err = f.log.Base(f.ctx, claim)
+		}
 		f.Expect(err).NotTo(HaveOccurred())
 		f.Expect(c.Name).To(Equal(name(want)))
 		again, sameRef, err := f.log.Read(f.ctx, name(want))
@@ -243,8 +251,12 @@ func TestReadAndLatest(t *testing.T) {
 		f.Expect(again).To(Equal(c))
 		f.Expect(sameRef).To(Equal(ref))
 	}
-	_, _, err = f.log.Latest(f.ctx, 1)
+	_, _, err = f.log.Base(f.ctx, 1)
 	f.Expect(err).To(MatchError(history.ErrNoBackup))
+	for _, unpublished := range []int64{2, 5} {
+		_, _, err = f.log.Base(f.ctx, unpublished)
+		f.Expect(err).To(MatchError(history.ErrLost))
+	}
 	_, _, err = f.log.Read(f.ctx, name("3.9"))
 	f.Expect(err).To(MatchError(store.ErrNotFound))
 }
@@ -312,8 +324,8 @@ func TestS10_DamagedCommit(t *testing.T) {
 		f.replace(key, content)
 		_, _, err := f.log.Read(f.ctx, name("1.2"))
 		f.Expect(err).To(MatchError(And(ContainSubstring(want), ContainSubstring(key))), content[:min(len(content), 200)])
-		_, _, latestErr := f.log.Latest(f.ctx, 0)
-		f.Expect(latestErr).To(MatchError(err.Error()), "an older backup is no substitute")
+		_, _, currentErr := f.log.Current(f.ctx)
+		f.Expect(currentErr).To(MatchError(err.Error()), "an older backup is no substitute")
 		_, err = f.log.Prune(f.ctx, 1, history.Keep{Last: 1})
 		f.Expect(err).To(HaveOccurred(), "nothing is pruned by guessing")
 		f.Expect(f.listed()).To(Equal("1.2 1.1 1.0"))
@@ -411,7 +423,9 @@ func TestStoreErrorsAreNamed(t *testing.T) {
 		"append": second(l.Append(f.ctx, commit("1.2"), name("1.1"))), "standing": l.Standing(f.ctx, 1, name("1.1")), "forks": second(l.Forks(f.ctx, 1)),
 		"prune": second(l.Prune(f.ctx, 1, history.Keep{Last: 1})), "bury": l.Bury(f.ctx, 1), "purge": second(d.Purge(f.ctx, 0)),
 		"pins": second(d.Pins(f.ctx, "")), "pinned": second(d.Pinned(f.ctx, "x")), "unpin": d.Unpin(f.ctx, "x"), "pack": second(d.PutPack(f.ctx, nil)),
-		"verify": l.VerifyNewest(f.ctx, history.Ref{Name: name("1.1")}, nil),
+		"verify": l.Verify(f.ctx, history.Ref{Name: name("1.1")}, nil), "current": third(l.Current(f.ctx)), "base": third(l.Base(f.ctx, 1)),
+		"newest": third(l.Newest(f.ctx)), "tree": second(l.HasTree(f.ctx, "x", 0)), "stat": d.VerifyPacks(f.ctx, []history.Pack{somePack}),
+		"drop": d.DropPacks(f.ctx, []history.Pack{somePack}),
 	} {
 		f.Expect(err).To(MatchError(broken), what)
 		f.Expect(err).NotTo(Or(MatchError(history.ErrLost), MatchError(history.ErrFenced), MatchError(history.ErrNoBackup)), what)

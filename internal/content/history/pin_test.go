@@ -107,7 +107,7 @@ func TestPrune(t *testing.T) {
 	f.Expect(f.listed()).To(Equal("2.3 2.2 2.1 2.0"))
 	f.Expect(f.log.Prune(f.ctx, 2, history.Keep{Last: 2})).To(BeEmpty())
 	f.Expect(second(f.log.Prune(f.ctx, 3, history.Keep{Last: 1}))).To(MatchError(history.ErrLost), "a claim that was never published")
-	c, _, err := f.log.Latest(f.ctx, 0)
+	c, _, err := f.log.Current(f.ctx)
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(c.Name).To(Equal(name("2.2")))
 }

@@ -1,0 +1,172 @@
+package harness
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync/atomic"
+	"syscall"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	eventsv1 "k8s.io/api/events/v1"
+	rbacv1 "k8s.io/api/rbac/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/yaml"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/hack/cluster"
+)
+
+const (
+	module = "wsdaemon.dev/ws-daemon"
+	// raceEnv builds the daemon with the race detector.
+	raceEnv = "WS_DAEMON_TEST_RACE"
+	// daemons is the group that gets the daemon's role.
+	daemons = "ws-daemons"
+	// startLimit bounds the start of everything; tools may have to be built first.
+	startLimit = 20 * time.Minute
+)
+
+// Env is what all tests of a test binary share.
+type Env struct {
+	// Cluster is the API server. A test that stops it must not run beside others.
+	Cluster *cluster.Cluster
+	// Client is the administrator's.
+	Client client.Client
+	// Binary is the daemon, with fault points.
+	Binary string
+	// Dir holds everything; it goes with the Env.
+	Dir string
+
+	serial atomic.Int64
+}
+
+// Main runs the tests of a package in an Env and returns the exit code.
+func Main(m *testing.M, env **Env) int {
+	ctx, cancel := context.WithTimeout(context.Background(), startLimit)
+	defer cancel()
+	e, err := Start(ctx)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "harness:", err)
+		return 1
+	}
+	defer e.Close()
+	*env = e
+	return m.Run()
+}
+
+// Start builds the daemon and starts an API server with our CRDs and roles. ctx bounds the start only.
+func Start(ctx context.Context) (*Env, error) {
+	dir, err := os.MkdirTemp("", "ws-daemon-test-")
+	if err != nil {
+		return nil, err
+	}
+	e := &Env{Dir: dir, Binary: filepath.Join(dir, "bin", "ws-daemon")}
+	// Users reach their content below it.
+	if err := errors.Join(os.Chmod(dir, 0o711), e.build(ctx), e.startCluster(ctx)); err != nil {
+		e.Close()
+		return nil, err
+	}
+	return e, nil
+}
+
+// Close ends the API server and removes everything.
+func (e *Env) Close() {
+	if e.Cluster != nil {
+		e.Cluster.Stop()
+	}
+	_ = os.RemoveAll(e.Dir)
+}
+
+// build compiles the daemon. The compiler runs as the user who called sudo, if anybody did: its cache shall hold no files
+// that this user cannot remove.
+func (e *Env) build(ctx context.Context) error {
+	bin := filepath.Dir(e.Binary)
+	if err := os.Mkdir(bin, 0o755); err != nil {
+		return err
+	}
+	args := []string{"build", "-tags", "faults", "-o", e.Binary}
+	if os.Getenv(raceEnv) != "" {
+		args = append(args, "-race")
+	}
+	cmd := exec.CommandContext(ctx, "go", append(args, module)...)
+	uid, uidErr := strconv.Atoi(os.Getenv("SUDO_UID"))
+	gid, gidErr := strconv.Atoi(os.Getenv("SUDO_GID"))
+	if os.Geteuid() == 0 && uidErr == nil && gidErr == nil {
+		if err := os.Chown(bin, uid, gid); err != nil {
+			return err
+		}
+		cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: uint32(uid), Gid: uint32(gid)}}
+	}
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("build the daemon: %w\n%s", err, out)
+	}
+	return nil
+}
+
+func (e *Env) startCluster(ctx context.Context) error {
+	root, err := moduleDir(ctx)
+	if err != nil {
+		return err
+	}
+	e.Cluster, err = cluster.Start(ctx, cluster.Options{Dir: filepath.Join(e.Dir, "cluster"), ControllerManager: true, Log: os.Stderr})
+	if err != nil {
+		return err
+	}
+	if err := e.Cluster.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases")); err != nil {
+		return err
+	}
+	if e.Client, err = NewClient(e.Cluster); err != nil {
+		return err
+	}
+	return e.grant(ctx, filepath.Join(root, "config", "rbac", "role.yaml"))
+}
+
+func moduleDir(ctx context.Context) (string, error) {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return "", fmt.Errorf("find the module: %w", err)
+	}
+	return string(out[:len(out)-1]), nil
+}
+
+// grant gives the daemons the role that they are deployed with, and nothing more: a missing permission fails a test.
+func (e *Env) grant(ctx context.Context, file string) error {
+	text, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	var role rbacv1.ClusterRole
+	if err := yaml.UnmarshalStrict(text, &role); err != nil {
+		return fmt.Errorf("read %s: %w", file, err)
+	}
+	binding := &rbacv1.ClusterRoleBinding{
+		ObjectMeta: metav1.ObjectMeta{Name: daemons},
+		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
+		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: daemons}},
+	}
+	if err := e.Client.Create(ctx, &role); err != nil {
+		return err
+	}
+	return e.Client.Create(ctx, binding)
+}
+
+// NewClient gives the administrator's client of a cluster, uncached and without a rate limit.
+func NewClient(c *cluster.Cluster) (client.Client, error) {
+	scheme := runtime.NewScheme()
+	err := errors.Join(corev1.AddToScheme(scheme), eventsv1.AddToScheme(scheme), rbacv1.AddToScheme(scheme), v1.AddToScheme(scheme))
+	if err != nil {
+		return nil, err
+	}
+	config := c.Config()
+	config.QPS = -1
+	return client.New(config, client.Options{Scheme: scheme})
+}
