@@ -8,6 +8,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -57,6 +58,10 @@ type WorkspaceReconciler struct {
 
 	// Wake reconciles the workspaces it receives: of jobs that ended, and of everything that lay on the node at the start.
 	Wake chan event.TypedGenericEvent[types.NamespacedName]
+
+	// WentBack gets a message when the API server turns out to have been restored from an older copy. A watch never corrects
+	// what the cache holds then; only a new start does.
+	WentBack chan struct{}
 
 	memory  memory
 	orphans orphanage
@@ -116,9 +121,30 @@ func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		err = r.finish(ctx, s)
 	}
 	if apierrors.IsConflict(err) {
-		return ctrl.Result{RequeueAfter: time.Second}, nil // look again; that somebody else wrote is no failure
+		// look again; that somebody else wrote is no failure
+		r.checkRevision(ctx, &ws)
+		return ctrl.Result{RequeueAfter: time.Second}, nil
 	}
-	return ctrl.Result{RequeueAfter: s.requeue}, err
+	if err != nil {
+		return ctrl.Result{}, err
+	}
+	return ctrl.Result{RequeueAfter: s.requeue}, nil
+}
+
+// checkRevision finds out whether the API server has an older version of an object than the cache: then it was restored from
+// a copy.
+func (r *WorkspaceReconciler) checkRevision(ctx context.Context, cached *v1.Workspace) {
+	var ws v1.Workspace
+	if err := r.Reader.Get(ctx, client.ObjectKeyFromObject(cached), &ws); err != nil {
+		return // it is asked again after the next conflict
+	}
+	order, err := resourceversion.CompareResourceVersion(ws.ResourceVersion, cached.ResourceVersion)
+	if err == nil && order < 0 {
+		select {
+		case r.WentBack <- struct{}{}:
+		default: // it is known
+		}
+	}
 }
 
 // passOthers looks after volumes of earlier objects of the same name. They never keep the present one waiting.

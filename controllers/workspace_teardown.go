@@ -218,7 +218,7 @@ func (r *WorkspaceReconciler) released(ctx context.Context, s *scope) error {
 
 // removed removes what lies on the disk. Content that was not released is saved first, see [content.Keeper.Remove].
 func (r *WorkspaceReconciler) removed(s *scope) bool {
-	if !s.seen.Exists() {
+	if !s.seen.Exists() && s.seen.Journal.UID == "" {
 		return true
 	}
 	out := r.work(s, task{v1.OperationRemove, ClassMaintain, r.Settings.Timeouts.Backup.Duration, r.remove(s.subject(), s.ws)})

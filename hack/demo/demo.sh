@@ -12,12 +12,14 @@ source hack/demo/tree.sh
 
 ((EUID == 0)) || { echo "demo: FAILED: it must run as root: hack/as-root.sh $0" >&2; exit 1; }
 
-# Not /tmp, which is often in memory: the demo needs about a gigabyte. Users of the workspace reach their files below it.
+# Not /tmp, which is often in memory: the demo needs up to two gigabytes. Users of the workspace reach their files below it.
 work=$(mktemp -d "${TMPDIR:-/var/tmp}/ws-daemon-demo.XXXXXX")
 trap at_end EXIT
 trap 'unexpected="line $LINENO of ${BASH_SOURCE[0]##*/}: $BASH_COMMAND"' ERR
 trap 'exit 130' INT TERM
 chmod 0711 "$work"
+free=$(df --output=avail -k "$work" | tail -n 1)
+((free > 3 << 20)) || fail "$work has only $((free >> 10)) MiB of free space, but 3072 are needed: set TMPDIR to another directory"
 store=file://$work/store
 # Where workspace web has its content now.
 content=

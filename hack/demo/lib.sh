@@ -143,6 +143,10 @@ none_left() {
 
 tell_failure() {
 	local log
+	if (($1 == 130)); then
+		printf '\ndemo: FAILED: interrupted\n'
+		return
+	fi
 	for log in "$work"/*.log "$work"/cluster/kube-apiserver.log; do
 		[[ -s $log ]] || continue
 		printf '\n--- end of %s\n' "${log##*/}"
@@ -159,4 +163,4 @@ tell_failure() {
 }
 
 # unexpected is the command that failed without a reason of its own; the trap of ERR notes it.
-unexpected="interrupted"
+unexpected="a command failed"

@@ -22,6 +22,10 @@ import (
 // errAreaIsBack ends a daemon that began without its disk: the next start opens it.
 var errAreaIsBack = errors.New("the working area is there now: ending, to start anew with it")
 
+// errWentBack ends a daemon whose API server was restored from an older copy: what its caches hold will never be corrected by
+// a watch. The next start reads everything anew.
+var errWentBack = errors.New("the API server has gone back in time, as after a restore from a copy: ending, to start anew")
+
 const (
 	tendInterval = time.Hour
 	areaInterval = 5 * time.Second
@@ -94,6 +98,16 @@ func (c *chores) watchArea(ctx context.Context) error {
 		return nil //nolint:nilerr // the daemon ends
 	}
 	return errAreaIsBack
+}
+
+// watchRevision ends the process when the API server has gone back in time.
+func (c *chores) watchRevision(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case <-c.workspaces.WentBack:
+		return errWentBack
+	}
 }
 
 // ready says that the daemon serves: it has seen its objects, and its disk is in order.

@@ -167,7 +167,8 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	workspaces := &controllers.WorkspaceReconciler{
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("ws-daemon"),
 		Keeper: keeper, Clock: clock.RealClock{}, Node: node,
-		Wake: make(chan event.TypedGenericEvent[types.NamespacedName], wakeBuffer),
+		Wake:     make(chan event.TypedGenericEvent[types.NamespacedName], wakeBuffer),
+		WentBack: make(chan struct{}, 1),
 		Settings: controllers.Settings{
 			Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
 			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes,
@@ -195,6 +196,7 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 		manager.RunnableFunc(chores.wake),
 		manager.RunnableFunc(chores.tend),
 		manager.RunnableFunc(chores.watchArea),
+		manager.RunnableFunc(chores.watchRevision),
 	} {
 		if err := mgr.Add(r); err != nil {
 			return err

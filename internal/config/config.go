@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 )
 
@@ -139,15 +140,20 @@ type Duration struct{ time.Duration }
 func (d *Duration) UnmarshalJSON(data []byte) error {
 	var text string
 	if err := json.Unmarshal(data, &text); err != nil {
-		return fmt.Errorf(`a duration is a text such as "10m", not %s`, data)
+		return &durationError{string(data)}
 	}
 	parsed, err := time.ParseDuration(text)
 	if err != nil {
-		return fmt.Errorf(`a duration is a text such as "10m", not %q`, text)
+		return &durationError{string(data)}
 	}
 	d.Duration = parsed
 	return nil
 }
+
+// durationError names what is no duration, as it stands in the file.
+type durationError struct{ text string }
+
+func (e *durationError) Error() string { return `a duration is a text such as "10m", not ` + e.text }
 
 // MarshalJSON writes the duration as UnmarshalJSON reads it.
 func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
@@ -195,7 +201,7 @@ func Parse(data []byte) (Config, error) {
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	if err := dec.Decode(&c); err != nil {
-		return Config{}, fmt.Errorf("line %d: %w", line(data, dec.InputOffset()), err)
+		return Config{}, fmt.Errorf("line %d: %w", line(data, place(data, err)), err)
 	}
 	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
 		return Config{}, fmt.Errorf("line %d: more text after the configuration", line(data, dec.InputOffset()))
@@ -203,8 +209,29 @@ func Parse(data []byte) (Config, error) {
 	return c, c.validate()
 }
 
+// place returns where in the file a mistake is. Errors that do not say so name what stands there.
+func place(data []byte, err error) int64 {
+	var (
+		syntax   *json.SyntaxError
+		kind     *json.UnmarshalTypeError
+		duration *durationError
+	)
+	switch {
+	case errors.As(err, &syntax):
+		return syntax.Offset
+	case errors.As(err, &kind):
+		return kind.Offset
+	case errors.As(err, &duration):
+		return int64(bytes.Index(data, []byte(duration.text)))
+	case errors.Is(err, io.ErrUnexpectedEOF):
+		return int64(len(data))
+	}
+	key, _ := strings.CutPrefix(err.Error(), "json: unknown field ")
+	return int64(bytes.Index(data, []byte(key)))
+}
+
 func line(data []byte, offset int64) int {
-	return bytes.Count(data[:min(offset, int64(len(data)))], []byte("\n")) + 1
+	return bytes.Count(data[:max(0, min(offset, int64(len(data))))], []byte("\n")) + 1
 }
 
 func (c Config) validate() error {

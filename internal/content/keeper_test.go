@@ -3,6 +3,7 @@ package content_test
 import (
 	"context"
 	"errors"
+	"flag"
 	"os"
 	"path/filepath"
 	"slices"
@@ -32,6 +33,15 @@ var (
 	errBroken = errors.New("broken")
 	errBusy   = errors.New("busy")
 )
+
+// TestMain lets many tests run at once: they wait for the disk most of the time.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.parallel", "16"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // fixture is one store that nodes share.
 type fixture struct {
@@ -76,8 +86,11 @@ func (f *fixture) node(name string) *node {
 // open starts the daemon of a node.
 func (n *node) open(name string) {
 	n.f.t.Helper()
-	area, err := state.Open(n.disk)
-	n.f.Expect(err).NotTo(HaveOccurred())
+	var area *state.Area
+	n.f.Eventually(func() (err error) { // a process that another test is starting has the lock until it is itself
+		area, err = state.Open(n.disk)
+		return err
+	}, "10s").Should(Succeed())
 	driver, err := volume.NewDirectory(filepath.Join(n.disk, "volumes"))
 	n.f.Expect(err).NotTo(HaveOccurred())
 	n.Keeper = &content.Keeper{
@@ -389,4 +402,17 @@ func (n *node) busyOnceWithdrawn() func(context.Context) error {
 		}
 		return nil
 	}
+}
+
+// holding keeps back the puts that hold wants, and fails them.
+type holding struct {
+	store.Store
+	hold func(key string, data []byte) bool
+}
+
+func (h *holding) Put(ctx context.Context, key string, data []byte) error {
+	if h.hold(key, data) {
+		return errBroken
+	}
+	return h.Store.Put(ctx, key, data)
 }

@@ -336,6 +336,7 @@ func TestS1_RemoveOfUnsavedContent(t *testing.T) {
 	a.fill(2)
 	a.write("file", "two")
 	unreadable(f, a.path("secret"))
+	a.later(2)
 	for range 2 {
 		_, err = a.Remove(f.ctx, subject(2), idle)
 		var incomplete *content.IncompleteError

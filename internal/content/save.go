@@ -593,11 +593,12 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress
 	if known, err := log.HasTree(ctx, report.Digest, report.UnreadableCount); err != nil || known {
 		return "", err
 	}
-	e, _ := k.Area.Journal().Get(s.UID)
-	id := e.Stray.ID
-	kept, err := holdsTree(ctx, domain, e.Stray, report)
-	if err == nil && !kept {
+	id, err := k.findStray(ctx, s, domain, report)
+	if err == nil && id == "" {
 		id, report, err = k.pinStray(ctx, s, domain, path, progress)
+	}
+	if err == nil {
+		err = k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
 	}
 	if err == nil && report.UnreadableCount > 0 {
 		err = &IncompleteError{Backup: id, Count: report.UnreadableCount, Files: names(tree(report).Unreadable)}
@@ -605,19 +606,27 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress
 	return id, err
 }
 
-// holdsTree says whether a stray snapshot, which has its time like all of them, is still there and holds what was read.
-func holdsTree(ctx context.Context, domain *history.Domain, stray state.Stray, report archive.Report) (bool, error) {
-	if stray.ID == "" || stray.Digest != report.Digest {
-		return false, nil
+// findStray returns the stray snapshot of this node that holds what was read, "" if there is none: what the journal remembers
+// may have had its time, and a crash may have kept the journal from learning of one.
+func (k *Keeper) findStray(ctx context.Context, s Subject, domain *history.Domain, report archive.Report) (string, error) {
+	pins, err := domain.Pins(ctx, history.StrayPrefix(s.Name, k.Node))
+	if err != nil {
+		return "", err
 	}
-	pinned, err := domain.Pinned(ctx, stray.ID)
-	if err == nil {
-		err = domain.VerifyPacks(ctx, pinned.Commit.Packs)
+	for _, p := range pins {
+		pinned, err := domain.Pinned(ctx, p.ID)
+		if err == nil {
+			err = domain.VerifyPacks(ctx, pinned.Commit.Packs)
+		}
+		if err != nil && !history.Gone(err) {
+			return "", err
+		}
+		c := pinned.Commit
+		if err == nil && c.Workspace == s.Name && c.Tree.Digest == report.Digest && c.Tree.UnreadableCount == report.UnreadableCount {
+			return p.ID, nil
+		}
 	}
-	if history.Gone(err) {
-		return false, nil
-	}
-	return pinned.Commit.Tree.UnreadableCount == report.UnreadableCount, err
+	return "", nil
 }
 
 func (k *Keeper) pinStray(
@@ -641,10 +650,7 @@ func (k *Keeper) pinStray(
 		return "", report, err
 	}
 	faults.Point("stray.pinned")
-	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
-		return "", report, err
-	}
-	return id, report, k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
+	return id, report, domain.VerifyPacks(ctx, c.Packs)
 }
 
 // strayPin expires by the store's clock, which is the one that collection goes by.

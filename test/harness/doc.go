@@ -29,6 +29,7 @@
 //	ws.Domain(); ws.History()                      // its backups, read by package history
 //
 //	w.Pod("shell", ws, a)                          // a running pod that uses it; RemovePod
+//	w.Keep("name", ws)                             // a Snapshot object, and wait until it is ready
 //	w.Events(reason)                               // messages of the events of the namespace
 //	w.Eventually(what, func() error)               // poll
 //	w.HideStore(); w.ShowStore()                   // unreachable and back

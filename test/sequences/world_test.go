@@ -239,6 +239,17 @@ func (n *node) start() {
 	}(n.cmd, n.ended)
 }
 
+// respawn starts the daemon again whenever it ends with these words in its log, as the kubelet would.
+func (n *node) respawn(words string) {
+	ended := n.ended
+	go func() {
+		<-ended
+		if strings.Contains(n.log.String(), words) {
+			n.start()
+		}
+	}()
+}
+
 // kill ends the daemon at once, as a power cut would.
 func (n *node) kill() {
 	if n.cmd == nil {

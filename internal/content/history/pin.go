@@ -128,9 +128,14 @@ func (d *Domain) pinKey(id string) string { return d.key("s/" + id) }
 
 // StrayID names a stray snapshot by workspace, node and time. A node name too long for a key is cut and hashed.
 func StrayID(workspace, node string, t time.Time) string {
+	return StrayPrefix(workspace, node) + t.UTC().Format("20060102T150405Z")
+}
+
+// StrayPrefix is what the ids of a workspace's stray snapshots from one node begin with.
+func StrayPrefix(workspace, node string) string {
 	const maxNode = 128
 	if len(node) > maxNode {
 		node = node[:maxNode-17] + "-" + hash([]byte(node))[:16]
 	}
-	return "stray." + workspace + "." + node + "." + t.UTC().Format("20060102T150405Z")
+	return "stray." + workspace + "." + node + "."
 }

@@ -94,6 +94,7 @@ func TestStrayID(t *testing.T) {
 	g := NewWithT(t)
 	at := time.Date(2026, 1, 2, 3, 4, 5, 6, time.FixedZone("", 3600))
 	g.Expect(history.StrayID("web", "node-a.local", at)).To(Equal("stray.web.node-a.local.20260102T020405Z"))
+	g.Expect(history.StrayPrefix("web", "node-a.local")).To(Equal("stray.web.node-a.local."))
 	long := history.StrayID(strings.Repeat("w", 63), strings.Repeat("n", 252)+"1", at)
 	g.Expect(len(long)).To(BeNumerically("<=", 255))
 	g.Expect(history.StrayID(strings.Repeat("w", 63), strings.Repeat("n", 252)+"2", at)).NotTo(Equal(long))

@@ -1,0 +1,48 @@
+package cmd
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"runtime"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/internal/config"
+)
+
+func TestVersion(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(must(t, "version")).To(MatchRegexp(`^ws-daemon \S+ ` + runtime.Version() + ` ` + runtime.GOOS + `/` + runtime.GOARCH + "\n$"))
+	version = "v1.2.3"
+	t.Cleanup(func() { version = "" })
+	g.Expect(must(t, "version")).To(HavePrefix("ws-daemon v1.2.3 go"))
+}
+
+func TestExampleConfigurationPassesItsCheck(t *testing.T) {
+	g := NewWithT(t)
+	example := must(t, "config", "example")
+	var c config.Config
+	g.Expect(json.Unmarshal([]byte(example), &c)).To(Succeed())
+	g.Expect(c).To(Equal(config.Example()))
+	file := filepath.Join(t.TempDir(), "config.json")
+	g.Expect(os.WriteFile(file, []byte(example), 0o600)).To(Succeed())
+	g.Expect(must(t, "config", "check", file)).To(Equal(file + ": ok\n"))
+}
+
+func TestConfigCheckRefuses(t *testing.T) {
+	g := NewWithT(t)
+	file := filepath.Join(t.TempDir(), "config.json")
+	g.Expect(os.WriteFile(file, []byte("{\n \"colour\": 1\n}"), 0o600)).To(Succeed())
+	g.Expect(refused(t, "config", "check", file)).To(Equal("configuration " + file + `: line 2: json: unknown field "colour"`))
+	g.Expect(refused(t, "config", "check", "/nowhere")).To(Equal("read configuration: open /nowhere: no such file or directory"))
+	g.Expect(refused(t, "config", "check")).To(Equal("accepts 1 arg(s), received 0"))
+}
+
+func TestUnknownCommandsAreRefused(t *testing.T) {
+	g := NewWithT(t)
+	g.Expect(refused(t, "frobnicate")).To(HavePrefix(`unknown command "frobnicate" for "ws-daemon"`))
+	g.Expect(refused(t, "run", "now")).To(Equal(`unknown command "now" for "ws-daemon run"`))
+	g.Expect(refused(t, "run", "--colour")).To(Equal("unknown flag: --colour"))
+}

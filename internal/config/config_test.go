@@ -1,0 +1,145 @@
+package config_test
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/internal/config"
+)
+
+const complete = `{
+  "content": {"workingArea": "/var/lib/ws-daemon"},
+  "storage": {"kind": "filesystem", "filesystem": {"path": "/mnt/store"}},
+  "volumes": {"classes": {"default": {"driver": "directory", "allowUnlimited": true}}}
+}`
+
+func TestSmallestConfigurationGetsTheDefaults(t *testing.T) {
+	g := NewWithT(t)
+	got, err := config.Parse([]byte(complete))
+	g.Expect(err).NotTo(HaveOccurred())
+
+	want := config.Default()
+	want.Content.WorkingArea = "/var/lib/ws-daemon"
+	want.Storage = config.Storage{Kind: "filesystem", Filesystem: &config.Filesystem{Path: "/mnt/store"}}
+	want.Volumes.Classes = map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}}
+	g.Expect(got).To(Equal(want))
+	g.Expect(got.Storage.URL()).To(Equal("file:///mnt/store"))
+}
+
+// What is documented as the default must be the default.
+func TestDefaults(t *testing.T) {
+	g := NewWithT(t)
+	d := config.Default()
+	g.Expect(d.Content.StrayRetention.Duration).To(Equal(30 * 24 * time.Hour))
+	g.Expect(d.Content.OrphanGrace.Duration).To(Equal(24 * time.Hour))
+	g.Expect(d.Content.TombstoneGrace.Duration).To(Equal(7 * 24 * time.Hour))
+	g.Expect(d.Content.AdoptCluster).To(BeFalse())
+	g.Expect(d.Content.Git).To(Equal(config.Git{Program: "git", AllowedSchemes: []string{"https"}}))
+	g.Expect(d.Limits).To(Equal(config.Limits{Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8}))
+	g.Expect(d.Log).To(Equal(config.Log{Level: "info", Format: "json"}))
+}
+
+func TestExampleIsValidAndHasEveryKey(t *testing.T) {
+	g := NewWithT(t)
+	data, err := json.MarshalIndent(config.Example(), "", "  ")
+	g.Expect(err).NotTo(HaveOccurred())
+	got, err := config.Parse(data)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(got).To(Equal(config.Example()))
+}
+
+func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
+	with := func(old, replacement string) string {
+		if !strings.Contains(complete, old) {
+			panic(old)
+		}
+		return strings.Replace(complete, old, replacement, 1)
+	}
+	const area, classes = `"workingArea": "/var/lib/ws-daemon"`, `{"default": {"driver": "directory", "allowUnlimited": true}}`
+	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
+	tests := map[string]struct{ text, want string }{
+		"nothing":                {"", "line 1: EOF"},
+		"no object":              {"[]", "line 1: json: cannot unmarshal array into Go value of type config.Config"},
+		"cut off":                {`{"content": {`, "line 1: unexpected EOF"},
+		"two":                    {complete + "\n{}", "line 6: more text after the configuration"},
+		"comment":                {"{\n# no\n}", "line 2: invalid character '#' looking for beginning of object key string"},
+		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: json: unknown field "workDir"`},
+		"unknown section":        {with(`"storage"`, `"store"`), `line 3: json: unknown field "store"`},
+		"unknown class key":      {with(`"allowUnlimited"`, `"unlimited"`), `line 4: json: unknown field "unlimited"`},
+		"number for a text":      {with(`"/mnt/store"`, "7"), "line 3: json: cannot unmarshal number into Go struct field Filesystem.storage.filesystem.path of type string"},
+		"text for a number":      {with(`"storage"`, `"limits": {"backup": "2"}, "storage"`), "line 3: json: cannot unmarshal string into Go struct field Limits.limits.backup of type int"},
+		"text for a bool":        {with("true", `"yes"`), "line 4: json: cannot unmarshal string into Go struct field Class.volumes.classes.allowUnlimited of type bool"},
+		"duration as a number":   {timeouts(`"store": 60`), `line 2: a duration is a text such as "10m", not 60`},
+		"duration in days":       {timeouts(`"store": "1d"`), `line 2: a duration is a text such as "10m", not "1d"`},
+		"duration without unit":  {timeouts(`"store": "60"`), `line 2: a duration is a text such as "10m", not "60"`},
+		"duration of nothing":    {timeouts(`"store": "0s"`), "content.timeouts.store: must be longer than 0s, not 0s"},
+		"negative initialize":    {timeouts(`"initialize": "-1s"`), "content.timeouts.initialize: must be longer than 0s, not -1s"},
+		"negative backup":        {timeouts(`"backup": "-1s"`), "content.timeouts.backup: must be longer than 0s, not -1s"},
+		"negative remove":        {timeouts(`"remove": "-1s"`), "content.timeouts.remove: must be longer than 0s, not -1s"},
+		"negative pods":          {timeouts(`"pods": "-1s"`), "content.timeouts.pods: must be longer than 0s, not -1s"},
+		"negative pause":         {timeouts(`"retryMax": "-1s"`), "content.timeouts.retryMax: must be longer than 0s, not -1s"},
+		"no stray retention":     {with(area, area+`, "strayRetention": "0s"`), "content.strayRetention: must be longer than 0s, not 0s"},
+		"no orphan grace":        {with(area, area+`, "orphanGrace": "0s"`), "content.orphanGrace: must be longer than 0s, not 0s"},
+		"no tombstone grace":     {with(area, area+`, "tombstoneGrace": "0s"`), "content.tombstoneGrace: must be longer than 0s, not 0s"},
+		"no working area":        {with(area, ""), `content.workingArea: must be an absolute path, not ""`},
+		"relative working area":  {with(`"/var/lib/ws-daemon"`, `"data"`), `content.workingArea: must be an absolute path, not "data"`},
+		"other store":            {with(`"kind": "filesystem"`, `"kind": "s3"`), `storage.kind: must be one of ["filesystem"], not "s3"`},
+		"no store":               {with(`{"kind": "filesystem", "filesystem": {"path": "/mnt/store"}}`, "{}"), `storage.kind: must be one of ["filesystem"], not ""`},
+		"store without settings": {with(`, "filesystem": {"path": "/mnt/store"}`, ""), "storage.filesystem: must be set for storage.kind filesystem"},
+		"relative store":         {with(`"/mnt/store"`, `"store"`), `storage.filesystem.path: must be an absolute path, not "store"`},
+		"no class":               {with(classes, "{}"), `volumes.classes: at least one class is needed, usually "default"`},
+		"other driver":           {with(`"directory"`, `"zfs"`), `volumes.classes.default.driver: must be one of ["directory"], not "zfs"`},
+		"relative class":         {with(`"driver"`, `"path": "x", "driver"`), `volumes.classes.default.path: must be an absolute path, not "x"`},
+		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "limits.backup: must be at least 1, not 0"},
+		"log level":              {with(`"storage"`, `"log": {"level": "loud"}, "storage"`), `log.level: must be one of ["debug" "info" "warn" "error"], not "loud"`},
+		"log format":             {with(`"storage"`, `"log": {"format": "xml"}, "storage"`), `log.format: must be one of ["json" "console"], not "xml"`},
+	}
+	for name, tt := range tests {
+		t.Run(name, func(t *testing.T) {
+			_, err := config.Parse([]byte(tt.text))
+			NewWithT(t).Expect(err).To(MatchError(tt.want))
+		})
+	}
+}
+
+func TestParseTellsAllMistakesAtOnce(t *testing.T) {
+	_, err := config.Parse([]byte(`{"storage": {"kind": "tape"}, "log": {"level": "loud"}}`))
+	NewWithT(t).Expect(err).To(MatchError(And(
+		ContainSubstring("content.workingArea: "), ContainSubstring("storage.kind: "),
+		ContainSubstring("volumes.classes: "), ContainSubstring("log.level: "),
+	)))
+}
+
+func TestDurationsAreWrittenAsTheyAreRead(t *testing.T) {
+	g := NewWithT(t)
+	for text, want := range map[string]time.Duration{`"10m"`: 10 * time.Minute, `"1h30m"`: 90 * time.Minute, `"250ms"`: 250 * time.Millisecond} {
+		var d, again config.Duration
+		g.Expect(json.Unmarshal([]byte(text), &d)).To(Succeed())
+		g.Expect(d.Duration).To(Equal(want))
+		data, err := json.Marshal(d)
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(json.Unmarshal(data, &again)).To(Succeed())
+		g.Expect(again).To(Equal(d))
+	}
+}
+
+func TestLoadNamesTheFile(t *testing.T) {
+	g := NewWithT(t)
+	file := filepath.Join(t.TempDir(), "config.json")
+	_, err := config.Load(file)
+	g.Expect(err).To(MatchError("read configuration: open " + file + ": no such file or directory"))
+
+	g.Expect(os.WriteFile(file, []byte("{\n\n\"a\": 1}"), 0o600)).To(Succeed())
+	_, err = config.Load(file)
+	g.Expect(err).To(MatchError("configuration " + file + `: line 3: json: unknown field "a"`))
+
+	g.Expect(os.WriteFile(file, []byte(complete), 0o600)).To(Succeed())
+	_, err = config.Load(file)
+	g.Expect(err).NotTo(HaveOccurred())
+}

@@ -1,0 +1,230 @@
+package content_test
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+const (
+	diskVariable  = "WS_DAEMON_TEST_DISK"
+	storeVariable = "WS_DAEMON_TEST_STORE"
+	goalVariable  = "WS_DAEMON_TEST_GOAL"
+)
+
+// goal is a job, what was there before it, and what must be there after it, whatever happened in between.
+type goal struct {
+	prepare func(f *fixture, n *node)
+	job     func(n *node) error
+	check   func(f *fixture, n *node)
+}
+
+func goals() map[string]goal {
+	return map[string]goal{
+		"initialize": {
+			prepare: func(*fixture, *node) {},
+			job:     func(n *node) error { return n.tryFill(fillRequest(1)) },
+			check: func(f *fixture, n *node) {
+				f.Expect(n.seen().Position).To(Equal(volume.Published))
+				f.Expect(f.entries()).To(Equal("1.0"))
+			},
+		},
+		"restore": {
+			prepare: func(f *fixture, _ *node) { f.elsewhere(1, "one") },
+			job:     func(n *node) error { return n.tryFill(fillRequest(2)) },
+			check: func(f *fixture, n *node) {
+				f.Expect(n.files()).To(Equal("file=one"))
+				f.Expect(n.journal().Backup.Name).To(Equal("1.1"))
+				f.Expect(f.entries()).To(Equal("2.0 1.1 1.0"))
+			},
+		},
+		"adopt": {
+			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "one"); n.backup(1) },
+			job:     func(n *node) error { return n.tryFill(fillRequest(2)) },
+			check: func(f *fixture, n *node) {
+				f.Expect(n.files()).To(Equal("file=one"))
+				f.Expect(n.seen().Marker.Content.Source).To(Equal(content.SourceAdopted))
+				f.Expect(f.pins("")).To(BeEmpty())
+			},
+		},
+		"replace": {
+			prepare: func(f *fixture, n *node) { n.fill(1); n.write("file", "unsaved"); f.elsewhere(2, "two") },
+			job:     func(n *node) error { return n.tryFill(fillRequest(3)) },
+			check: func(f *fixture, n *node) {
+				f.Expect(n.files()).To(Equal("file=two"))
+				f.Expect(f.pins("stray.")).To(HaveLen(1), "once")
+				f.Expect(f.pinned(f.pins("stray.")[0])).To(Equal("file=unsaved"))
+			},
+		},
+		"back up": {
+			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "one"); n.backup(1); n.write("file", "two") },
+			job:     func(n *node) error { return n.Backup(n.f.ctx, saveRequest(1)) },
+			check: func(f *fixture, n *node) {
+				f.Expect(n.files()).To(Equal("file=two"))
+				f.Expect(f.entries()).To(Equal("1.2 1.1 1.0"))
+				c, _ := f.commit("1.2")
+				f.Expect(f.restored(c)).To(Equal("file=two"))
+				f.Expect(f.pins("")).To(BeEmpty())
+			},
+		},
+		"snapshot": {
+			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "one") },
+			job: func(n *node) error {
+				_, err := n.Snapshot(n.f.ctx, saveRequest(1), "snap", true)
+				return err
+			},
+			check: func(f *fixture, _ *node) {
+				f.Expect(f.entries()).To(Equal("1.1 1.0"))
+				f.Expect(f.pinned("snap")).To(Equal("file=one"))
+			},
+		},
+		"release": {
+			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "one") },
+			job: func(n *node) error {
+				_, err := n.Release(n.f.ctx, saveRequest(1), idle)
+				return err
+			},
+			check: func(f *fixture, n *node) {
+				f.Expect(n.seen().Marker.Released).To(Equal("1.1"))
+				f.Expect(f.entries()).To(Equal("1.1 1.0"))
+				f.Expect(n.remove(1)).To(BeEmpty())
+			},
+		},
+		"remove": {
+			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "one"); n.release(1) },
+			job:     removeJob,
+			check: func(f *fixture, n *node) {
+				f.Expect(n.dir()).NotTo(BeADirectory())
+				f.Expect(n.seen().Journal.UID).To(BeEmpty(), "nothing is left")
+				f.Expect(f.pins("")).To(BeEmpty())
+				c, _ := f.commit("1.1")
+				f.Expect(f.restored(c)).To(Equal("file=one"))
+			},
+		},
+		"remove unsaved": {
+			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "unsaved") },
+			job:     removeJob,
+			check: func(f *fixture, n *node) {
+				f.Expect(n.dir()).NotTo(BeADirectory())
+				f.Expect(f.pins("stray.")).To(HaveLen(1), "once")
+				f.Expect(f.pinned(f.pins("stray.")[0])).To(Equal("file=unsaved"))
+			},
+		},
+	}
+}
+
+func removeJob(n *node) error {
+	_, err := n.Remove(n.f.ctx, subject(1), idle)
+	return err
+}
+
+// elsewhere has another node hold the workspace under a claim, and leave a backup of it.
+func (f *fixture) elsewhere(claim int64, data string) {
+	f.t.Helper()
+	n := f.node("node-z")
+	n.fill(claim)
+	n.write("file", data)
+	n.release(claim)
+	n.remove(claim)
+}
+
+// TestChild is what TestS5_EveryCrashLeadsToOneRightEnd runs and kills; without its environment it does nothing.
+func TestChild(t *testing.T) {
+	disk := os.Getenv(diskVariable)
+	if disk == "" {
+		return
+	}
+	f := &fixture{Gomega: NewWithT(t), t: t, ctx: t.Context()}
+	var err error
+	f.store, err = store.NewFilesystem(os.Getenv(storeVariable))
+	f.Expect(err).NotTo(HaveOccurred())
+	n := &node{f: f, disk: disk}
+	n.open("node-a")
+	_, err = n.Recover(f.ctx)
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(goals()[os.Getenv(goalVariable)].job(n)).To(Succeed())
+}
+
+// Killed at any instruction that matters, the daemon goes on where it was: after a start and the same job again, everything
+// is as if nothing had happened.
+func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
+	binary := filepath.Join(t.TempDir(), "content.test")
+	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "faults", "-o", binary, ".").CombinedOutput()
+	NewWithT(t).Expect(err).NotTo(HaveOccurred(), string(out))
+	for what, g := range goals() {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			c := crash{binary: binary, what: what, goal: g}
+			for _, point := range c.points(t) {
+				t.Run(point, func(t *testing.T) {
+					t.Parallel()
+					c.at(t, point)
+				})
+			}
+		})
+	}
+}
+
+type crash struct {
+	binary, what string
+	goal         goal
+}
+
+// ready returns a node on which everything before the job was done, and which is down.
+func (c crash) ready(t *testing.T) (*fixture, *node) {
+	t.Helper()
+	f := newFixture(t)
+	n := f.node("node-a")
+	c.goal.prepare(f, n)
+	n.Area.Close()
+	return f, n
+}
+
+func (c crash) run(f *fixture, n *node, variable string) error {
+	cmd := exec.CommandContext(f.ctx, c.binary, "-test.run=^TestChild$")
+	cmd.Env = append(os.Environ(), diskVariable+"="+n.disk, storeVariable+"="+f.at(""), goalVariable+"="+c.what, variable)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("%w: %s", err, out)
+	}
+	return nil
+}
+
+// points returns the fault points on the way, with their counts: "name:2". Between the end of one durable step and the
+// beginning of the next nothing happens, so one of the two is enough.
+func (c crash) points(t *testing.T) []string {
+	t.Helper()
+	f, n := c.ready(t)
+	trace := filepath.Join(t.TempDir(), "trace")
+	f.Expect(c.run(f, n, "WS_DAEMON_FAULT_TRACE="+trace)).To(Succeed())
+	data, err := os.ReadFile(trace)
+	f.Expect(err).NotTo(HaveOccurred())
+	seen := map[string]int{}
+	names := strings.Fields(string(data))
+	points := make([]string, 0, len(names))
+	for _, name := range names {
+		if seen[name]++; strings.HasSuffix(name, ".before") {
+			continue
+		}
+		points = append(points, fmt.Sprintf("%s:%d", name, seen[name]))
+	}
+	f.Expect(points).NotTo(BeEmpty())
+	return points
+}
+
+func (c crash) at(t *testing.T, point string) {
+	t.Helper()
+	f, n := c.ready(t)
+	f.Expect(c.run(f, n, "WS_DAEMON_FAULT="+point)).To(MatchError(ContainSubstring("signal: killed")))
+	f.Expect(c.run(f, n, "WS_DAEMON_FAULT=")).To(Succeed())
+	n.open("node-a")
+	c.goal.check(f, n)
+}

@@ -1,0 +1,275 @@
+package harness
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"syscall"
+	"time"
+
+	"k8s.io/client-go/tools/clientcmd"
+
+	"wsdaemon.dev/ws-daemon/internal/config"
+)
+
+// restartPause is how long a supervised daemon stays dead.
+const restartPause = 100 * time.Millisecond
+
+// Node is a disk, a way to the API server, and the daemon that runs with them.
+type Node struct {
+	// Name of the node, unique among all tests.
+	Name string
+	// Dir holds the node's files; Area is its working area below it.
+	Dir, Area string
+	// Proxy is the way to the API server.
+	Proxy *Proxy
+
+	w          *World
+	kubeconfig string
+	env        []string
+	once       string // exists if KillAt has killed
+
+	mu         sync.Mutex
+	proc       *process
+	supervised bool
+	deaths     atomic.Int32
+}
+
+// Node makes a node; its daemon is not started. The daemon's configuration has short times: options change it.
+func (w *World) Node(name string, opts ...func(*config.Config)) *Node {
+	w.t.Helper()
+	dir := filepath.Join(w.Dir, name)
+	n := &Node{Name: w.Namespace + "-" + name, Dir: dir, Area: filepath.Join(dir, "area"), w: w}
+	w.must(os.Mkdir(dir, 0o711))
+	w.must(os.Mkdir(n.Area, 0o711))
+	var err error
+	n.Proxy, err = newProxy(w.t.Context(), strings.TrimPrefix(w.Cluster.Config().Host, "https://"))
+	w.must(err)
+	w.nodes = append(w.nodes, n)
+	n.access()
+	n.Configure(opts...)
+	return n
+}
+
+// access makes a kubeconfig that goes through the proxy.
+func (n *Node) access() {
+	n.w.t.Helper()
+	path, _, err := n.w.Cluster.AddUser(n.Name, daemons)
+	n.w.must(err)
+	access, err := clientcmd.LoadFromFile(path)
+	n.w.must(err)
+	for _, c := range access.Clusters {
+		c.Server = (&url.URL{Scheme: "https", Host: n.Proxy.Address()}).String()
+	}
+	n.kubeconfig = filepath.Join(n.Dir, "kubeconfig")
+	n.w.must(clientcmd.WriteToFile(*access, n.kubeconfig))
+}
+
+// UseKubeconfig replaces the way to the API server from the next start on.
+func (n *Node) UseKubeconfig(path string) { n.kubeconfig = path }
+
+// Configure writes the daemon's configuration anew, for the next start.
+func (n *Node) Configure(opts ...func(*config.Config)) {
+	n.w.t.Helper()
+	c := config.Default()
+	c.Content.WorkingArea = n.Area
+	c.Content.OrphanGrace.Duration = time.Hour
+	c.Content.Timeouts.RetryMax.Duration = 2 * time.Second
+	c.Content.Git.AllowedSchemes = []string{"https", "http"}
+	c.Storage = config.Storage{Kind: "filesystem", Filesystem: &config.Filesystem{Path: n.w.Store}}
+	c.Volumes.Classes = map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}}
+	c.Health.Address, c.Metrics.Address = "", ""
+	c.Log = config.Log{Level: "debug", Format: "console"}
+	for _, opt := range opts {
+		opt(&c)
+	}
+	text, err := json.MarshalIndent(c, "", "  ")
+	n.w.must(err)
+	n.w.must(os.WriteFile(n.ConfigFile(), text, 0o600))
+}
+
+// ConfigFile is the daemon's configuration.
+func (n *Node) ConfigFile() string { return filepath.Join(n.Dir, "config.json") }
+
+// Setenv sets a variable of the daemon's environment from the next start on.
+func (n *Node) Setenv(key, value string) { n.env = append(n.env, key+"="+value) }
+
+// KillAt has the daemon kill itself at a fault point ("name" or "name:3", the third time), once.
+func (n *Node) KillAt(point string) {
+	n.once = filepath.Join(n.Dir, "killed")
+	n.Setenv("WS_DAEMON_FAULT", point)
+	n.Setenv("WS_DAEMON_FAULT_ONCE", n.once)
+}
+
+// Killed says whether KillAt has done so.
+func (n *Node) Killed() bool {
+	_, err := os.Stat(n.once)
+	return n.once != "" && err == nil
+}
+
+// Trace records the fault points that are reached from the next start on.
+func (n *Node) Trace() { n.Setenv("WS_DAEMON_FAULT_TRACE", n.traceFile()) }
+
+// Traced returns the names of the fault points that were reached, in order.
+func (n *Node) Traced() []string {
+	n.w.t.Helper()
+	text, err := os.ReadFile(n.traceFile())
+	if !errors.Is(err, os.ErrNotExist) {
+		n.w.must(err)
+	}
+	return strings.Fields(string(text))
+}
+
+func (n *Node) traceFile() string { return filepath.Join(n.Dir, "trace") }
+
+// Start starts the daemon.
+func (n *Node) Start() {
+	n.w.t.Helper()
+	n.w.must(n.start())
+}
+
+func (n *Node) start() error {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if n.proc != nil && n.proc.alive() {
+		return fmt.Errorf("the daemon of %s runs already", n.Name)
+	}
+	args := []string{"run", "--config", n.ConfigFile(), "--kubeconfig", n.kubeconfig, "--node", n.Name}
+	var err error
+	n.proc, err = startProcess(n.w.Env.Binary, args, append(os.Environ(), n.env...), n.logFile())
+	return err
+}
+
+// Supervise starts the daemon, and starts it again whenever it ends, until Stop, Kill or the end of the test.
+func (n *Node) Supervise() {
+	n.w.t.Helper()
+	n.Start()
+	n.mu.Lock()
+	n.supervised = true
+	n.mu.Unlock()
+	go func() {
+		for {
+			<-n.current().done
+			time.Sleep(restartPause)
+			if !n.restart() {
+				return
+			}
+		}
+	}()
+}
+
+func (n *Node) restart() bool {
+	n.mu.Lock()
+	wanted := n.supervised
+	n.mu.Unlock()
+	n.deaths.Add(1)
+	return wanted && n.start() == nil
+}
+
+// Deaths is how often a supervised daemon has ended.
+func (n *Node) Deaths() int { return int(n.deaths.Load()) }
+
+func (n *Node) current() *process {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	return n.proc
+}
+
+// Alive says whether the daemon runs.
+func (n *Node) Alive() bool {
+	p := n.current()
+	return p != nil && p.alive()
+}
+
+// Pid is the process id of the daemon that was started last.
+func (n *Node) Pid() int { return n.current().cmd.Process.Pid }
+
+// Kill ends the daemon by SIGKILL and waits until it is gone.
+func (n *Node) Kill() { n.end(syscall.SIGKILL) }
+
+// Stop ends the daemon by SIGTERM, waits, and fails the test if it does not end well.
+func (n *Node) Stop() {
+	n.w.t.Helper()
+	if err := n.end(syscall.SIGTERM); err != nil {
+		n.w.t.Fatalf("the daemon of %s ended badly: %v\n%s", n.Name, err, tail(n.Log(), 30))
+	}
+}
+
+func (n *Node) end(s syscall.Signal) error {
+	n.mu.Lock()
+	n.supervised = false
+	p := n.proc
+	n.mu.Unlock()
+	if p == nil {
+		return nil
+	}
+	p.signal(s)
+	<-p.done
+	return p.err
+}
+
+// Wait waits until the daemon ends by itself and returns how.
+func (n *Node) Wait() error {
+	n.w.t.Helper()
+	p := n.current()
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(Patience):
+		n.w.t.Fatalf("the daemon of %s has not ended after %s", n.Name, Patience)
+		return nil
+	}
+}
+
+// Pause freezes the daemon, as a machine under great load is; Resume lets it go on.
+func (n *Node) Pause() { n.current().signal(syscall.SIGSTOP) }
+
+// Resume ends a Pause.
+func (n *Node) Resume() { n.current().signal(syscall.SIGCONT) }
+
+func (n *Node) close() {
+	_ = n.end(syscall.SIGKILL)
+	n.Proxy.close()
+}
+
+// Log is what the daemon has written so far, over all its starts.
+func (n *Node) Log() string {
+	text, err := os.ReadFile(n.logFile())
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
+}
+
+func (n *Node) logFile() string { return filepath.Join(n.Dir, "daemon.log") }
+
+// Volumes lists the volumes on the disk, by the UID of their object.
+func (n *Node) Volumes() []string {
+	return slices.DeleteFunc(names(filepath.Join(n.Area, "volumes", "default")), func(name string) bool { return name == ".trash" })
+}
+
+// Journal lists the journal's files.
+func (n *Node) Journal() []string { return names(filepath.Join(n.Area, "journal")) }
+
+// names lists a directory; one that is not there is empty.
+func names(dir string) []string {
+	entries, _ := os.ReadDir(dir)
+	list := make([]string, 0, len(entries))
+	for _, e := range entries {
+		list = append(list, e.Name())
+	}
+	return list
+}
+
+// tail returns the last lines of a text.
+func tail(text string, lines int) string {
+	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
+	return strings.Join(all[max(0, len(all)-lines):], "\n")
+}

@@ -1,0 +1,386 @@
+package test
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/test/harness"
+)
+
+// play is one performance of a life.
+type play struct {
+	*WithT
+	t   *testing.T
+	w   *harness.World
+	arm func(role string, n *harness.Node)
+}
+
+// enter lets the daemon of a node begin, under the name by which the test speaks of this process. It is restarted whenever it
+// ends.
+func (p *play) enter(role string, n *harness.Node) *harness.Node {
+	p.t.Helper()
+	p.arm(role, n)
+	n.Supervise()
+	return n
+}
+
+// script is a life: everything that it does in the end is the same, wherever a daemon was killed on the way.
+type script struct {
+	name string
+	play func(*play)
+}
+
+var scripts = []script{
+	{"moved", moved}, {"buried", buried}, {"discarded", discarded}, {"fenced", fenced},
+	{"former", former}, {"adopted", adopted}, {"repented", repented},
+}
+
+// moved is made from git, saved, kept as a snapshot, stopped, restored elsewhere, and deleted.
+func moved(p *play) {
+	a := p.enter("a", p.w.Node("a"))
+	ws := p.w.Workspace("one", a, harness.WithGit(p.w.GitServer()))
+	p.Expect(ws.Ready().Status.Content.Source).To(Equal(v1.SourceGit))
+	harness.WriteTree(p.t, ws.Content(), "first")
+	ws.Backup("first")
+	p.w.Keep("kept", ws)
+	ws.Write("second", "second")
+	want := harness.Snapshot(p.t, ws.Content())
+	ws.Stop()
+	ws.Stopped()
+	a.Leftovers()
+
+	b := p.enter("b", p.w.Node("b"))
+	ws.StartOn(b)
+	p.Expect(ws.Ready().Status.Content.Source).To(Equal(v1.SourceBackup))
+	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
+	ws.Write("third", "third")
+	want = harness.Snapshot(p.t, ws.Content())
+	ws.Delete()
+	ws.Gone()
+	b.Leftovers()
+	p.ends(ws, want)
+}
+
+// buried begins empty and is deleted together with its backups.
+func buried(p *play) {
+	a := p.enter("a", p.w.Node("a"))
+	ws := p.w.Workspace("one", a, harness.WithDeletion(v1.DeletionDelete))
+	p.Expect(ws.Ready().Status.Content.Source).To(Equal(v1.SourceEmpty))
+	ws.Write("first", "first")
+	ws.Backup("first")
+	ws.Delete()
+	ws.Gone()
+	a.Leftovers()
+	p.Expect(ws.History()).To(BeEmpty())
+	p.Expect(ws.Domain().Workspace(ws.Name).NewestClaim(p.t.Context())).To(BeEquivalentTo(1))
+	p.Expect(ws.Domain().Pins(p.t.Context(), "")).To(BeEmpty())
+}
+
+// discarded is stopped without a last backup.
+func discarded(p *play) {
+	a := p.enter("a", p.w.Node("a"))
+	ws := p.w.Workspace("one", a, func(o *v1.Workspace) { o.Spec.Backup.OnStop = v1.StopDiscard })
+	ws.Ready()
+	ws.Write("first", "first")
+	want := harness.Snapshot(p.t, ws.Content())
+	ws.Backup("first")
+	ws.Write("second", "second")
+	ws.Stop()
+	ws.Stopped()
+	a.Leftovers()
+	p.Expect(ws.Domain().Pins(p.t.Context(), "")).To(BeEmpty())
+	ws.StartOn(a)
+	ws.Ready()
+	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
+	ws.Delete()
+	ws.Gone()
+	a.Leftovers()
+	p.ends(ws, want)
+}
+
+// fenced is taken over by another node; the first one comes back with unsaved work.
+func fenced(p *play) {
+	a, b := p.w.Node("a"), p.w.Node("b")
+	a.Start()
+	ws := p.w.Workspace("one", a)
+	ws.Ready()
+	harness.WriteTree(p.t, ws.Content(), "first")
+	saved := harness.Snapshot(p.t, ws.Content())
+	ws.Backup("first")
+	a.Kill()
+	ws.Write("unsaved", "unsaved")
+	unsaved := harness.Snapshot(p.t, ws.Content())
+
+	p.enter("b", b)
+	failover(ws, b)
+	ws.Ready()
+	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(saved))
+	p.enter("a returned", a)
+	a.Leftovers()
+	p.stray(ws, unsaved)
+	ws.Delete()
+	ws.Gone()
+	b.Leftovers()
+	p.ends(ws, saved)
+}
+
+// failover moves a workspace away from a node that is said to be dead.
+func failover(ws *harness.Workspace, to *harness.Node) {
+	from := ws.Node.Name
+	ws.Patch(func(o *v1.Workspace) { o.Spec.NodeName, o.Spec.FencedNode = to.Name, from })
+	ws.Node = to
+}
+
+// former comes back to a node that still has older, unsaved work of it.
+func former(p *play) {
+	a, b := p.w.Node("a"), p.w.Node("b")
+	a.Start()
+	ws := p.w.Workspace("one", a)
+	ws.Ready()
+	ws.Write("first", "first")
+	ws.Backup("first")
+	a.Kill()
+	ws.Write("unsaved", "unsaved")
+	unsaved := harness.Snapshot(p.t, ws.Content())
+	b.Start()
+	failover(ws, b)
+	ws.Ready()
+	ws.Write("second", "second")
+	want := harness.Snapshot(p.t, ws.Content())
+	ws.Backup("second")
+	b.Kill()
+
+	p.enter("a again", a)
+	failover(ws, a)
+	ws.Ready()
+	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
+	p.stray(ws, unsaved)
+	p.enter("b returned", b)
+	b.Leftovers()
+	p.stray(ws, unsaved)
+	ws.Delete()
+	ws.Gone()
+	a.Leftovers()
+	p.ends(ws, want)
+}
+
+// adopted comes back to a node that still has what was saved last.
+func adopted(p *play) {
+	a, b := p.w.Node("a"), p.w.Node("b")
+	a.Start()
+	ws := p.w.Workspace("one", a)
+	ws.Ready()
+	ws.Write("first", "first")
+	want := harness.Snapshot(p.t, ws.Content())
+	ws.Backup("first")
+	a.Kill()
+	b.Start()
+	failover(ws, b)
+	ws.Ready()
+	b.Kill()
+
+	p.enter("a again", a)
+	failover(ws, a)
+	p.Expect(ws.Ready().Status.Content.Source).To(Equal(v1.SourceAdopted))
+	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
+	ws.Delete()
+	ws.Gone()
+	p.enter("b returned", b)
+	a.Leftovers()
+	p.Expect(ws.Domain().Pins(p.t.Context(), "")).To(BeEmpty())
+	p.ends(ws, want)
+}
+
+// repented is stopped, and wanted again when its content is released but still there.
+func repented(p *play) {
+	a := p.w.Node("a")
+	a.KillAt("release.marked")
+	a.Start()
+	ws := p.w.Workspace("one", a)
+	ws.Ready()
+	ws.Write("first", "first")
+	want := harness.Snapshot(p.t, ws.Content())
+	ws.Stop()
+	p.Expect(a.Wait()).To(MatchError("signal: killed"))
+	p.Expect(ws.Content()).NotTo(BeADirectory())
+	ws.StartOn(a)
+	p.enter("a again", a)
+	p.Expect(ws.Ready().Status.Claim).To(BeEquivalentTo(1))
+	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
+	ws.Write("second", "second")
+	want = harness.Snapshot(p.t, ws.Content())
+	ws.Delete()
+	ws.Gone()
+	a.Leftovers()
+	p.ends(ws, want)
+}
+
+// ends compares what the newest backup holds, as tar unpacks it, and makes sure that all backups are whole.
+func (p *play) ends(ws *harness.Workspace, want map[string]string) {
+	p.t.Helper()
+	commits := ws.History()
+	p.Expect(commits).NotTo(BeEmpty())
+	for i, c := range commits {
+		p.Expect(c.Complete()).To(BeTrue(), "backup %s", c.Name)
+		p.Expect(ws.Domain().VerifyPacks(p.t.Context(), c.Packs)).To(Succeed(), "backup %s", c.Name)
+		if i > 0 {
+			p.Expect(c.Name.Compare(commits[i-1].Name)).To(BeNumerically("<", 0))
+		}
+	}
+	list := p.w.Run("archive", "list", "--store", "file://"+p.w.Store, "--domain", p.w.Namespace, "--workspace", ws.Name)
+	p.Expect(strings.Count(list, "\n")).To(Equal(len(commits)+1), list)
+	p.unpacked(want, "--workspace", ws.Name)
+}
+
+// stray makes sure that there is one stray snapshot, and that it holds what it should.
+func (p *play) stray(ws *harness.Workspace, want map[string]string) {
+	p.t.Helper()
+	pins, err := ws.Domain().Pins(p.t.Context(), "")
+	p.Expect(err).NotTo(HaveOccurred())
+	p.Expect(pins).To(HaveLen(1))
+	pinned, err := ws.Domain().Pinned(p.t.Context(), pins[0].ID)
+	p.Expect(err).NotTo(HaveOccurred())
+	p.Expect(pinned.Kind).To(Equal(history.PinStray))
+	p.unpacked(want, "--workspace", ws.Name, "--snapshot", pins[0].ID)
+}
+
+func (p *play) unpacked(want map[string]string, which ...string) {
+	p.t.Helper()
+	dir := p.t.TempDir()
+	file, out := filepath.Join(dir, "tar"), filepath.Join(dir, "out")
+	p.Expect(os.Mkdir(out, 0o700)).To(Succeed())
+	args := append([]string{"archive", "export", "--store", "file://" + p.w.Store, "--domain", p.w.Namespace}, which...)
+	p.w.Run(append(args, file)...)
+	tar := exec.CommandContext(p.t.Context(), "tar", "-xpf", file, "--xattrs", "--xattrs-include=user.*", "--numeric-owner", "-C", out)
+	text, err := tar.CombinedOutput()
+	p.Expect(err).NotTo(HaveOccurred(), "%s", text)
+	p.Expect(harness.Snapshot(p.t, out)).To(Equal(want))
+}
+
+// point is the place of a kill.
+type point struct {
+	role, name string
+	count      int
+}
+
+func (p point) String() string { return fmt.Sprintf("%s:%d", p.name, p.count) }
+
+// TestS5_KillAtEveryStep plays every life once to learn which fault points its daemons reach, and then once for each of these
+// with a daemon that dies there by SIGKILL and is started again.
+func TestS5_KillAtEveryStep(t *testing.T) {
+	t.Parallel()
+	var mu sync.Mutex
+	reached := map[string]bool{}
+	t.Run("lives", func(t *testing.T) {
+		for _, s := range scripts {
+			t.Run(s.name, func(t *testing.T) {
+				t.Parallel()
+				points := trace(t, s)
+				for _, at := range points {
+					mu.Lock()
+					reached[at.name] = true
+					mu.Unlock()
+					t.Run(strings.ReplaceAll(at.role, " ", "-")+"/"+at.String(), func(t *testing.T) {
+						t.Parallel()
+						kill(t, s, at)
+					})
+				}
+			})
+		}
+	})
+	for _, name := range written(t) {
+		if !reached[name] {
+			t.Errorf("no life reaches the fault point %s", name)
+		}
+	}
+}
+
+// trace plays a life undisturbed and returns where to kill.
+func trace(t *testing.T, s script) []point {
+	t.Helper()
+	roles := map[string]*harness.Node{}
+	var order []string
+	play := &play{WithT: NewWithT(t), t: t, w: env.World(t), arm: func(role string, n *harness.Node) {
+		n.Trace()
+		roles[role], order = n, append(order, role)
+	}}
+	s.play(play)
+	var points []point
+	for _, role := range order {
+		points = append(points, choose(role, roles[role].Traced())...)
+	}
+	return points
+}
+
+// choose takes of each point the first time, and of one that is often reached one in the middle.
+func choose(role string, traced []string) []point {
+	counts := map[string]int{}
+	var points []point
+	for _, name := range traced {
+		if counts[name]++; counts[name] == 1 {
+			points = append(points, point{role, name, 1})
+		}
+	}
+	for _, p := range points {
+		if n := counts[p.name]; n > 2 {
+			points = append(points, point{role, p.name, (n + 1) / 2})
+		}
+	}
+	return points
+}
+
+// kill plays a life with a daemon that is killed once.
+func kill(t *testing.T, s script, at point) {
+	t.Helper()
+	var victim *harness.Node
+	s.play(&play{WithT: NewWithT(t), t: t, w: env.World(t), arm: func(role string, n *harness.Node) {
+		if role == at.role {
+			victim = n
+			n.KillAt(at.String())
+		}
+	}})
+	if at.count == 1 && !victim.Killed() {
+		t.Errorf("the daemon of %s never came to %s", at.role, at)
+	}
+}
+
+var pointCall = regexp.MustCompile(`faults\.Point\("([^"]+)"\)`)
+
+// written returns the names of all fault points in the source.
+func written(t *testing.T) []string {
+	t.Helper()
+	out, err := exec.CommandContext(context.WithoutCancel(t.Context()), "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var found []string
+	root := filepath.Join(strings.TrimSpace(string(out)), "internal")
+	err = filepath.WalkDir(root, func(path string, _ fs.DirEntry, err error) error {
+		if err != nil || !strings.HasSuffix(path, ".go") || strings.HasSuffix(path, "_test.go") {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		for _, match := range pointCall.FindAllStringSubmatch(string(text), -1) {
+			found = append(found, match[1])
+		}
+		return err
+	})
+	if err != nil || len(found) == 0 {
+		t.Fatalf("no fault points found below %s: %v", root, err)
+	}
+	slices.Sort(found)
+	return slices.Compact(found)
+}
