@@ -83,12 +83,14 @@ func TestFailuresAreCountedAndPause(t *testing.T) {
 	g := NewWithT(t)
 	r := worker(t)
 	do := provision(returning(nil, errBoom))
-	s := running()
+	s := running(func(s *scope) {
+		s.status.Operation = &v1.OperationStatus{Type: v1.OperationProvision, StartedAt: timeOf(noon), Attempts: 2}
+	})
 	r.work(s, do)
 	g.Expect(ended(g, r, s, do)).To(Equal(outcome{failed: true, err: errBoom}))
-	pause := content.Backoff(1, longest, uid)
+	pause := content.Backoff(3, longest, uid)
 	g.Expect(s.status.Operation).To(Equal(&v1.OperationStatus{
-		Type: v1.OperationProvision, StartedAt: timeOf(noon), Attempts: 1, LastFailure: "boom", NextAttempt: timeOf(noon.Add(pause)),
+		Type: v1.OperationProvision, StartedAt: timeOf(noon), Attempts: 3, LastFailure: "boom", NextAttempt: timeOf(noon.Add(pause)),
 	}))
 	g.Expect(s.requeue).To(Equal(pause))
 	r.Jobs.Forget(s.key(v1.OperationProvision))

@@ -56,13 +56,23 @@ func decideBackup(s *scope, evacuate bool) time.Time {
 	if interval := intervalOf(s.ws); interval > 0 {
 		due = lastLook(s).Add(content.Jitter(interval, string(s.ws.UID)))
 	}
-	if evacuate || (s.ws.Spec.Backup.Trigger != "" && s.ws.Spec.Backup.Trigger != b.Trigger) {
+	if evacuate || s.triggered() {
 		due = s.now
 	}
 	if due.IsZero() || s.edited() || !b.NextAttempt.After(due) {
 		return due
 	}
 	return b.NextAttempt
+}
+
+// triggered says whether the spec asks for a backup at once that has not been made. A new owner does not make again what the
+// last one has made.
+func (s *scope) triggered() bool {
+	honoured := s.seen.Journal.Backup.Trigger
+	if honoured == "" && s.status.Backup != nil {
+		honoured = s.status.Backup.Trigger
+	}
+	return s.ws.Spec.Backup.Trigger != "" && s.ws.Spec.Backup.Trigger != honoured
 }
 
 // evacuates says whether the node is cordoned and the tree, which no pod uses any more, was not looked at since.

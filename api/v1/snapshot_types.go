@@ -79,6 +79,7 @@ type SnapshotStatus struct {
 // +kubebuilder:printcolumn:name="ID",type=string,priority=1,JSONPath=`.status.snapshotID`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63",message="the name of a snapshot has at most 63 characters"
+// +kubebuilder:validation:XValidation:rule="!has(oldSelf.status) || !has(oldSelf.status.snapshotID) || (has(self.status) && has(self.status.snapshotID))",message="snapshotID never changes"
 type Snapshot struct {
 	metav1.TypeMeta   `json:",inline"`
 	metav1.ObjectMeta `json:"metadata,omitempty"`

@@ -188,7 +188,10 @@ func writeTo(cmd *cobra.Command, args []string, write func(io.Writer) error) err
 	if err != nil {
 		return err
 	}
-	return errors.Join(write(file), file.Sync(), file.Close())
+	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
+		return errors.Join(err, os.Remove(args[0])) // half a tar looks like a whole one
+	}
+	return nil
 }
 
 func newArchiveImport(p *place) *cobra.Command {

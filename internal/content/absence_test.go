@@ -51,6 +51,7 @@ func noBackup(f *fixture, err error) *content.NoBackupError {
 
 // What must be in the store and is not is never replaced by the initializer; once it is back, everything goes on.
 func TestS10_ExpectedBackupIsMissing(t *testing.T) {
+	t.Parallel()
 	for what, hidden := range map[string]string{
 		"the workspace's backups": "d/team/w/web",
 		"the domain":              "d/team",
@@ -71,6 +72,7 @@ func TestS10_ExpectedBackupIsMissing(t *testing.T) {
 }
 
 func TestS10_ExpectedBackupIsOlderOrAnother(t *testing.T) {
+	t.Parallel()
 	f, r := backedUp(t)
 	b := f.node("node-b")
 	newer := r
@@ -92,6 +94,7 @@ func TestS10_ExpectedBackupIsOlderOrAnother(t *testing.T) {
 
 // The claim was published before the store lost its content.
 func TestS10_BackupVanishesAfterTheClaim(t *testing.T) {
+	t.Parallel()
 	f, r := backedUp(t)
 	b := f.node("node-b")
 	b.fault = func(op, key string) error {
@@ -114,6 +117,7 @@ func TestS10_BackupVanishesAfterTheClaim(t *testing.T) {
 }
 
 func TestS10_BaseIsDamaged(t *testing.T) {
+	t.Parallel()
 	f, r := backedUp(t)
 	b := f.node("node-b")
 	objects, err := f.store.List(f.ctx, "d/team/w/web/", "", 1)
@@ -131,6 +135,7 @@ func TestS10_BaseIsDamaged(t *testing.T) {
 }
 
 func TestS10_StoreIsNotTheOneItWas(t *testing.T) {
+	t.Parallel()
 	for what, c := range map[string]struct {
 		harm func(*fixture, *node)
 		want error
@@ -184,6 +189,7 @@ func (f *fixture) put(key, data string) {
 }
 
 func TestS10_DomainOfAnotherClusterIsRefused(t *testing.T) {
+	t.Parallel()
 	f, r := backedUp(t)
 	b := f.node("node-b")
 	b.Cluster = "another"
@@ -195,6 +201,7 @@ func TestS10_DomainOfAnotherClusterIsRefused(t *testing.T) {
 
 // A store that lost what a running workspace has in it gets it again.
 func TestS10_StoreLosesTheBackupsOfARunningWorkspace(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -211,6 +218,7 @@ func TestS10_StoreLosesTheBackupsOfARunningWorkspace(t *testing.T) {
 }
 
 func TestS10_AreaIsUnmounted(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -238,6 +246,7 @@ func TestS10_AreaIsUnmounted(t *testing.T) {
 
 // Only the volumes' disk is away.
 func TestS10_VolumesAreUnmounted(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -256,6 +265,7 @@ func TestS10_VolumesAreUnmounted(t *testing.T) {
 
 // A marker that cannot be understood is nobody's: the content stays, and the others go on.
 func TestS10_DamagedMarker(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -288,6 +298,7 @@ func TestS10_DamagedMarker(t *testing.T) {
 }
 
 func TestS10_InitializersThatDemandSomething(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	r := fillRequest(1)
@@ -303,6 +314,7 @@ func TestS10_InitializersThatDemandSomething(t *testing.T) {
 }
 
 func TestErrors(t *testing.T) {
+	t.Parallel()
 	g := NewWithT(t)
 	fenced := &content.FencedError{Err: history.ErrFenced}
 	g.Expect(fenced).To(MatchError(history.ErrFenced))

@@ -12,6 +12,7 @@ import (
 )
 
 func TestBackoff(t *testing.T) {
+	t.Parallel()
 	for _, c := range []struct {
 		failures int
 		limit    time.Duration
@@ -40,6 +41,7 @@ func TestBackoff(t *testing.T) {
 }
 
 func TestJitter(t *testing.T) {
+	t.Parallel()
 	g := NewWithT(t)
 	g.Expect(content.Jitter(0, "seed")).To(BeZero())
 	low, high := time.Hour, time.Hour

@@ -27,6 +27,7 @@ func (n *node) settled(claim int64) {
 
 // An unchanged tree costs a handful of small requests: no content is read, nothing is written.
 func TestUnchangedTreeIsNotReadAndWritesNothing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -53,6 +54,7 @@ func TestUnchangedTreeIsNotReadAndWritesNothing(t *testing.T) {
 
 // Files that look changed and are not: the tree is read, but nothing stays in the store.
 func TestTouchedTreeLeavesNothing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -69,6 +71,7 @@ func TestTouchedTreeLeavesNothing(t *testing.T) {
 }
 
 func TestChangedTreeIsCommitted(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -94,6 +97,7 @@ func TestChangedTreeIsCommitted(t *testing.T) {
 }
 
 func TestFirstBackupAfterARestoreReadsNothing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -121,6 +125,7 @@ func TestFirstBackupAfterARestoreReadsNothing(t *testing.T) {
 }
 
 func TestRetention(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -153,6 +158,7 @@ func TestRetention(t *testing.T) {
 // A backup exists by one create-only write: whichever call fails before, the newest backup is the old one; a reply that was
 // lost does not make two of one.
 func TestS2_BackupIsOneWrite(t *testing.T) {
+	t.Parallel()
 	calls := 0
 	for failing := 0; failing <= calls; failing++ {
 		for _, lost := range []bool{false, true} {
@@ -180,7 +186,7 @@ func TestS2_BackupIsOneWrite(t *testing.T) {
 			if err == nil {
 				f.Expect(entries).To(Equal("1.2 1.1 1.0"))
 			}
-			for _, name := range strings.Fields(entries) {
+			for name := range strings.FieldsSeq(entries) {
 				if c, _ := f.commit(name); !c.Name.IsClaim() {
 					f.Expect(f.restored(c)).To(Equal(map[int64]string{1: "file=one", 2: "file=two"}[c.Name.Number]))
 				}
@@ -201,6 +207,7 @@ func TestS2_BackupIsOneWrite(t *testing.T) {
 
 // A file that cannot be read, or what is mounted in the tree, is named; the rest is saved all the same.
 func TestS3_UnreadableFilesAreNamedAndTheRestIsSaved(t *testing.T) {
+	t.Parallel()
 	for what, c := range map[string]struct {
 		harm    func(*fixture, string) func()
 		problem string
@@ -242,6 +249,7 @@ func TestS3_UnreadableFilesAreNamedAndTheRestIsSaved(t *testing.T) {
 
 // What was accepted as unreadable and can be read later is kept.
 func TestS3_AcceptedFileBecomesReadable(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -258,6 +266,7 @@ func TestS3_AcceptedFileBecomesReadable(t *testing.T) {
 
 // The newest complete backup stays whatever incomplete ones follow, and is what the next owner gets.
 func TestS3_IncompleteIsNoBase(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -274,6 +283,7 @@ func TestS3_IncompleteIsNoBase(t *testing.T) {
 
 // Long paths are a user's choice: they must not burst the journal or a commit.
 func TestS6_LongPathsAreCut(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -291,6 +301,7 @@ func TestS6_LongPathsAreCut(t *testing.T) {
 }
 
 func TestFailuresAreCountedAndTimed(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -323,6 +334,7 @@ func TestFailuresAreCountedAndTimed(t *testing.T) {
 
 // A shutdown is no failure, a deadline is.
 func TestS5_CancelledBackupIsNoFailure(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -358,6 +370,7 @@ func TestS5_CancelledBackupIsNoFailure(t *testing.T) {
 
 // A release that is cancelled anywhere goes on where it was.
 func TestS5_CancelledReleaseGoesOn(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -395,6 +408,7 @@ func TestS5_CancelledReleaseGoesOn(t *testing.T) {
 }
 
 func TestObserve(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	o := a.seen()
@@ -415,6 +429,7 @@ func TestObserve(t *testing.T) {
 }
 
 func TestExportAndImport(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)

@@ -157,6 +157,7 @@ func TestChild(t *testing.T) {
 // Killed at any instruction that matters, the daemon goes on where it was: after a start and the same job again, everything
 // is as if nothing had happened.
 func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
+	t.Parallel()
 	binary := filepath.Join(t.TempDir(), "content.test")
 	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "faults", "-o", binary, ".").CombinedOutput()
 	NewWithT(t).Expect(err).NotTo(HaveOccurred(), string(out))

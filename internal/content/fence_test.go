@@ -30,6 +30,7 @@ func strayOf(f *fixture, err error) string {
 
 // The owner that lost the workspace commits nothing more. Its work is kept, once for every state of the tree.
 func TestS4_FencedOwnerCommitsNothing(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -67,6 +68,7 @@ func TestS4_FencedOwnerCommitsNothing(t *testing.T) {
 }
 
 func TestS4_FencedOwnerCannotClaimBuryOrSnapshot(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -83,6 +85,7 @@ func TestS4_FencedOwnerCannotClaimBuryOrSnapshot(t *testing.T) {
 
 // The old owner's commit was under way when the workspace was taken over: it is kept, and fences nobody.
 func TestS4_CommitInFlightIsAForkAndPinned(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -111,6 +114,7 @@ func TestS4_CommitInFlightIsAForkAndPinned(t *testing.T) {
 }
 
 func TestS4_EqualContentIsAdopted(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -141,6 +145,7 @@ func TestS4_EqualContentIsAdopted(t *testing.T) {
 }
 
 func TestS4_OtherContentIsKeptThenReplaced(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -176,6 +181,7 @@ func TestS4_OtherContentIsKeptThenReplaced(t *testing.T) {
 
 // Unreadable files keep content of an older claim where it is: it cannot be saved as a whole.
 func TestS4_UnreadableContentIsNotReplaced(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -194,6 +200,7 @@ func TestS4_UnreadableContentIsNotReplaced(t *testing.T) {
 }
 
 func TestS4_LostJournalGoesOnWithItsOwnNumbers(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -216,6 +223,7 @@ func TestS4_LostJournalGoesOnWithItsOwnNumbers(t *testing.T) {
 
 // Another daemon that believes to be us, from another disk, is not us.
 func TestS4_SameClaimOfAnotherDiskFences(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -230,6 +238,7 @@ func TestS4_SameClaimOfAnotherDiskFences(t *testing.T) {
 
 // A write that was given up is applied late, at any moment of a later attempt: it is ours and fences nobody.
 func TestS4_LateCommitFencesNobody(t *testing.T) {
+	t.Parallel()
 	for _, moment := range []string{"before", "list d/team/w/web/", "put d/team/p/", "put d/team/w/web/"} {
 		t.Run(moment, func(t *testing.T) {
 			f := newFixture(t)
@@ -274,8 +283,7 @@ func TestS4_LateCommitFencesNobody(t *testing.T) {
 func (n *node) delayed() (late func()) {
 	var key string
 	var data []byte
-	real := n.Store
-	n.Store = &holding{Store: real, hold: func(k string, d []byte) bool {
+	n.Store = &holding{Store: n.Store, hold: func(k string, d []byte) bool {
 		if key != "" || !strings.Contains(k, "/w/web/") {
 			return false
 		}
@@ -294,6 +302,7 @@ func (n *node) delayed() (late func()) {
 
 // Two nodes take over in turn, each with the other's last state.
 func TestS4_TakeOverBackAndForth(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	nodes := []*node{f.node("node-a"), f.node("node-b")}
 	nodes[0].fill(1)

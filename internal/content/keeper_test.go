@@ -66,7 +66,7 @@ type node struct {
 	calls []string                   // of the store: "put d/team/…"
 	fault func(op, key string) error // before a call
 	lost  func(key string) bool      // the reply of a put
-	now   func(real time.Time) time.Time
+	now   func(time.Time) time.Time
 }
 
 func (f *fixture) node(name string) *node {
@@ -366,7 +366,8 @@ func unreadable(f *fixture, path string) (readable func()) {
 	f.Expect(err).NotTo(HaveOccurred())
 	return func() {
 		f.t.Helper()
-		f.Expect(file.Close()).To(Succeed())
+		_, err := unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_UNLCK)
+		f.Expect(err).NotTo(HaveOccurred())
 	}
 }
 
@@ -391,7 +392,7 @@ var otherOwner = history.Owner{UID: uid, Node: "node-x", Area: "area-x"}
 
 // later sets the node's clock forward: strays are named by the second.
 func (n *node) later(seconds int) {
-	n.now = func(real time.Time) time.Time { return real.Add(time.Duration(seconds) * time.Second) }
+	n.now = func(now time.Time) time.Time { return now.Add(time.Duration(seconds) * time.Second) }
 }
 
 // busyOnceWithdrawn says that somebody began to use the content just before it was out of reach.

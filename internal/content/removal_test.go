@@ -14,6 +14,7 @@ import (
 )
 
 func TestS1_ContentGoesOnlyAfterItsFinalBackup(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -35,6 +36,7 @@ func TestS1_ContentGoesOnlyAfterItsFinalBackup(t *testing.T) {
 
 // Whatever call of the store fails, the content stays until a final backup was read back; then it may go and lacks nothing.
 func TestS1_EveryFailureOfTheStoreKeepsTheContent(t *testing.T) {
+	t.Parallel()
 	calls := 0
 	for failing := 0; failing <= calls; failing++ {
 		for _, lost := range []bool{false, true} {
@@ -79,6 +81,7 @@ func TestS1_EveryFailureOfTheStoreKeepsTheContent(t *testing.T) {
 
 // Somebody begins to use the content between the two questions, or uses it all the time: it is left to them.
 func TestS1_ContentInUseIsNotReleased(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -102,6 +105,7 @@ func TestS1_ContentInUseIsNotReleased(t *testing.T) {
 }
 
 func TestS1_ChangeAfterTheReleaseIsKept(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -118,6 +122,7 @@ func TestS1_ChangeAfterTheReleaseIsKept(t *testing.T) {
 
 // While the backup is read back, which may take long, a process that had a file open writes on.
 func TestS1_ChangeDuringReadBackIsKept(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -143,6 +148,7 @@ func TestS1_ChangeDuringReadBackIsKept(t *testing.T) {
 
 // The journal is a cache: without it the content is compared with the backup once more.
 func TestS1_RemoveWithoutJournal(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -163,6 +169,7 @@ func TestS1_RemoveWithoutJournal(t *testing.T) {
 
 // Content that changes while it is saved for the last time is not removed.
 func TestS1_ChangeWhileTheStrayIsSaved(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -184,6 +191,7 @@ func TestS1_ChangeWhileTheStrayIsSaved(t *testing.T) {
 
 // A bucket rule removed what an unchanged tree's backup refers to: the final backup is made anew.
 func TestS1_PackOfTheBackupIsGone(t *testing.T) {
+	t.Parallel()
 	for what, harm := range map[string]func(f *fixture, path string){
 		"gone":    func(f *fixture, path string) { f.Expect(os.Remove(path)).To(Succeed()) },
 		"short":   func(f *fixture, path string) { f.Expect(os.Truncate(path, 5)).To(Succeed()) },
@@ -206,6 +214,7 @@ func TestS1_PackOfTheBackupIsGone(t *testing.T) {
 }
 
 func TestS1_CommitOfTheBackupIsGone(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -236,6 +245,7 @@ func flip(f *fixture, path string) {
 
 // A restore that failed half-way leaves nothing that anybody could take for content.
 func TestS1_FailedRestoreThenRemove(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -263,6 +273,7 @@ func TestS1_FailedRestoreThenRemove(t *testing.T) {
 }
 
 func TestS1_IncompleteBackupKeepsTheContent(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -307,6 +318,7 @@ func TestS1_IncompleteBackupKeepsTheContent(t *testing.T) {
 
 // Acceptance is for one release: a crash in the middle of it does not need a person again.
 func TestS1_AcceptedBackupIsNotMadeTwice(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -325,6 +337,7 @@ func TestS1_AcceptedBackupIsNotMadeTwice(t *testing.T) {
 
 // Content without a release, of whatever claim, is saved before it goes; what cannot be read keeps it here.
 func TestS1_RemoveOfUnsavedContent(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -349,6 +362,7 @@ func TestS1_RemoveOfUnsavedContent(t *testing.T) {
 
 // A snapshot that was kept has had its time: whether it is still there is looked at before the content goes.
 func TestS1_ExpiredStrayIsNoCopy(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -368,6 +382,7 @@ func TestS1_ExpiredStrayIsNoCopy(t *testing.T) {
 }
 
 func TestS1_DiscardIsAPersonsWord(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -384,6 +399,7 @@ func TestS1_DiscardIsAPersonsWord(t *testing.T) {
 
 // Users come back before the content went: what was released or discarded counts again.
 func TestS1_RevivedContentIsHeldAgain(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -404,6 +420,7 @@ func TestS1_RevivedContentIsHeldAgain(t *testing.T) {
 
 // Absence of a marker proves nothing about what lies beside its place.
 func TestS1_ContentWithoutMarkerStays(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -423,6 +440,7 @@ func TestS1_ContentWithoutMarkerStays(t *testing.T) {
 }
 
 func TestS1_LostContentIsNotRemovedAsSaved(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)

@@ -15,6 +15,7 @@ import (
 )
 
 func TestSnapshotOfHeldContent(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -47,10 +48,11 @@ func TestSnapshotOfHeldContent(t *testing.T) {
 }
 
 func TestSnapshotOfWhatNobodyHolds(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	_, err := b.Snapshot(f.ctx, saveRequest(0), "snap", false)
-	noBackup(f, err)
+	f.Expect(noBackup(f, err).Wanted).To(Equal("a backup"))
 	a.fill(1)
 	a.write("file", "one")
 	a.release(1)
@@ -65,6 +67,7 @@ func TestSnapshotOfWhatNobodyHolds(t *testing.T) {
 
 // What cannot be restored is not pinned: the id would be taken for ever.
 func TestS1_SnapshotOfABackupThatLacksAPack(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -85,6 +88,7 @@ func TestS1_SnapshotOfABackupThatLacksAPack(t *testing.T) {
 }
 
 func TestRewind(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -134,6 +138,7 @@ func TestRewind(t *testing.T) {
 }
 
 func TestRewindRefusesAndTolerates(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -163,6 +168,7 @@ func (n *node) remove1(f *fixture) {
 }
 
 func TestRewindToTheNewest(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -173,6 +179,7 @@ func TestRewindToTheNewest(t *testing.T) {
 }
 
 func TestBuryAndTend(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a, b := f.node("node-a"), f.node("node-b")
 	a.fill(1)
@@ -198,6 +205,7 @@ func TestBuryAndTend(t *testing.T) {
 
 // Stray snapshots have their time by the store's clock, whatever the node's says.
 func TestStraysExpire(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)
@@ -221,6 +229,7 @@ func TestStraysExpire(t *testing.T) {
 
 // A snapshot in the wrong hands: fenced while it is made.
 func TestSnapshotFailsAsABackupDoes(t *testing.T) {
+	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
 	a.fill(1)

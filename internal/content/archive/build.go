@@ -138,7 +138,7 @@ func (b *builder) node(fd int, path string, st *unix.Stat_t) error {
 	b.report.newest(timeOf(st.Ctim))
 	if first := b.linked(path, st); first != "" {
 		b.count(st)
-		m := meta{path: path, kind: tar.TypeLink, target: first}
+		m := linkOf(path, st, first)
 		return b.plain(&m)
 	}
 	if fileType(st) == unix.S_IFREG {
@@ -160,6 +160,14 @@ func (b *builder) node(fd int, path string, st *unix.Stat_t) error {
 	}
 	b.remember(path, st)
 	return nil
+}
+
+// linkOf describes a further name of a file. It carries the file's mode, owner and times, too: some readers of tar apply
+// those of the last name they come upon.
+func linkOf(path string, st *unix.Stat_t, first string) meta {
+	m := metaOf(path, st, nil)
+	m.kind, m.target, m.size = tar.TypeLink, first, 0
+	return m
 }
 
 func (b *builder) count(st *unix.Stat_t) {
@@ -382,7 +390,7 @@ func (b *builder) reread(f again) error {
 		return nil
 	}
 	for _, member := range g.members {
-		m := meta{path: member, kind: tar.TypeLink, target: f.path}
+		m := linkOf(member, &st, f.path)
 		if err := b.out.header(&m); err != nil {
 			return err
 		}
