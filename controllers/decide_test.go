@@ -131,6 +131,8 @@ func TestS1_DecideFarewell(t *testing.T) {
 		"lost":                       {running(gone), farewellLost},
 		"lost the marker":            {running(unfinished), farewellLost},
 		"lost the directory":         {running(func(s *scope) { s.seen.Position = "" }), farewellLost},
+		"released, then lost":        {running(released, func(s *scope) { s.seen.Position = "" }), farewellDone},
+		"lost directory, discarded":  {running(discard, func(s *scope) { s.seen.Position = "" }), farewellDiscard},
 		"lost and accepted":          {running(gone, annotated(v1.AnnotationAcceptLost, "3")), farewellNothing},
 		"lost and discarded":         {running(gone, discard), farewellNothing},
 		"lost, another accepted":     {running(gone, annotated(v1.AnnotationAcceptLost, "4")), farewellLost},

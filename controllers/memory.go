@@ -37,10 +37,10 @@ func (m *memory) stale(o client.Object) bool {
 }
 
 // usageDue says whether usage that changed little shall be reported all the same, and takes note that it is.
-func (m *memory) usageDue(uid types.UID, now time.Time, interval time.Duration) bool {
+func (m *memory) usageDue(uid types.UID, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if last, ok := m.usage[uid]; ok && now.Sub(last) < interval {
+	if last, ok := m.usage[uid]; ok && now.Sub(last) < usageInterval {
 		return false
 	}
 	if m.usage == nil {

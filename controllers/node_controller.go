@@ -69,15 +69,14 @@ func (c *cordon) get() time.Time {
 	return c.since
 }
 
-// SetupWithManager registers the reconciler: for its Node, and for a first pass where there is none.
+// SetupWithManager registers the reconciler: for its Node, for ended jobs, and for a first pass where there is no Node.
 func (r *NodeReconciler) SetupWithManager(mgr ctrl.Manager) error {
-	first := make(chan event.TypedGenericEvent[types.NamespacedName], 1)
-	first <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Name: r.Workspaces.Node}}
+	r.Workspaces.Changed <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Name: r.Workspaces.Node}}
 	byName := handler.TypedFuncs[types.NamespacedName, reconcile.Request]{GenericFunc: enqueueName}
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("node").
 		For(&corev1.Node{}).
-		WatchesRawSource(source.TypedChannel(first, byName)).
+		WatchesRawSource(source.TypedChannel(r.Workspaces.Changed, byName)).
 		WithOptions(controllerOptions(1)).
 		Complete(r)
 }

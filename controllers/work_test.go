@@ -217,10 +217,10 @@ func TestMemoryOfWrites(t *testing.T) {
 func TestMemoryOfUsage(t *testing.T) {
 	g := NewWithT(t)
 	var m memory
-	g.Expect(m.usageDue(uid, noon, usageInterval)).To(BeTrue())
-	g.Expect(m.usageDue(uid, noon.Add(usageInterval-time.Second), usageInterval)).To(BeFalse())
-	g.Expect(m.usageDue("other", noon, usageInterval)).To(BeTrue())
-	g.Expect(m.usageDue(uid, noon.Add(usageInterval), usageInterval)).To(BeTrue())
+	g.Expect(m.usageDue(uid, noon)).To(BeTrue())
+	g.Expect(m.usageDue(uid, noon.Add(usageInterval-time.Second))).To(BeFalse())
+	g.Expect(m.usageDue("other", noon)).To(BeTrue())
+	g.Expect(m.usageDue(uid, noon.Add(usageInterval))).To(BeTrue())
 }
 
 func TestMemoryOfNames(t *testing.T) {

@@ -134,9 +134,12 @@ func (r *WorkspaceReconciler) tell(about *v1.Workspace, before state.Entry) {
 func saveRequest(s *scope) content.SaveRequest {
 	keep := s.ws.Spec.Backup.Keep
 	request := content.SaveRequest{
-		Subject: s.subject(), Trigger: s.ws.Spec.Backup.Trigger,
+		Subject: s.subject(),
 		Keep:             history.Keep{Last: int(keep.Last), Daily: 7},
 		AcceptIncomplete: s.ws.Annotations[v1.AnnotationAcceptIncomplete],
+	}
+	if s.triggered() {
+		request.Trigger = s.ws.Spec.Backup.Trigger
 	}
 	if keep.Daily != nil {
 		request.Keep.Daily = int(*keep.Daily)

@@ -62,6 +62,8 @@ type WorkspaceReconciler struct {
 	// WentBack gets a message when the API server turns out to have been restored from an older copy. A watch never corrects
 	// what the cache holds then; only a new start does.
 	WentBack chan struct{}
+	// Changed wakes the reconciler of the node: what lies on it may have changed.
+	Changed chan event.TypedGenericEvent[types.NamespacedName]
 
 	memory  memory
 	orphans orphanage
@@ -95,6 +97,10 @@ func (r *WorkspaceReconciler) JobEnded(key jobs.Key) {
 	_, exists := r.Keeper.Area.Journal().Get(key.UID)
 	if !exists && strings.HasPrefix(key.Op, string(v1.OperationRemove)) {
 		r.Jobs.Forget(key)
+	}
+	select {
+	case r.Changed <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Name: r.Node}}:
+	default: // it is going to be looked at
 	}
 	if name, ok := r.memory.nameOf(key.UID); ok {
 		r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: name}

@@ -90,7 +90,7 @@ func (r *WorkspaceReconciler) usageWorthIt(s *scope, v *v1.VolumeStatus, bytes i
 	if bytes == old {
 		return false
 	}
-	return max(bytes-old, old-bytes) > old/100 || r.memory.usageDue(s.ws.UID, s.now, usageInterval)
+	return max(bytes-old, old-bytes) > old/100 || r.memory.usageDue(s.ws.UID, s.now)
 }
 
 // setReady sums up volume and content. Its reason is the word that people see in `kubectl get`.

@@ -47,14 +47,15 @@ const (
 // decideFarewell decides from the object and the disk alone.
 func decideFarewell(s *scope) farewell {
 	m := s.seen.Marker
+	ours := s.seen.Finished() && m.Claim == s.status.Claim
 	switch {
+	case ours && m.Released != "":
+		return farewellDone
 	case s.lost() && !s.accepts(v1.AnnotationAcceptLost) && !s.discards():
 		return farewellLost
-	case s.lost(), !s.seen.Finished(), m.Claim != s.status.Claim:
+	case !ours:
 		return farewellNothing
-	case m.Released != "":
-		return farewellDone
-	case s.discards():
+	case s.lost(), s.discards():
 		return farewellDiscard
 	default:
 		return farewellSave

@@ -200,7 +200,9 @@ func (w *world) start() (stop func()) {
 	w.workspaces = &WorkspaceReconciler{
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("ws-daemon"),
 		Keeper: w.keeper(), Clock: clock.RealClock{}, Node: w.node,
-		Wake: make(chan event.TypedGenericEvent[types.NamespacedName], 1024),
+		Wake:     make(chan event.TypedGenericEvent[types.NamespacedName], 1024),
+		Changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 1),
+		WentBack: make(chan struct{}, 1),
 		Settings: Settings{
 			Timeouts: config.Timeouts{Store: minute, Initialize: minute, Backup: minute, Remove: minute, Pods: minute},
 			RetryMax: 10 * time.Second, OrphanGrace: time.Hour,
@@ -379,6 +381,13 @@ func (w *world) quiet() {
 		g.Consistently(w.traffic.count, "300ms").Should(Equal(w.traffic.count()))
 	}).Should(Succeed())
 }
+
+// storeDir is where the store lies.
+func (w *world) storeDir() string {
+	return strings.TrimPrefix(w.workspaces.Keeper.Store.String(), "file://")
+}
+
+func decode(text string, into any) bool { return json.Unmarshal([]byte(text), into) == nil }
 
 func describeAll(all []*request) string {
 	var b strings.Builder

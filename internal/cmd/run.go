@@ -169,6 +169,7 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 		Keeper: keeper, Clock: clock.RealClock{}, Node: node,
 		Wake:     make(chan event.TypedGenericEvent[types.NamespacedName], wakeBuffer),
 		WentBack: make(chan struct{}, 1),
+		Changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 1),
 		Settings: controllers.Settings{
 			Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
 			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes,

@@ -2,6 +2,7 @@ package content_test
 
 import (
 	"fmt"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -29,6 +30,12 @@ type goal struct {
 }
 
 func goals() map[string]goal {
+	all := fillGoals()
+	maps.Copy(all, saveGoals())
+	return all
+}
+
+func fillGoals() map[string]goal {
 	return map[string]goal{
 		"initialize": {
 			prepare: func(*fixture, *node) {},
@@ -65,6 +72,11 @@ func goals() map[string]goal {
 				f.Expect(f.pinned(f.pins("stray.")[0])).To(Equal("file=unsaved"))
 			},
 		},
+	}
+}
+
+func saveGoals() map[string]goal {
+	return map[string]goal{
 		"back up": {
 			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "one"); n.backup(1); n.write("file", "two") },
 			job:     func(n *node) error { return n.Backup(n.f.ctx, saveRequest(1)) },

@@ -18,8 +18,10 @@ func (k *Keeper) Discard(ctx context.Context, s Subject, inUse func(context.Cont
 	if err != nil || o.Marker.Released != "" {
 		return err
 	}
-	if _, err := k.withdraw(ctx, driver, o, inUse); err != nil {
-		return err
+	if o.Position != volume.None { // content that is lost has nothing to be taken away
+		if _, err := k.withdraw(ctx, driver, o, inUse); err != nil {
+			return err
+		}
 	}
 	return k.markReleased(s, o, "", Discarded)
 }
@@ -72,11 +74,11 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, inUse func(context.Conte
 
 // free makes sure that finished content may go: it was released and has not changed since, or it is saved now.
 func (k *Keeper) free(ctx context.Context, driver volume.Driver, s Subject, o Observation, inUse func(context.Context) error) (string, error) {
-	if o.Position == volume.None {
-		return "", fmt.Errorf("%w: the content that the marker in %s promises is not there", ErrNotOurs, o.Volume.Dir)
-	}
 	if o.Marker.Released == Discarded {
 		return "", nil
+	}
+	if o.Position == volume.None {
+		return "", fmt.Errorf("%w: the content that the marker in %s promises is not there", ErrNotOurs, o.Volume.Dir)
 	}
 	sum, err := k.steady(ctx, driver.Path(o.Volume.ID, o.Position))
 	if err != nil {

@@ -85,7 +85,7 @@ func TestModesAreThoseOfTheLayout(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(st.Mode().Perm()).To(Equal(mode), path)
 	}
-	g.Expect(os.Chmod(info.Dir, 0o777)).To(Succeed()) //nolint:gosec // this is the mistake
+	g.Expect(os.Chmod(info.Dir, 0o777)).To(Succeed())
 	g.Expect(d.Ensure(t.Context(), volume.Spec{ID: "a"})).Error().NotTo(HaveOccurred())
 	st, err := os.Lstat(filepath.Join(root, "a"))
 	g.Expect(err).NotTo(HaveOccurred())
@@ -96,7 +96,7 @@ func TestListShowsUnfinishedAndDamagedVolumes(t *testing.T) {
 	g := NewWithT(t)
 	d, root := newDirectory(t)
 	filled(t, d, "good")
-	g.Expect(os.Mkdir(filepath.Join(root, "empty"), 0o755)).To(Succeed()) //nolint:gosec // as Ensure does it
+	g.Expect(os.Mkdir(filepath.Join(root, "empty"), 0o755)).To(Succeed())
 	g.Expect(d.Ensure(t.Context(), volume.Spec{ID: "damaged", Size: 5})).Error().NotTo(HaveOccurred())
 	description := filepath.Join(root, "damaged", ".ws", "volume.json")
 	g.Expect(os.WriteFile(description, []byte("{"), 0o600)).To(Succeed())

@@ -183,7 +183,7 @@ func WriteMarker(info Info, marker Marker) error {
 // Seal flushes the filesystem of the content directory at path and returns c with the directory's identity. A marker
 // may call content finished only after this: a crash of the node must not keep the marker and lose the files.
 func Seal(ctx context.Context, path string, c Content) (Content, error) {
-	dir, err := os.OpenFile(path, dirFlags, 0) //nolint:gosec // the path is the daemon's
+	dir, err := os.OpenFile(path, dirFlags, 0)
 	if err != nil {
 		return c, named("seal content "+path, err)
 	}

@@ -21,7 +21,7 @@ const (
 
 // openBelow opens a name below a directory without following links and without crossing mounts (EXDEV).
 func openBelow(dir int, name string, flags int) (int, error) {
-	how := &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: resolve} //nolint:gosec // flags are positive
+	how := &unix.OpenHow{Flags: uint64(flags | unix.O_CLOEXEC), Resolve: resolve}
 	for {
 		fd, err := unix.Openat2(dir, name, how)
 		// EAGAIN: something was renamed while the kernel looked, and it could not be sure to be still beneath.

@@ -57,7 +57,7 @@ func run(m *testing.M) int {
 	}
 	defer os.RemoveAll(dir)
 	binary = filepath.Join(dir, "ws-daemon")
-	build := exec.Command("go", "build", "-tags", "faults", "-o", binary, "wsdaemon.dev/ws-daemon")
+	build := exec.CommandContext(context.Background(), "go", "build", "-tags", "faults", "-o", binary, "wsdaemon.dev/ws-daemon")
 	if out, err := build.CombinedOutput(); err != nil {
 		panic(fmt.Sprintf("build the daemon: %v\n%s", err, out))
 	}

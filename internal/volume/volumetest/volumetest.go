@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	. "github.com/onsi/gomega" //nolint:revive,staticcheck // the matchers read as sentences
+	. "github.com/onsi/gomega" //nolint:staticcheck // the matchers read as sentences
 	"github.com/onsi/gomega/types"
 
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -195,7 +195,7 @@ func (s *suite) usage() {
 }
 
 func write(path string, data []byte) error {
-	f, err := os.Create(path) //nolint:gosec // a file of the test
+	f, err := os.Create(path)
 	if err != nil {
 		return err
 	}
