@@ -134,6 +134,8 @@ func TestForceDeletedObjectLeavesItsContentForTheGrace(t *testing.T) {
 	w.running(ws)
 	w.write(ws, "file", "text")
 	file := w.path(ws, "file")
+	w.patch(ws, "metadata: {annotations: {"+v1.AnnotationPaused+": as-if-the-daemon-were-down}}")
+	w.becomes(ws, "Ready", "False/Paused")
 	w.patch(ws, "metadata: {finalizers: null}")
 	w.Expect(w.Delete(t.Context(), ws)).To(Succeed())
 	w.Eventually(func() *metav1.Time {

@@ -204,6 +204,7 @@ func TestS8_SecretsStayOutOfSight(t *testing.T) {
 	w.backup(ws, "with-secrets")
 	content := filepath.Dir(w.now(ws).Status.Volume.Path)
 
+	w.Expect(logged.String()).NotTo(BeEmpty())
 	for _, hidden := range []string{password, wrong} {
 		for _, r := range w.traffic.all(func(*request) bool { return true }) {
 			w.Expect(strings.Contains(r.sent, hidden)).To(BeFalse(), "%s %s %s: status, events or objects tell a secret", r.verb, r.resource, r.name)
@@ -242,11 +243,11 @@ func TestObjectEditedWhileItsJobRuns(t *testing.T) {
 	ws := w.create("web", fromGit(s, "main", ""))
 	w.Eventually(s.requests).Should(BeNumerically(">", 0))
 	w.patch(ws, "spec: {volume: {size: 128Mi}, initializer: {git: {target: {branch: other}}}, backup: {trigger: edited}}")
-	w.becomes(ws, "ContentReady", "False/Initializing")
+	w.Eventually(func() int64 { return w.now(ws).Status.ObservedGeneration }).Should(Equal(int64(2)), "the edit is seen at once")
 	release()
 	w.running(ws)
 	w.Expect(w.read(ws, "README")).To(Equal("main"), "what was begun is finished; an initializer fills only new workspaces")
-	w.Eventually(func() string { return w.now(ws).Status.Backup.Trigger }).Should(Equal("edited"))
+	w.Eventually(func() string { return w.honoured(ws) }).Should(Equal("edited"))
 	w.Expect(w.becomes(ws, "VolumeReady", "True/Unlimited")).To(HaveSuffix("to 128Mi"))
 }
 

@@ -215,7 +215,7 @@ func (p *picture) fail(err error, now time.Time, limit time.Duration) {
 	o.Attempts++
 	o.LastFailure = clip(err.Error())
 	p.requeue = content.Backoff(int(o.Attempts), limit, string(p.snapshot.UID))
-	o.NextAttempt = timeOf(now.Add(p.requeue))
+	o.NextAttempt = notBefore(now.Add(p.requeue))
 	p.status.Operation = o
 }
 

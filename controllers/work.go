@@ -99,7 +99,7 @@ func (s *scope) fail(op v1.OperationType, err error, limit time.Duration) {
 	if permanent(err) {
 		pause = content.Jitter(limit, string(s.ws.UID))
 	}
-	o.NextAttempt = timeOf(s.now.Add(pause))
+	o.NextAttempt = notBefore(s.now.Add(pause))
 	o.BytesDone, o.FilesDone = 0, 0
 	s.status.Operation = o
 	s.after(pause)
@@ -149,6 +149,9 @@ func timeOf(t time.Time) *metav1.Time {
 	m := metav1.NewTime(t.Truncate(time.Second))
 	return &m
 }
+
+// notBefore rounds up to whole seconds, the precision of the API: rounded down, a pause could be over before it began.
+func notBefore(t time.Time) *metav1.Time { return timeOf(t.Add(time.Second - 1)) }
 
 // clip keeps a message within the limit of its field.
 func clip(message string) string {

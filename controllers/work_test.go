@@ -90,7 +90,7 @@ func TestFailuresAreCountedAndPause(t *testing.T) {
 	g.Expect(ended(g, r, s, do)).To(Equal(outcome{failed: true, err: errBoom}))
 	pause := content.Backoff(3, longest, uid)
 	g.Expect(s.status.Operation).To(Equal(&v1.OperationStatus{
-		Type: v1.OperationProvision, StartedAt: timeOf(noon), Attempts: 3, LastFailure: "boom", NextAttempt: timeOf(noon.Add(pause)),
+		Type: v1.OperationProvision, StartedAt: timeOf(noon), Attempts: 3, LastFailure: "boom", NextAttempt: notBefore(noon.Add(pause)),
 	}))
 	g.Expect(s.requeue).To(Equal(pause))
 	r.Jobs.Forget(s.key(v1.OperationProvision))
@@ -148,7 +148,7 @@ func TestFailBacksOff(t *testing.T) {
 			g := NewWithT(t)
 			tt.scope.fail(v1.OperationRestore, tt.err, longest)
 			g.Expect(tt.scope.status.Operation).To(Equal(&v1.OperationStatus{
-				Type: v1.OperationRestore, Attempts: tt.attempts, StartedAt: tt.began, LastFailure: "boom", NextAttempt: timeOf(noon.Add(tt.pause)),
+				Type: v1.OperationRestore, Attempts: tt.attempts, StartedAt: tt.began, LastFailure: "boom", NextAttempt: notBefore(noon.Add(tt.pause)),
 			}))
 			g.Expect(tt.scope.requeue).To(Equal(tt.pause))
 		})

@@ -134,7 +134,7 @@ func (r *WorkspaceReconciler) tell(about *v1.Workspace, before state.Entry) {
 func saveRequest(s *scope) content.SaveRequest {
 	keep := s.ws.Spec.Backup.Keep
 	request := content.SaveRequest{
-		Subject: s.subject(),
+		Subject:          s.subject(),
 		Keep:             history.Keep{Last: int(keep.Last), Daily: 7},
 		AcceptIncomplete: s.ws.Annotations[v1.AnnotationAcceptIncomplete],
 	}

@@ -34,12 +34,12 @@ func (r *WorkspaceReconciler) finish(ctx context.Context, s *scope) error {
 	s.status.ObservedGeneration = s.ws.Generation
 	r.setReady(s)
 	setVolumeReady(s)
-	setContentReady(s)
+	r.setContentReady(s)
 	r.setBackedUp(s)
 	setFinalBackup(s)
 	setLimitsApplied(s)
 	setStalled(s)
-	if !equality.Semantic.DeepEqual(s.status, &s.ws.Status) && !r.leaving(s) {
+	if !s.quiet && !equality.Semantic.DeepEqual(s.status, &s.ws.Status) && !r.leaving(s) {
 		if err := r.applyStatus(ctx, s.ws, s.status); err != nil {
 			return err
 		}
@@ -69,7 +69,7 @@ func (r *WorkspaceReconciler) volumeStatus(s *scope) {
 		v = &v1.VolumeStatus{}
 	}
 	v.Driver, v.Path, v.Size = r.Settings.Classes[s.ws.Spec.Volume.Class].Driver, "", nil
-	if s.usable() {
+	if s.usable() && s.wanted() {
 		v.Path = s.seen.Volume.Path
 	}
 	if s.seen.Volume.Limited {
@@ -123,9 +123,10 @@ func setVolumeReady(s *scope) {
 	s.set(v1.ConditionVolumeReady, f)
 }
 
-func setContentReady(s *scope) {
+func (r *WorkspaceReconciler) setContentReady(s *scope) {
 	f := s.content
-	if f == nil && s.status.Volume != nil && s.usable() {
+	leaving := s.held(r.Node) && !s.wanted()
+	if f == nil && !leaving && s.status.Volume != nil && s.usable() {
 		f = foundOK(v1.ReasonContentReady, "from %s", s.seen.Marker.Content.Source)
 	}
 	if f == nil {

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -114,12 +115,24 @@ func (r *WorkspaceReconciler) stepClaim(ctx context.Context, s *scope) (bool, er
 	case out.failed:
 		s.content = s.report(out.err, v1.ReasonStoreUnavailable)
 	case !out.done:
+		s.quiet = r.hasJustBegun(s, v1.OperationClaim)
 		s.content = orElse(s.before(v1.ConditionContentReady), found(v1.ReasonPending, "asking the store for the newest claim"))
 	default:
 		newest, _ := out.result.(int64)
 		return true, r.claim(ctx, s, newest, t.why)
 	}
 	return true, nil
+}
+
+// hasJustBegun says whether a job is so young that its end is likely to be the next thing to report.
+func (r *WorkspaceReconciler) hasJustBegun(s *scope, op v1.OperationType) bool {
+	const moment = time.Second
+	job := r.Jobs.State(s.key(op))
+	if job.Phase == jobs.None || s.now.Sub(job.Queued) > moment {
+		return false
+	}
+	s.after(moment)
+	return true
 }
 
 // claim writes the claim into the status; the API server lets one node through.
@@ -139,7 +152,7 @@ func (r *WorkspaceReconciler) claim(ctx context.Context, s *scope, newest int64,
 	if restore := s.status.Restore; restore != nil && restore.Claim == 0 {
 		restore.Claim = claim
 	}
-	s.content = found(v1.ReasonInitializing, "claim %d", claim)
+	s.volume = found(v1.ReasonProvisioning, "the volume is being made")
 	if why != "" {
 		s.warning(v1.EventClaimed, "Claim", "node %s holds the workspace under claim %d: %s", r.Node, claim, why)
 	} else {
@@ -210,9 +223,12 @@ func (r *WorkspaceReconciler) stepVolume(_ context.Context, s *scope) (bool, err
 		return false, nil // it is being grown; users go on working
 	case out.done:
 		s.after(0) // look at what there is now
-		s.volume = found(v1.ReasonProvisioning, "the volume is being looked at")
+		s.volume = found(v1.ReasonProvisioning, "the volume is being made")
 	default:
-		s.volume = orElse(s.before(v1.ConditionVolumeReady), found(v1.ReasonProvisioning, "the volume is being made"))
+		s.volume = found(v1.ReasonProvisioning, "the volume is being made")
+		if o := s.status.Operation; o != nil && o.Attempts > 0 {
+			s.volume = orElse(s.before(v1.ConditionVolumeReady), s.volume)
+		}
 	}
 	return true, nil
 }

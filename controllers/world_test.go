@@ -108,9 +108,10 @@ type world struct {
 	snapshots       *SnapshotReconciler
 }
 
-func newWorld(t testing.TB) *world {
-	t.Helper()
-	w := &world{TB: t, WithT: NewWithT(t), node: fmt.Sprintf("node-%d", serial.Add(1)), area: t.TempDir()}
+func newWorld(tb testing.TB) *world {
+	tb.Helper()
+	w := &world{TB: tb, WithT: NewWithT(tb), node: fmt.Sprintf("node-%d", serial.Add(1)), area: tb.TempDir()}
+	w.Expect(os.Chmod(filepath.Dir(w.area), 0o711)).To(Succeed()) // git runs as the workspace's owner
 	w.SetDefaultEventuallyTimeout(patience)
 	w.SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
 	access := shared.Config()
@@ -119,9 +120,9 @@ func newWorld(t testing.TB) *world {
 	w.Client, err = client.New(access, client.Options{Scheme: w.scheme()})
 	w.Expect(err).NotTo(HaveOccurred())
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "team-"}}
-	w.Expect(w.Create(t.Context(), namespace)).To(Succeed())
+	w.Expect(w.Create(tb.Context(), namespace)).To(Succeed())
 	w.namespace = namespace.Name
-	t.Cleanup(w.dump)
+	tb.Cleanup(w.dump)
 	return w
 }
 
@@ -333,12 +334,16 @@ func (w *world) read(ws *v1.Workspace, name string) string {
 func (w *world) backup(ws *v1.Workspace, trigger string) {
 	w.Helper()
 	w.patch(ws, "spec: {backup: {trigger: "+trigger+"}}")
-	w.Eventually(func() string {
-		if b := w.now(ws).Status.Backup; b != nil {
-			return b.Trigger
-		}
-		return ""
-	}).Should(Equal(trigger))
+	w.Eventually(func() string { return w.honoured(ws) }).Should(Equal(trigger))
+}
+
+// honoured returns the last trigger that the status echoes.
+func (w *world) honoured(ws *v1.Workspace) string {
+	w.Helper()
+	if b := w.now(ws).Status.Backup; b != nil {
+		return b.Trigger
+	}
+	return ""
 }
 
 func (w *world) stopped(ws *v1.Workspace) {

@@ -27,6 +27,8 @@ type play struct {
 	t   *testing.T
 	w   *harness.World
 	arm func(role string, n *harness.Node)
+	// enough says that what a role does from here on is killed in another life.
+	enough func(role string)
 }
 
 // enter lets the daemon of a node begin, under the name by which the test speaks of this process. It is restarted whenever it
@@ -186,6 +188,7 @@ func former(p *play) {
 	failover(ws, a)
 	ws.Ready()
 	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
+	p.enough("a again")
 	p.stray(ws, unsaved)
 	p.enter("b returned", b)
 	b.Leftovers()
@@ -209,6 +212,7 @@ func adopted(p *play) {
 	p.enter("a again", a)
 	failover(ws, a)
 	p.Expect(ws.Ready().Status.Content.Source).To(Equal(v1.SourceAdopted))
+	p.enough("a again")
 	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
 	ws.Delete()
 	ws.Gone()
@@ -233,6 +237,7 @@ func repented(p *play) {
 	ws.StartOn(a)
 	p.enter("a again", a)
 	p.Expect(ws.Ready().Status.Claim).To(BeEquivalentTo(1))
+	p.enough("a again")
 	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
 	ws.Write("second", "second")
 	want = harness.Snapshot(p.t, ws.Content())
@@ -330,20 +335,23 @@ func TestS5_KillAtEveryStep(t *testing.T) {
 func trace(t *testing.T, s script) []point {
 	t.Helper()
 	roles := map[string]*harness.Node{}
+	reached := map[string][]string{}
 	var order []string
-	play := &play{WithT: NewWithT(t), t: t, w: env.World(t), arm: func(role string, n *harness.Node) {
+	s.play(&play{WithT: NewWithT(t), t: t, w: env.World(t), arm: func(role string, n *harness.Node) {
 		n.Trace()
 		roles[role], order = n, append(order, role)
-	}}
-	s.play(play)
+	}, enough: func(role string) { reached[role] = roles[role].Traced() }})
 	var points []point
 	for _, role := range order {
-		points = append(points, choose(role, roles[role].Traced())...)
+		if _, ok := reached[role]; !ok {
+			reached[role] = roles[role].Traced()
+		}
+		points = append(points, choose(role, reached[role])...)
 	}
 	return points
 }
 
-// choose takes of each point the first time, and of one that is often reached one in the middle.
+// choose takes of each point the first time, and one in the middle or the second and last one.
 func choose(role string, traced []string) []point {
 	counts := map[string]int{}
 	var points []point
@@ -353,8 +361,8 @@ func choose(role string, traced []string) []point {
 		}
 	}
 	for _, p := range points {
-		if n := counts[p.name]; n > 2 {
-			points = append(points, point{role, p.name, (n + 1) / 2})
+		if n := counts[p.name]; n > 1 {
+			points = append(points, point{role, p.name, n/2 + 1})
 		}
 	}
 	return points
@@ -369,7 +377,7 @@ func kill(t *testing.T, s script, at point) {
 			victim = n
 			n.KillAt(at.String())
 		}
-	}})
+	}, enough: func(string) {}})
 	if at.count == 1 && !victim.Killed() {
 		t.Errorf("the daemon of %s never came to %s", at.role, at)
 	}

@@ -96,7 +96,7 @@ func retryMax(d time.Duration) func(*config.Config) {
 
 // noise is text that does not compress.
 func noise(size int) string {
-	source := rand.New(rand.NewPCG(1, 2)) //nolint:gosec // not for secrets
+	source := rand.New(rand.NewPCG(1, 2))
 	text := make([]byte, size)
 	for i := range text {
 		text[i] = byte(source.Uint32())
@@ -336,7 +336,7 @@ func awayWhileRunning(t *testing.T, w *harness.World, a *harness.Node) {
 	ws.Ready()
 	ws.AwaitCondition(v1.ConditionBackedUp, metav1.ConditionTrue, v1.ReasonUpToDate)
 	a.Proxy.Cut()
-	last := commitsGoOn(w, ws, 3)
+	last := commitsGoOn(w, ws, 2)
 	a.Proxy.Mend()
 	ws.Await("reports what was done meanwhile", func(o *v1.Workspace) error {
 		if latest := o.Status.Backup.Latest; latest.Files != last {
@@ -441,7 +441,7 @@ func TestS7_APIServerRestarts(t *testing.T) {
 	w.ShowStore()
 	env.Cluster.StopAPI()
 	t.Cleanup(func() { _ = env.Cluster.StartAPI(context.WithoutCancel(t.Context())) })
-	last := commitsGoOn(w, running, 3)
+	last := commitsGoOn(w, running, 2)
 	g.Expect(env.Cluster.StartAPI(t.Context())).To(Succeed())
 	stopping.Stopped()
 	b.Leftovers()

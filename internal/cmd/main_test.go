@@ -53,7 +53,7 @@ func noLeaks(t *testing.T) {
 // call runs a command line and returns what it printed.
 func call(ctx context.Context, in string, args ...string) (string, error) {
 	var out bytes.Buffer
-	root := newRoot()
+	root := newRoot() //nolint:contextcheck // cobra passes the context to the command
 	root.SetArgs(args)
 	root.SetIn(strings.NewReader(in))
 	root.SetOut(&out)

@@ -166,9 +166,14 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 }
 
 // look returns the fingerprint of a tree, or "" if that would prove nothing later: a file was touched this very moment, or
-// something cannot be looked at, which reading the tree will name.
+// something cannot be looked at, which reading the tree will name. Dirty pages are written out first: a store through a mapping
+// shows in no time of its file as long as the page is dirty, but does once it has been written out. What is touched again since
+// the look began may have dirty pages again, and proves nothing.
 func (k *Keeper) look(ctx context.Context, path string) (string, error) {
 	began := k.Now()
+	if err := volume.Flush(ctx, path); err != nil {
+		return "", err
+	}
 	sum, newest, err := archive.Fingerprint(ctx, path)
 	if err != nil || began.Sub(newest) < clockTick {
 		return "", ctx.Err()
@@ -179,6 +184,9 @@ func (k *Keeper) look(ctx context.Context, path string) (string, error) {
 // steady returns a fingerprint of a tree once the clock has moved on, so that every change after it returned shows. It is ""
 // if something cannot be looked at.
 func (k *Keeper) steady(ctx context.Context, path string) (string, error) {
+	if err := volume.Flush(ctx, path); err != nil {
+		return "", err
+	}
 	sum, newest, err := archive.Fingerprint(ctx, path)
 	if err != nil {
 		return "", ctx.Err()

@@ -180,6 +180,20 @@ func WriteMarker(info Info, marker Marker) error {
 	return m.Write(marker)
 }
 
+// Flush writes out everything that is dirty in the filesystem of the directory at path. Until a page is written out, stores
+// through a mapping of it change no time of its file; the first one after that does.
+func Flush(ctx context.Context, path string) error {
+	dir, err := os.OpenFile(path, dirFlags, 0)
+	if err != nil {
+		return named("flush "+path, err)
+	}
+	defer dir.Close()
+	if err := syncFilesystem(ctx, int(dir.Fd())); err != nil {
+		return fmt.Errorf("flush %s: %w", path, err)
+	}
+	return nil
+}
+
 // Seal flushes the filesystem of the content directory at path and returns c with the directory's identity. A marker
 // may call content finished only after this: a crash of the node must not keep the marker and lose the files.
 func Seal(ctx context.Context, path string, c Content) (Content, error) {

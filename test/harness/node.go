@@ -192,7 +192,7 @@ func (n *Node) Alive() bool {
 func (n *Node) Pid() int { return n.current().cmd.Process.Pid }
 
 // Kill ends the daemon by SIGKILL and waits until it is gone.
-func (n *Node) Kill() { n.end(syscall.SIGKILL) }
+func (n *Node) Kill() { _ = n.end(syscall.SIGKILL) }
 
 // Stop ends the daemon by SIGTERM, waits, and fails the test if it does not end well.
 func (n *Node) Stop() {
@@ -211,8 +211,14 @@ func (n *Node) end(s syscall.Signal) error {
 		return nil
 	}
 	p.signal(s)
-	<-p.done
-	return p.err
+	select {
+	case <-p.done:
+		return p.err
+	case <-time.After(Patience):
+		p.signal(syscall.SIGKILL)
+		<-p.done
+		return fmt.Errorf("it had not ended %s after signal %d", Patience, s)
+	}
 }
 
 // Wait waits until the daemon ends by itself and returns how.
@@ -237,6 +243,11 @@ func (n *Node) Resume() { n.current().signal(syscall.SIGCONT) }
 func (n *Node) close() {
 	_ = n.end(syscall.SIGKILL)
 	n.Proxy.close()
+	for _, mistake := range []string{"DATA RACE", "panic"} {
+		if _, after, found := strings.Cut(n.Log(), mistake); found {
+			n.w.t.Errorf("the daemon of %s has logged a %s%s", n.Name, mistake, after)
+		}
+	}
 }
 
 // Log is what the daemon has written so far, over all its starts.

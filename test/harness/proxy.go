@@ -18,13 +18,14 @@ type Proxy struct {
 	conns map[net.Conn]bool
 }
 
+// newProxy serves until close is called; it makes no new connections when ctx has ended.
 func newProxy(ctx context.Context, target string) (*Proxy, error) {
 	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, err
 	}
 	p := &Proxy{listener: listener, target: target, conns: map[net.Conn]bool{}}
-	go p.serve()
+	go p.serve(ctx)
 	return p, nil
 }
 
@@ -49,23 +50,23 @@ func (p *Proxy) close() {
 	p.Cut()
 }
 
-func (p *Proxy) serve() {
+func (p *Proxy) serve(ctx context.Context) {
 	for {
 		conn, err := p.listener.Accept()
 		if err != nil {
 			return
 		}
-		go p.forward(conn)
+		go p.forward(ctx, conn)
 	}
 }
 
-func (p *Proxy) forward(conn net.Conn) {
+func (p *Proxy) forward(ctx context.Context, conn net.Conn) {
 	defer reset(conn)
 	if !p.keep(conn) {
 		return
 	}
 	defer p.drop(conn)
-	server, err := net.Dial("tcp", p.target)
+	server, err := (&net.Dialer{}).DialContext(ctx, "tcp", p.target)
 	if err != nil {
 		return
 	}

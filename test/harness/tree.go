@@ -134,9 +134,9 @@ func attributes(path string) (string, error) {
 		}
 		found[name] = string(value[:n])
 	}
-	text := ""
+	var text strings.Builder
 	for _, name := range slices.Sorted(maps.Keys(found)) {
-		text += fmt.Sprintf(" %s=%q", name, found[name])
+		fmt.Fprintf(&text, " %s=%q", name, found[name])
 	}
-	return text, nil
+	return text.String(), nil
 }

@@ -11,8 +11,8 @@ import (
 const (
 	// maxOpen limits the directories held open at once, however deep the tree is.
 	maxOpen = 64
-	// maxPath keeps a path within what a PAX header can carry.
-	maxPath = 256 << 10
+	// maxPath is four times what a system call takes as one path. It bounds memory, which grows with the square of the depth.
+	maxPath = 16 << 10
 	// maxLooks is how often a name is looked at that changes its type between two system calls.
 	maxLooks = 16
 )

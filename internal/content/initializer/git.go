@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"strings"
 	"time"
 
@@ -110,8 +111,8 @@ func (r *repository) checkBranchName(ctx context.Context) error {
 		return nil
 	}
 	if _, err := r.run(ctx, "check-ref-format", "refs/heads/"+name); err != nil {
-		if errors.Is(err, ErrTimeout) {
-			return err
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			return err // git could not judge
 		}
 		return newError(Invalid, err, "branch name %q is not valid", name)
 	}
