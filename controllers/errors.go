@@ -49,6 +49,8 @@ func classify(err error, fallback string) class {
 		return class{spec.reason, true}
 	case errors.As(err, &init):
 		return classifyInitializer(init)
+	case errors.Is(err, volume.ErrDamaged):
+		return class{v1.ReasonProvisionFailed, true}
 	case errors.As(err, &foreign):
 		return class{v1.ReasonForeignContent, true}
 	case errors.As(err, &missing):

@@ -6,14 +6,18 @@ import (
 
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"wsdaemon.dev/ws-daemon/internal/content"
 )
 
 // memory holds what only this process needs to know: nothing is lost when it goes.
 type memory struct {
 	mu      sync.Mutex
-	written map[types.UID]string            // the resourceVersion that our last write replaced
-	usage   map[types.UID]time.Time         // when usage was last reported
-	names   map[string]types.NamespacedName // of objects whose jobs may end
+	written map[types.UID]string    // the resourceVersion that our last write replaced
+	usage   map[types.UID]time.Time // when usage was last reported
+	// failures of backups; the journal has them, too, unless the disk is full
+	failures map[types.UID]failure
+	names    map[string]types.NamespacedName // of objects whose jobs may end
 }
 
 // wrote records that a write of ours replaced the version of an object that the cache showed. A write that changed nothing
@@ -27,6 +31,37 @@ func (m *memory) wrote(o client.Object, version string) {
 	if version != o.GetResourceVersion() {
 		m.written[o.GetUID()] = o.GetResourceVersion()
 	}
+}
+
+// failure is what backups of a workspace fail of, where it cannot be written into the journal.
+type failure struct {
+	attempts int
+	text     string
+	next     time.Time
+}
+
+// backupEnded remembers how a backup ended.
+func (m *memory) backupEnded(uid types.UID, err error, now time.Time, limit time.Duration) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if err == nil {
+		delete(m.failures, uid)
+		return
+	}
+	if m.failures == nil {
+		m.failures = map[types.UID]failure{}
+	}
+	f := m.failures[uid]
+	f.attempts++
+	f.text, f.next = err.Error(), now.Add(content.Backoff(f.attempts, limit, string(uid)))
+	m.failures[uid] = f
+}
+
+// failing returns what backups of a workspace fail of.
+func (m *memory) failing(uid types.UID) failure {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.failures[uid]
 }
 
 // stale says whether the cache still shows the version that our last write replaced.
@@ -75,4 +110,5 @@ func (m *memory) forget(uid types.UID) {
 	delete(m.written, uid)
 	delete(m.usage, uid)
 	delete(m.names, string(uid))
+	delete(m.failures, uid)
 }

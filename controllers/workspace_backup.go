@@ -20,6 +20,7 @@ func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, e
 	key := s.key(v1.OperationBackup)
 	job := r.Jobs.State(key)
 	if job.Phase == jobs.Done {
+		r.memory.backupEnded(s.ws.UID, job.Err, s.now, r.Settings.RetryMax)
 		r.Jobs.Forget(key)
 		job.Phase = jobs.None
 	}
@@ -37,6 +38,9 @@ func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, e
 	due := decideBackup(s, evacuate)
 	if due.IsZero() {
 		return false, nil
+	}
+	if s.failing = r.memory.failing(s.ws.UID); s.failing.next.After(due) && !s.edited() {
+		due = s.failing.next
 	}
 	if due.After(s.now) {
 		s.at(due)

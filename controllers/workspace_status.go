@@ -141,6 +141,10 @@ func (r *WorkspaceReconciler) setBackedUp(s *scope) {
 		s.setStoppedBackedUp()
 		return
 	}
+	if s.held(r.Node) && (s.area == "" || s.lost()) {
+		s.set(v1.ConditionBackedUp, found(s.ready.reason, "what is unsaved cannot be told: %s", s.ready.message))
+		return
+	}
 	if !s.held(r.Node) || !s.seen.Finished() {
 		return // the last report stands
 	}
@@ -165,6 +169,9 @@ func decideBackedUp(s *scope) (*finding, time.Time) {
 	if b.Attempts > 0 {
 		trouble = fmt.Sprintf("failing since %s, attempt %d, next attempt %s: %s",
 			b.FailingSince.UTC().Format(time.DateTime), b.Attempts, b.NextAttempt.UTC().Format(time.DateTime), clip(b.Failure))
+	}
+	if trouble == "" && s.failing.attempts > 0 {
+		trouble = fmt.Sprintf("attempt %d failed: %s", s.failing.attempts, clip(s.failing.text))
 	}
 	interval := intervalOf(s.ws)
 	fresh := b.CheckedAt.Add(overdueAfter * interval)

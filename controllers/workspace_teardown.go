@@ -128,6 +128,9 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 	if len(pods) > 0 {
 		return r.waitForPods(ctx, s, pods)
 	}
+	if r.Jobs.State(s.key(v1.OperationBackup)).Phase != jobs.Done {
+		r.Jobs.Cancel(s.key(v1.OperationBackup)) // the final one saves everything that it would have saved
+	}
 	job := task{v1.OperationFinalBackup, ClassFinal, r.Settings.Timeouts.Backup.Duration, r.save(s)}
 	if decideFarewell(s) == farewellDiscard {
 		job.run = nothing(func(ctx context.Context) error { return r.Keeper.Discard(ctx, s.subject(), r.inUse(s.subject())) })
@@ -139,7 +142,7 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 		s.final = found(v1.ReasonWaitingForPods, "%s", clip(out.err.Error()))
 	case out.failed:
 		s.final = s.report(out.err, v1.ReasonUploadFailed)
-		s.final.message = s.failing(s.final.message)
+		s.final.message = s.sinceWhen(s.final.message)
 	case out.done:
 		s.after(0) // the marker says now that the content may go
 		s.final = found(v1.ReasonBackingUp, "the final backup is being looked at")
@@ -160,8 +163,8 @@ func (r *WorkspaceReconciler) savingReport(s *scope) *finding {
 	return found(v1.ReasonBackingUp, "the final backup is being made")
 }
 
-// failing adds since when attempts fail and when the next one is.
-func (s *scope) failing(message string) string {
+// sinceWhen adds since when attempts fail and when the next one is.
+func (s *scope) sinceWhen(message string) string {
 	o := s.status.Operation
 	if o == nil || o.NextAttempt == nil {
 		return message

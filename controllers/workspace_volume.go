@@ -242,6 +242,7 @@ func (s *scope) reportLost() {
 	s.volume = found(v1.ReasonContentLost, "the content of claim %d should be on this node's disk and is not: bring the disk back, "+
 		"or set the annotation %s=%d to go on from the last backup%s", s.status.Claim, v1.AnnotationAcceptLost, s.status.Claim, since(s.status.Backup))
 	s.stalled = s.volume
+	s.after(10 * time.Second) // the disk may be brought back
 }
 
 func orElse(f, otherwise *finding) *finding {

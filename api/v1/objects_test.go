@@ -52,6 +52,7 @@ func TestSnapshotChangesAreValidated(t *testing.T) {
 	s.verdict(s.patchStatus(t, o, "snapshotID: s.1"), "")
 	s.verdict(s.patchStatus(t, o, "snapshotID: s.1, backup: '1.2'"), "")
 	s.verdict(s.patchStatus(t, o, "snapshotID: s.2"), "snapshotID never changes")
+	s.verdict(s.patchStatus(t, o, "snapshotID: null"), "snapshotID never changes")
 }
 
 func TestSelectableFields(t *testing.T) {

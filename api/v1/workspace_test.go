@@ -79,7 +79,7 @@ func TestNamesOfWorkspacesAreLimited(t *testing.T) {
 
 func TestWorkspaceSpecIsValidated(t *testing.T) {
 	const (
-		badURL    = "spec.initializer.git.url in body should match '^(https?|ssh)://[^\\s/?#@]+(/[^\\s]*)?$'"
+		badURL    = "spec.initializer.git.url in body should match '^(https?|ssh)://[^\\s/?#@]+(/[^\\s?#]*)?$'"
 		badPlace  = "checkoutLocation must be a relative path without '..' or '.git'"
 		badBranch = "spec.initializer.git.target.branch in body should match"
 		badPeriod = "interval must be 0s (off) or between 1s and 168h"

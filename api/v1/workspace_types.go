@@ -166,7 +166,7 @@ type GitInitializer struct {
 	// credentials; they belong in a Secret that authSecretRef names.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=2048
-	// +kubebuilder:validation:Pattern=`^(https?|ssh)://[^\s/?#@]+(/[^\s]*)?$`
+	// +kubebuilder:validation:Pattern=`^(https?|ssh)://[^\s/?#@]+(/[^\s?#]*)?$`
 	URL string `json:"url"`
 
 	// target is what is checked out. Without one, the branch that the remote's HEAD names.
@@ -213,6 +213,7 @@ type SecretReference struct {
 	// name of the Secret.
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=253
+	// +kubebuilder:validation:Pattern=`^[a-z0-9]([-a-z0-9.]*[a-z0-9])?$`
 	Name string `json:"name"`
 }
 

@@ -154,3 +154,20 @@ func TestArchiveRefusals(t *testing.T) {
 	lines := strings.Split(strings.TrimSpace(must(t, "archive", "list", at, inDomain, ofWeb)), "\n")
 	NewWithT(t).Expect(lines).To(HaveLen(2), "nothing was stored or lost")
 }
+
+// A half-written tar must not look like a backup, nor stand in the way of the next attempt.
+func TestArchiveExportLeavesNoHalfWrittenFile(t *testing.T) {
+	g := NewWithT(t)
+	at := newStoreURL(t)
+	_, err := call(t.Context(), tarball(t), "archive", "import", at, inDomain, ofWeb, "--cluster=some-uid")
+	g.Expect(err).NotTo(HaveOccurred())
+	packs, err := filepath.Glob(strings.TrimPrefix(at, "--store=file://") + "/d/team/p/*/*")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(packs).NotTo(BeEmpty())
+	for _, pack := range packs {
+		g.Expect(os.Remove(pack)).To(Succeed())
+	}
+	file := filepath.Join(t.TempDir(), "web.tar")
+	g.Expect(refused(t, "archive", "export", at, inDomain, ofWeb, file)).To(ContainSubstring("not found"))
+	g.Expect(file).NotTo(BeAnExistingFile())
+}

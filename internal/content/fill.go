@@ -358,11 +358,8 @@ func (f *filling) seal(ctx context.Context, dir string, content volume.Content, 
 		return err
 	}
 	faults.Point("fill.sealed")
-	if err := f.driver.Publish(ctx, f.r.UID); err != nil {
-		return err
-	}
-	f.k.measure(ctx, f.driver, f.r.Subject)
-	return nil
+	f.k.measure(ctx, f.driver, f.r.Subject) // before users see it, so that one report says all
+	return f.driver.Publish(ctx, f.r.UID)
 }
 
 // fingerprint spares the first backup the reading of what was just written. Of content that users could change meanwhile it

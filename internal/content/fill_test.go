@@ -60,7 +60,8 @@ func TestFillByGit(t *testing.T) {
 	f.Expect(b.files()).To(Equal("file=one"))
 }
 
-// Something is in the way of finished content: it waits unpublished, and can be released and removed all the same.
+// Something is in the way of finished content: it waits unpublished, and can be released, but nothing is removed together with
+// what lies there: nobody has looked at it.
 func TestS5_FinishedAndNotPublished(t *testing.T) {
 	t.Parallel()
 	f, r := backedUp(t)
@@ -73,12 +74,20 @@ func TestS5_FinishedAndNotPublished(t *testing.T) {
 		f.Expect(b.seen().Finished()).To(BeTrue())
 		f.Expect(b.seen().Position).To(Equal(volume.Staged))
 	}
+	cleared := func() {
+		var foreign *volume.ForeignError
+		_, err := b.Remove(f.ctx, r.Subject, idle)
+		f.Expect(errors.As(err, &foreign)).To(BeTrue(), "%v", err)
+		f.Expect(os.RemoveAll(b.path(""))).To(Succeed())
+	}
 	obstruct()
 	f.Expect(b.release(2)).To(Equal("1.1"))
+	cleared()
 	f.Expect(b.remove(2)).To(BeEmpty())
 
 	r.Claim = 3
 	obstruct()
+	cleared()
 	f.Expect(b.remove(3)).To(BeEmpty(), "it equals its backup")
 
 	r.Claim = 4

@@ -2,7 +2,10 @@ package content
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"io/fs"
+	"os"
 
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -74,6 +77,16 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, inUse func(context.Conte
 
 // free makes sure that finished content may go: it was released and has not changed since, or it is saved now.
 func (k *Keeper) free(ctx context.Context, driver volume.Driver, s Subject, o Observation, inUse func(context.Context) error) (string, error) {
+	at, err := driver.Position(ctx, o.Volume.ID)
+	if err != nil {
+		return "", err
+	}
+	if err := nothingElse(driver.Path(o.Volume.ID, volume.Published), at); err != nil {
+		return "", err
+	}
+	if err := inUse(ctx); err != nil {
+		return "", err
+	}
 	if o.Marker.Released == Discarded {
 		return "", nil
 	}
@@ -99,6 +112,25 @@ func (k *Keeper) free(ctx context.Context, driver volume.Driver, s Subject, o Ob
 		return "", err
 	}
 	return stray, k.markReleased(owner, o, sum, strayMark(stray, o.Marker.Released))
+}
+
+// nothingElse refuses to go on while something that is not the content lies where users look for it: made, for example, by a
+// pod that started after the content had been taken away. An empty directory is nothing.
+func nothingElse(path string, at volume.Position) error {
+	if at == volume.Published {
+		return nil // it is the content
+	}
+	entries, err := os.ReadDir(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil
+	case err != nil:
+		return &volume.ForeignError{Path: path, Reason: err.Error()}
+	case len(entries) > 0:
+		return &volume.ForeignError{Path: path, Reason: "it was made after the content had been taken away: move it to safety"}
+	default:
+		return nil
+	}
 }
 
 // saveUnchanged saves a tree as a stray snapshot, unless a backup has it, and makes sure that it did not change meanwhile: it

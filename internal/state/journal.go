@@ -183,6 +183,9 @@ func (j *Journal) Put(e Entry) error {
 	j.write.Lock()
 	defer j.write.Unlock()
 	faults.Point("journal.put.before")
+	if err := j.root.Mkdir(journalDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // somebody removed it
+		return fmt.Errorf("make the journal's directory: %w", err)
+	}
 	if err := writeJSON(j.root, journalDir, entryPath(e.UID), kept, j.root.Rename); err != nil {
 		return fmt.Errorf("write journal of %s/%s (%s): %w", e.Namespace, e.Name, e.UID, err)
 	}

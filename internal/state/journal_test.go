@@ -119,10 +119,19 @@ func TestPutThatFailsChangesNothing(t *testing.T) {
 	a, dir := initialized(t)
 	g.Expect(a.Journal().Put(entry("u1", "web"))).To(Succeed())
 	g.Expect(os.Rename(filepath.Join(dir, "journal"), filepath.Join(dir, "moved"))).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(dir, "journal"), nil, 0o600)).To(Succeed())
 	changed := entry("u1", "web")
 	changed.Claim = 8
 	g.Expect(a.Journal().Put(changed)).To(MatchError(ContainSubstring("write journal of team/web (u1)")))
 	g.Expect(a.Journal().List()).To(Equal([]state.Entry{entry("u1", "web")}))
+}
+
+func TestJournalDirectoryThatWasRemovedIsMadeAgain(t *testing.T) {
+	g := NewWithT(t)
+	a, dir := initialized(t)
+	g.Expect(os.RemoveAll(filepath.Join(dir, "journal"))).To(Succeed())
+	g.Expect(a.Journal().Put(entry("u1", "web"))).To(Succeed())
+	g.Expect(filepath.Join(dir, "journal", "u1.json")).To(BeAnExistingFile())
 }
 
 func TestJournalFromManyGoroutines(t *testing.T) {

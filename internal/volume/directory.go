@@ -252,7 +252,6 @@ func (d *Directory) Capacity(ctx context.Context) (Capacity, error) {
 	if err != nil {
 		return Capacity{}, err
 	}
-	//nolint:gosec // a disk of 8 EiB is not made
 	c := Capacity{Size: int64(st.Blocks) * st.Frsize, Free: int64(st.Bavail) * st.Frsize}
 	for _, v := range volumes {
 		c.Allocated += v.Size

@@ -30,7 +30,7 @@ func TestS1_CRDUninstalled(t *testing.T) {
 	a := w.node("a")
 	w.workspace("web", a)
 	w.write(w.running("web", a), "file", "one")
-	scheme := w.Client.Scheme()
+	scheme := w.Scheme()
 	w.Expect(apiextensionsv1.AddToScheme(scheme)).To(Succeed())
 	crd := &apiextensionsv1.CustomResourceDefinition{ObjectMeta: metav1.ObjectMeta{Name: "workspaces.workspace.wsdaemon.dev"}}
 	w.Expect(w.Client.Delete(t.Context(), crd)).To(Succeed())
@@ -148,7 +148,7 @@ func TestS5_APIServerGoesAwayInEveryPhase(t *testing.T) {
 	}
 	answers := func() {
 		w.Eventually(func() error {
-			return w.Client.List(t.Context(), &v1.WorkspaceList{}, client.InNamespace(w.namespace))
+			return w.List(t.Context(), &v1.WorkspaceList{}, client.InNamespace(w.namespace))
 		}).Should(Succeed())
 	}
 	w.workspace("web", a, func(ws *v1.Workspace) { ws.Spec.Backup.Interval.Duration = time.Second })

@@ -250,6 +250,26 @@ func TestS1_TreeThatDoesNotChange(t *testing.T) {
 	w.Expect(w.read(w.newest("web"), "file")).To(Equal("one"))
 }
 
+// A program writes through a mapping of a file: while the page is dirty, no time of the file changes any more.
+func TestS1_WritesThroughAMappingAreSeen(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	a := w.node("a")
+	w.workspace("web", a)
+	file, err := os.Create(filepath.Join(w.running("web", a), "db"))
+	w.Expect(err).NotTo(HaveOccurred())
+	defer file.Close()
+	w.Expect(file.Truncate(4096)).To(Succeed())
+	memory, err := syscall.Mmap(int(file.Fd()), 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
+	w.Expect(err).NotTo(HaveOccurred())
+	defer func() { w.Expect(syscall.Munmap(memory)).To(Succeed()) }()
+	for _, text := range []string{"first", "second", "third"} {
+		copy(memory, text)
+		w.backup("web", text)
+		w.Expect(w.read(w.newest("web"), "db")).To(HavePrefix(text))
+	}
+}
+
 // A namespace is deleted with everything in it: the content is saved first.
 func TestS1_NamespaceDeletedWithEverythingInIt(t *testing.T) {
 	t.Parallel()

@@ -90,7 +90,10 @@ type world struct {
 	storeDir  string
 }
 
-func newWorld(t *testing.T) *world { return newWorldOn(t, shared) }
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	return newWorldOn(t, shared)
+}
 
 func newWorldOn(t *testing.T, c *cluster.Cluster) *world {
 	t.Helper()
@@ -133,7 +136,7 @@ func (w *world) dump() {
 		return
 	}
 	var list v1.WorkspaceList
-	if err := w.Client.List(context.Background(), &list, client.InNamespace(w.namespace)); err == nil {
+	if err := w.List(context.Background(), &list, client.InNamespace(w.namespace)); err == nil {
 		for i := range list.Items {
 			list.Items[i].ManagedFields = nil
 			text, _ := yaml.Marshal(list.Items[i])
@@ -531,7 +534,7 @@ func (w *world) newest(workspace string) string {
 // events returns "Reason: note" of the events in the namespace.
 func (w *world) events(ctx context.Context) []string {
 	var list eventsv1.EventList
-	if err := w.Client.List(ctx, &list, client.InNamespace(w.namespace)); err != nil {
+	if err := w.List(ctx, &list, client.InNamespace(w.namespace)); err != nil {
 		return []string{err.Error()}
 	}
 	var notes []string

@@ -10,7 +10,7 @@ import (
 	"testing"
 	"time"
 
-	. "github.com/onsi/gomega" //nolint:staticcheck // the matchers read as sentences
+	. "github.com/onsi/gomega"
 	"github.com/onsi/gomega/types"
 
 	"wsdaemon.dev/ws-daemon/internal/volume"
