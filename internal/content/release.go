@@ -1,0 +1,150 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/faults"
+	"wsdaemon.dev/ws-daemon/internal/state"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// Release takes the content away from its users, saves it, reads the backup back, and marks the volume as free to go. It
+// returns the name of the backup. inUse is asked once nobody can begin to use the content any more.
+func (k *Keeper) Release(ctx context.Context, r SaveRequest, inUse func(context.Context) error) (string, error) {
+	name, err := k.release(ctx, r, inUse)
+	if errors.Is(err, ErrInUse) {
+		return "", err
+	}
+	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
+		driver, o, ownErr := k.own(ctx, r.Subject)
+		if ownErr != nil {
+			return "", ownErr
+		}
+		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
+	}
+	return name, k.note(ctx, r.Subject, err)
+}
+
+func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.Context) error) (string, error) {
+	driver, o, err := k.own(ctx, r.Subject)
+	if err != nil {
+		return "", err
+	}
+	if o.Marker.Released != "" {
+		return o.Marker.Released, nil
+	}
+	path, err := k.withdraw(ctx, driver, o, inUse)
+	if err != nil {
+		return "", err
+	}
+	c, sum, err := k.settleTree(ctx, r, path, lazy)
+	if err != nil {
+		return "", err
+	}
+	err = k.readBack(ctx, r.Subject, c)
+	if history.Gone(err) {
+		if c, sum, err = k.settleTree(ctx, r, path, anew); err == nil {
+			err = k.readBack(ctx, r.Subject, c)
+		}
+	}
+	if err != nil {
+		return "", err
+	}
+	faults.Point("release.verified")
+	if err := k.markReleased(r.Subject, o, sum, c.Name.String()); err != nil {
+		return "", err
+	}
+	return c.Name.String(), nil
+}
+
+// withdraw moves the content out of its users' reach, and back if it turns out that somebody still uses it: whoever had it
+// open keeps it open, but nobody can begin to use it in between.
+func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observation, inUse func(context.Context) error) (string, error) {
+	if err := inUse(ctx); err != nil {
+		return "", err
+	}
+	if o.Position == volume.Staged {
+		return driver.Path(o.Volume.ID, volume.Staged), nil // no user has ever seen it
+	}
+	if err := driver.Withdraw(ctx, o.Volume.ID); err != nil {
+		return "", err
+	}
+	faults.Point("release.withdrawn")
+	if err := inUse(ctx); err != nil {
+		return "", errors.Join(err, driver.Publish(context.WithoutCancel(ctx), o.Volume.ID))
+	}
+	return driver.Path(o.Volume.ID, volume.Withdrawn), nil
+}
+
+// settleTree backs the withdrawn tree up until a full read of it equals its newest backup. The fingerprint that it returns was
+// taken before that read: whatever changes the tree later changes the fingerprint.
+func (k *Keeper) settleTree(ctx context.Context, r SaveRequest, path string, how effort) (history.Commit, string, error) {
+	for range 3 {
+		c, err := k.save(ctx, r, path, how)
+		if err != nil {
+			return c, "", err
+		}
+		if c, err = k.accept(ctx, r, c); err != nil {
+			return c, "", err
+		}
+		sum, err := k.steady(ctx, path)
+		if err != nil {
+			return c, "", err
+		}
+		report, err := archive.Digest(ctx, path)
+		if err != nil {
+			return c, "", fmt.Errorf("scan %s: %w", path, err)
+		}
+		if report.Digest == c.Tree.Digest && report.UnreadableCount == c.Tree.UnreadableCount {
+			return c, sum, nil
+		}
+		how = reading
+	}
+	return history.Commit{}, "", fmt.Errorf("%w: %s was never equal to its backup in 3 attempts", ErrChanging, path)
+}
+
+// accept refuses an incomplete backup as the last one, unless a person has accepted this very one: then it is committed
+// once more, as accepted, and counts as complete from there on.
+func (k *Keeper) accept(ctx context.Context, r SaveRequest, c history.Commit) (history.Commit, error) {
+	if c.Complete() {
+		return c, nil
+	}
+	if r.AcceptIncomplete != c.Name.String() {
+		return c, &IncompleteError{Backup: c.Name.String(), Count: c.Tree.UnreadableCount, Files: names(c.Tree.Unreadable)}
+	}
+	_, log, err := k.log(ctx, r.Subject)
+	if err != nil {
+		return c, err
+	}
+	c.ID, c.Accepted = history.NewID(), true
+	c.Name.Number++
+	ref, err := k.append(ctx, r.Subject, log, c)
+	if err != nil {
+		return c, err
+	}
+	return c, k.record(r.Subject, func(e *state.Entry) {
+		written(&e.Backup, c, ref)
+		e.Backup.Pending = nil
+	})
+}
+
+// readBack proves that the store holds the backup and that nobody has taken over.
+func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) error {
+	_, log, err := k.log(ctx, s)
+	if err != nil {
+		return err
+	}
+	e, _ := k.Area.Journal().Get(s.UID)
+	if err := log.Standing(ctx, s.Claim, history.Name{Claim: s.Claim, Number: e.Backup.Last}); err != nil {
+		return err
+	}
+	var own []history.Pack
+	if c.Owner.UID == s.UID && c.Name.Claim == s.Claim {
+		own = c.Packs
+	}
+	return log.Verify(ctx, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own)
+}
