@@ -115,6 +115,9 @@ func setVolumeReady(s *scope) {
 		f = foundOK(v1.ReasonProvisioned, "%s", s.seen.Volume.Dir)
 		if !s.seen.Volume.Limited {
 			f = foundOK(v1.ReasonUnlimited, "%s; nothing limits it to %s", s.seen.Volume.Dir, s.ws.Spec.Volume.Size.String())
+			if n := s.ws.Spec.Volume.Inodes; n != nil {
+				f.message += fmt.Sprintf(" or to %d inodes", *n)
+			}
 		}
 	}
 	if f == nil {
