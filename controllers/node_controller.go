@@ -10,7 +10,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
@@ -156,24 +155,14 @@ func (r *NodeReconciler) describe(ctx context.Context, status *v1.WorkspaceNodeS
 		ready = found(v1.ReasonAreaMissing, "%v", err)
 	}
 	status.AreaID = id.ID
-	setNodeCondition(status, v1.ConditionReady, ready, now)
+	setCondition(&status.Conditions, v1.ConditionReady, ready, 0, now)
 	safe, err := r.safeToRemove(ctx, entries)
 	if err != nil {
 		return err
 	}
-	setNodeCondition(status, v1.ConditionSafeToRemove, safe, now)
+	setCondition(&status.Conditions, v1.ConditionSafeToRemove, safe, 0, now)
 	status.Classes, err = r.classes(ctx, status.Classes, entries)
 	return err
-}
-
-func setNodeCondition(status *v1.WorkspaceNodeStatus, kind string, f *finding, now time.Time) {
-	value := metav1.ConditionFalse
-	if f.ok {
-		value = metav1.ConditionTrue
-	}
-	apimeta.SetStatusCondition(&status.Conditions, metav1.Condition{
-		Type: kind, Status: value, Reason: f.reason, Message: f.message, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
-	})
 }
 
 // safeToRemove says whether the node may go: no content on it is newer than its backup, and nobody can change any.

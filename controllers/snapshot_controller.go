@@ -102,7 +102,7 @@ func (r *SnapshotReconciler) pass(ctx context.Context, p *picture) error {
 		return r.delete(ctx, p)
 	}
 	if drop := s.Spec.DeletionPolicy == v1.DeletionDelete; drop != controllerutil.ContainsFinalizer(s, v1.FinalizerContent) {
-		return r.patchFinalizer(ctx, s, drop)
+		return r.Workspaces.patchFinalizer(ctx, s, drop)
 	}
 	if apimeta.IsStatusConditionTrue(s.Status.Conditions, v1.ConditionReady) {
 		return nil
@@ -226,7 +226,7 @@ func (r *SnapshotReconciler) delete(ctx context.Context, p *picture) error {
 		return nil
 	}
 	if s.Spec.DeletionPolicy != v1.DeletionDelete || s.Status.SnapshotID == "" {
-		return r.patchFinalizer(ctx, s, false)
+		return r.Workspaces.patchFinalizer(ctx, s, false)
 	}
 	key := jobs.Key{UID: string(s.UID), Op: snapshotJob + s.Namespace + "/" + s.Name}
 	state := r.Workspaces.Jobs.State(key)
@@ -246,23 +246,8 @@ func (r *SnapshotReconciler) delete(ctx context.Context, p *picture) error {
 		p.fail(state.Err, r.Workspaces.Clock.Now(), r.Workspaces.Settings.RetryMax)
 	case state.Phase == jobs.Done:
 		r.Workspaces.Jobs.Forget(key)
-		return r.patchFinalizer(ctx, s, false)
+		return r.Workspaces.patchFinalizer(ctx, s, false)
 	}
-	return nil
-}
-
-func (r *SnapshotReconciler) patchFinalizer(ctx context.Context, s *v1.Snapshot, present bool) error {
-	changed := s.DeepCopy()
-	if present {
-		controllerutil.AddFinalizer(changed, v1.FinalizerContent)
-	} else {
-		controllerutil.RemoveFinalizer(changed, v1.FinalizerContent)
-	}
-	patch := client.MergeFromWithOptions(s, client.MergeFromWithOptimisticLock{})
-	if err := r.Workspaces.Patch(ctx, changed, patch, client.FieldOwner(v1.FieldOwner)); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	r.Workspaces.memory.wrote(s, changed.ResourceVersion)
 	return nil
 }
 
@@ -296,12 +281,5 @@ func (r *SnapshotReconciler) finish(ctx context.Context, p *picture) error {
 }
 
 func (p *picture) set(kind string, f *finding, now time.Time) {
-	status := metav1.ConditionFalse
-	if f.ok {
-		status = metav1.ConditionTrue
-	}
-	apimeta.SetStatusCondition(&p.status.Conditions, metav1.Condition{
-		Type: kind, Status: status, Reason: f.reason, Message: f.message,
-		ObservedGeneration: p.snapshot.Generation, LastTransitionTime: metav1.NewTime(now.Truncate(time.Second)),
-	})
+	setCondition(&p.status.Conditions, kind, f, p.snapshot.Generation, now)
 }

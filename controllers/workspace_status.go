@@ -234,16 +234,9 @@ func setStalled(s *scope) {
 	s.set(v1.ConditionStalled, &finding{ok: true, reason: s.stalled.reason, message: s.stalled.message})
 }
 
-// set writes a condition; its time moves only when its status does.
+// set writes a condition.
 func (s *scope) set(kind string, f *finding) {
-	status := metav1.ConditionFalse
-	if f.ok {
-		status = metav1.ConditionTrue
-	}
-	apimeta.SetStatusCondition(&s.status.Conditions, metav1.Condition{
-		Type: kind, Status: status, Reason: f.reason, Message: f.message,
-		ObservedGeneration: s.ws.Generation, LastTransitionTime: metav1.NewTime(s.now.Truncate(time.Second)),
-	})
+	setCondition(&s.status.Conditions, kind, f, s.ws.Generation, s.now)
 	slices.SortFunc(s.status.Conditions, func(a, b metav1.Condition) int {
 		return slices.Index(conditionOrder, a.Type) - slices.Index(conditionOrder, b.Type)
 	})

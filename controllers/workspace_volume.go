@@ -182,24 +182,6 @@ func (r *WorkspaceReconciler) stepFinalizer(ctx context.Context, s *scope) (bool
 	return true, r.patchFinalizer(ctx, s.ws, true)
 }
 
-func (r *WorkspaceReconciler) patchFinalizer(ctx context.Context, ws *v1.Workspace, present bool) error {
-	if controllerutil.ContainsFinalizer(ws, v1.FinalizerContent) == present {
-		return nil
-	}
-	changed := ws.DeepCopy()
-	if present {
-		controllerutil.AddFinalizer(changed, v1.FinalizerContent)
-	} else {
-		controllerutil.RemoveFinalizer(changed, v1.FinalizerContent)
-	}
-	patch := client.MergeFromWithOptions(ws, client.MergeFromWithOptimisticLock{})
-	if err := r.Patch(ctx, changed, patch, client.FieldOwner(v1.FieldOwner)); err != nil {
-		return client.IgnoreNotFound(err)
-	}
-	r.memory.wrote(ws, changed.ResourceVersion)
-	return nil
-}
-
 // stepVolume makes the volume, and says so when content that should be there is not.
 func (r *WorkspaceReconciler) stepVolume(_ context.Context, s *scope) (bool, error) {
 	if s.lost() {
