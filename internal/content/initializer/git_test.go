@@ -174,8 +174,8 @@ func TestGitErrors(t *testing.T) {
 	git(t, filepath.Join(s.root, "dangling.git"), "symbolic-ref", "HEAD", "refs/heads/gone")
 	locked := newServer(t)
 	locked.repo(t, "r")
-	locked.password = "right"
-	tag := s.id(t, "r", "v1")[:39] + "0"
+	locked.lock("right")
+	missing := strings.Repeat("ab", 20)
 	tests := map[string]struct {
 		spec    initializer.GitSpec
 		is      error
@@ -184,7 +184,7 @@ func TestGitErrors(t *testing.T) {
 		"missing repository":  {initializer.GitSpec{URL: s.URL + "/none.git"}, initializer.ErrNotFound, "not found"},
 		"missing branch":      {initializer.GitSpec{URL: url, Branch: "nope"}, initializer.ErrNotFound, "Remote branch nope not found"},
 		"tag is no branch":    {initializer.GitSpec{URL: url, Branch: "v1"}, initializer.ErrNotFound, `branch "v1" does not exist`},
-		"missing commit":      {initializer.GitSpec{URL: url, Commit: tag}, initializer.ErrNotFound, "commit " + tag + " does not exist"},
+		"missing commit":      {initializer.GitSpec{URL: url, Commit: missing}, initializer.ErrNotFound, "commit " + missing + " does not exist"},
 		"dangling HEAD":       {initializer.GitSpec{URL: s.URL + "/dangling.git"}, initializer.ErrNotFound, "HEAD names a branch that does not exist"},
 		"no credentials":      {initializer.GitSpec{URL: locked.URL + "/r.git"}, initializer.ErrUnauthorized, "could not read Username"},
 		"bad credentials":     {withSecret(locked.URL+"/r.git", "wrong"), initializer.ErrUnauthorized, "Authentication failed"},
@@ -286,7 +286,7 @@ func TestS8_GitCredentialsAreNowhere(t *testing.T) {
 	g := NewWithT(t)
 	s := newServer(t)
 	url := s.repo(t, "r")
-	s.password = "s3cret-Pa55/word+x"
+	s.lock("s3cret-Pa55/word+x")
 	target := newTarget(t)
 	git := newGit()
 	var log string
@@ -327,7 +327,7 @@ func TestS8_GitRedirectGetsNoCredentials(t *testing.T) {
 			g := NewWithT(t)
 			evil := newServer(t)
 			evil.repo(t, "r")
-			evil.password = password
+			evil.lock(password)
 			var mu sync.Mutex
 			var first []string
 			front := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {

@@ -50,6 +50,13 @@ func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	backend.ServeHTTP(w, r)
 }
 
+// lock lets in only who knows the password.
+func (s *server) lock(password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.password = password
+}
+
 func (s *server) authorizations() []string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
