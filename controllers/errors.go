@@ -3,6 +3,8 @@ package controllers
 import (
 	"context"
 	"errors"
+	"fmt"
+	"strconv"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/content"
@@ -39,6 +41,7 @@ func classify(err error, fallback string) class {
 		spec     *specError
 		foreign  *volume.ForeignError
 		init     *initializer.Error
+		damaged  *content.DamagedError
 	)
 	switch {
 	case errors.As(err, &noBackup):
@@ -49,7 +52,13 @@ func classify(err error, fallback string) class {
 		return class{spec.reason, true}
 	case errors.As(err, &init):
 		return classifyInitializer(init)
-	case errors.Is(err, volume.ErrDamaged):
+	case errors.As(err, &damaged):
+		return class{v1.ReasonRestoreFailed, true}
+	case errors.Is(err, content.ErrUnknownClass):
+		return class{v1.ReasonUnknownClass, true}
+	case errors.Is(err, volume.ErrOtherDisk), errors.Is(err, volume.ErrReplaced):
+		return class{v1.ReasonAreaMissing, true}
+	case errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrShrink):
 		return class{v1.ReasonProvisionFailed, true}
 	case errors.As(err, &foreign):
 		return class{v1.ReasonForeignContent, true}
@@ -86,9 +95,30 @@ func permanent(err error) bool { return classify(err, "").permanent }
 // report turns an error into a finding, and into a stall if only a person can mend it.
 func (s *scope) report(err error, fallback string) *finding {
 	c := classify(err, fallback)
-	f := found(c.reason, "%s", clip(err.Error()))
+	f := found(c.reason, "%s", clip(err.Error()+s.wayOut(err)))
 	if c.permanent {
 		s.stalled = f
 	}
 	return f
+}
+
+// wayOut names the decision that only a person can take, where there is one.
+func (s *scope) wayOut(err error) string {
+	if incomplete, ok := errors.AsType[*content.IncompleteError](err); ok {
+		return fmt.Sprintf("; set the annotation %s=%s to let the content go without them", v1.AnnotationAcceptIncomplete, incomplete.Backup)
+	}
+	if errors.Is(err, history.ErrFenced) && s.status.NodeName != "" {
+		return fmt.Sprintf("; somebody else has written to the workspace's history in the store: stop the workspace and set the annotation %s=%d, "+
+			"and the next start goes on from what is newest there", v1.AnnotationDiscard, s.status.Claim)
+	}
+	return ""
+}
+
+// consent returns what a person has decided about a workspace.
+func consent(ws *v1.Workspace) content.Consent {
+	claim, err := strconv.ParseInt(ws.Annotations[v1.AnnotationDiscard], 10, 64)
+	if err != nil {
+		claim = 0
+	}
+	return content.Consent{Incomplete: ws.Annotations[v1.AnnotationAcceptIncomplete], Discard: claim}
 }

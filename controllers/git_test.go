@@ -81,6 +81,13 @@ func (s *gitServer) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}}).ServeHTTP(w, r)
 }
 
+// lock lets in only who knows the password.
+func (s *gitServer) lock(password string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.password = password
+}
+
 func (s *gitServer) requests() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
@@ -172,7 +179,7 @@ func (w *world) secret(name string, data map[string]string) *corev1.Secret {
 func TestMissingSecretIsUnauthorizedUntilItAppears(t *testing.T) {
 	w := newWorld(t)
 	s := newGitServer(t, w)
-	s.password = password
+	s.lock(password)
 	w.start()
 	ws := w.create("web", fromGit(s, "", "web-git"))
 	says := "there is no Secret " + w.namespace + "/web-git: create it with the keys username and password, or token"
@@ -191,7 +198,7 @@ func TestMissingSecretIsUnauthorizedUntilItAppears(t *testing.T) {
 func TestS8_SecretsStayOutOfSight(t *testing.T) {
 	w := newWorld(t)
 	s := newGitServer(t, w)
-	s.password = password
+	s.lock(password)
 	w.start()
 	const wrong = "wrong-horse-wrong-battery"
 	secret := w.secret("web-git", map[string]string{"username": "me", "password": wrong})

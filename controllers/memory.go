@@ -103,6 +103,21 @@ func (m *memory) nameOf(uid string) (types.NamespacedName, bool) {
 	return name, ok
 }
 
+// forgetName drops what is known of all objects of a name, for one that went without a last word.
+func (m *memory) forgetName(name types.NamespacedName) {
+	m.mu.Lock()
+	var gone []types.UID
+	for uid, other := range m.names {
+		if other == name {
+			gone = append(gone, types.UID(uid))
+		}
+	}
+	m.mu.Unlock()
+	for _, uid := range gone {
+		m.forget(uid)
+	}
+}
+
 // forget drops what is known of an object that is gone.
 func (m *memory) forget(uid types.UID) {
 	m.mu.Lock()

@@ -17,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
@@ -154,43 +155,92 @@ func (r *NodeReconciler) describe(ctx context.Context, status *v1.WorkspaceNodeS
 	if err != nil {
 		ready = found(v1.ReasonAreaMissing, "%v", err)
 	}
-	status.AreaID = id.ID
 	setCondition(&status.Conditions, v1.ConditionReady, ready, 0, now)
+	if !ready.ok { // what lies on the node cannot be told: that is no evidence of nothing
+		setCondition(&status.Conditions, v1.ConditionSafeToRemove, ready, 0, now)
+		return nil
+	}
+	status.AreaID = id.ID
 	safe, err := r.safeToRemove(ctx, entries)
 	if err != nil {
 		return err
 	}
 	setCondition(&status.Conditions, v1.ConditionSafeToRemove, safe, 0, now)
-	status.Classes, err = r.classes(ctx, status.Classes, entries)
-	return err
+	status.Classes = r.classes(ctx, status.Classes, entries)
+	return nil
 }
 
 // safeToRemove says whether the node may go: no content on it is newer than its backup, and nobody can change any.
 func (r *NodeReconciler) safeToRemove(ctx context.Context, entries []state.Entry) (*finding, error) {
-	since := r.Workspaces.cordon.get()
+	if unsafe, err := r.unaccounted(ctx, entries); unsafe != nil || err != nil {
+		return unsafe, err
+	}
 	for _, e := range entries {
-		if e.Released != "" {
-			continue
-		}
-		if since.IsZero() {
-			return found(v1.ReasonInUse, "the node holds workspaces and is not cordoned"), nil
-		}
-		pods, err := r.Workspaces.pods(ctx, r.Workspaces.Client, subjectOf(e))
-		if err != nil {
-			return nil, err
-		}
-		if len(pods) > 0 {
-			return found(v1.ReasonWaitingForPods, "workspace %s/%s is used by pods %s", e.Namespace, e.Name, list(pods)), nil
-		}
-		if !e.Backup.Complete || e.Backup.CheckedAt.Before(since) {
-			return found(v1.ReasonBackingUp, "workspace %s/%s has not been backed up since the node was cordoned", e.Namespace, e.Name), nil
+		if unsafe, err := r.unsaved(ctx, e); unsafe != nil || err != nil {
+			return unsafe, err
 		}
 	}
 	return foundOK(v1.ReasonUpToDate, "every content on the node is backed up or released"), nil
 }
 
+// unaccounted finds what the journal does not know: workspaces that say they are here, and volumes that nobody owns.
+func (r *NodeReconciler) unaccounted(ctx context.Context, entries []state.Entry) (*finding, error) {
+	known := map[string]bool{}
+	for _, e := range entries {
+		known[e.UID] = true
+	}
+	var all v1.WorkspaceList
+	if err := r.Workspaces.List(ctx, &all); err != nil {
+		return nil, fmt.Errorf("list the workspaces of this node: %w", err)
+	}
+	for i := range all.Items {
+		ws := &all.Items[i]
+		if ws.Status.NodeName == r.Workspaces.Node && !known[string(ws.UID)] {
+			return found(v1.ReasonContentLost, "workspace %s/%s is held by this node, and nothing of it was found on its disk", ws.Namespace, ws.Name), nil
+		}
+	}
+	for class, driver := range r.Workspaces.Keeper.Volumes {
+		volumes, err := driver.List(ctx)
+		if err != nil {
+			return found(classify(err, v1.ReasonContentLost).reason, "volume class %s: %s", class, clip(err.Error())), nil
+		}
+		for _, v := range volumes {
+			if !known[v.ID] {
+				return found(v1.ReasonForeignContent, "volume %s belongs to no workspace that is known: look at it and remove it by hand", v.Dir), nil
+			}
+		}
+	}
+	return nil, nil
+}
+
+// unsaved says why content must stay on the node; nil if it need not.
+func (r *NodeReconciler) unsaved(ctx context.Context, e state.Entry) (*finding, error) {
+	subject, since := subjectOf(e), r.Workspaces.cordon.get()
+	seen, err := r.Workspaces.Keeper.Observe(ctx, subject)
+	if err != nil {
+		return found(classify(err, v1.ReasonContentLost).reason, "workspace %s: %s", subject, clip(err.Error())), nil
+	}
+	if seen.Marker.Released != "" {
+		return nil, nil
+	}
+	if since.IsZero() {
+		return found(v1.ReasonInUse, "the node holds workspaces and is not cordoned"), nil
+	}
+	pods, err := r.Workspaces.pods(ctx, r.Workspaces.Client, subject)
+	if err != nil {
+		return nil, err
+	}
+	if len(pods) > 0 {
+		return found(v1.ReasonWaitingForPods, "workspace %s is used by pods %s", subject, list(pods)), nil
+	}
+	if !e.Backup.Complete || e.Backup.CheckedAt.Before(since) {
+		return found(v1.ReasonBackingUp, "workspace %s has not been backed up since the node was cordoned", subject), nil
+	}
+	return nil, nil
+}
+
 // classes reports the space of each volume class. Small changes of what is free are not worth a write.
-func (r *NodeReconciler) classes(ctx context.Context, before []v1.ClassCapacity, entries []state.Entry) ([]v1.ClassCapacity, error) {
+func (r *NodeReconciler) classes(ctx context.Context, before []v1.ClassCapacity, entries []state.Entry) []v1.ClassCapacity {
 	names := make([]string, 0, len(r.Workspaces.Keeper.Volumes))
 	for name := range r.Workspaces.Keeper.Volumes {
 		names = append(names, name)
@@ -201,7 +251,8 @@ func (r *NodeReconciler) classes(ctx context.Context, before []v1.ClassCapacity,
 		driver := r.Workspaces.Keeper.Volumes[name]
 		capacity, err := driver.Capacity(ctx)
 		if err != nil {
-			return before, fmt.Errorf("measure volume class %s: %w", name, err)
+			log.FromContext(ctx).Error(err, "a volume class cannot be measured, and is not offered", "class", name)
+			continue
 		}
 		c := v1.ClassCapacity{
 			Name: name, Driver: driver.Name(), Size: quantity(capacity.Size), Allocated: quantity(capacity.Allocated),
@@ -209,7 +260,7 @@ func (r *NodeReconciler) classes(ctx context.Context, before []v1.ClassCapacity,
 		}
 		out = append(out, settled(before, c))
 	}
-	return out, nil
+	return out
 }
 
 // quantity rounds down to whole MiB: more precision would only make more writes.

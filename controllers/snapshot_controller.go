@@ -21,7 +21,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
-	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
@@ -38,8 +37,15 @@ type SnapshotReconciler struct {
 	Wake chan event.TypedGenericEvent[types.NamespacedName]
 }
 
-// snapshotJob begins the operation of a snapshot's job; its namespace and name follow.
-const snapshotJob = "Snapshot/"
+// snapshotJob and dropJob begin the operations of a snapshot's jobs; its namespace, name and UID follow.
+const (
+	snapshotJob = "Snapshot/"
+	dropJob     = "SnapshotDrop/"
+)
+
+func opOf(prefix string, s *v1.Snapshot) string {
+	return prefix + s.Namespace + "/" + s.Name + "/" + string(s.UID)
+}
 
 // picture is what one pass over a snapshot knows and finds out.
 type picture struct {
@@ -65,12 +71,11 @@ func (r *SnapshotReconciler) SetupWithManager(mgr ctrl.Manager) error {
 
 // JobEnded wakes the snapshot of a job, if the job was one of a snapshot.
 func (r *SnapshotReconciler) JobEnded(key jobs.Key) {
-	rest, ok := strings.CutPrefix(key.Op, snapshotJob)
-	if !ok {
+	parts := strings.Split(key.Op, "/")
+	if len(parts) != 4 || (parts[0]+"/" != snapshotJob && parts[0]+"/" != dropJob) {
 		return
 	}
-	namespace, name, _ := strings.Cut(rest, "/")
-	r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Namespace: namespace, Name: name}}
+	r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Namespace: parts[1], Name: parts[2]}}
 }
 
 // Reconcile makes one pass over a snapshot.
@@ -142,13 +147,14 @@ func (r *SnapshotReconciler) wait(p *picture, ws *v1.Workspace) {
 	if r.Workspaces.Clock.Now().Sub(p.snapshot.CreationTimestamp.Time) > limit {
 		p.ready.reason, p.stalled = v1.ReasonTimedOut, true
 		p.ready.message += fmt.Sprintf(" for more than %s: see why it is neither", limit)
+		p.requeue = nodeInterval
 	}
 }
 
 // work starts the job, or takes its end.
 func (r *SnapshotReconciler) work(p *picture, ws *v1.Workspace, exists, held bool) {
 	s := p.snapshot
-	key := jobs.Key{UID: string(s.UID), Op: snapshotJob + s.Namespace + "/" + s.Name}
+	key := jobs.Key{UID: string(s.UID), Op: opOf(snapshotJob, s)}
 	if held {
 		key.UID = string(ws.UID)
 	}
@@ -208,15 +214,10 @@ func (r *SnapshotReconciler) done(p *picture, state jobs.State, exists bool) {
 }
 
 func (p *picture) fail(err error, now time.Time, limit time.Duration) {
-	o := p.status.Operation
-	if o == nil {
-		o = &v1.OperationStatus{Type: v1.OperationBackup, StartedAt: timeOf(now)}
+	if p.status.Operation == nil {
+		p.status.Operation = &v1.OperationStatus{Type: v1.OperationBackup, StartedAt: timeOf(now)}
 	}
-	o.Attempts++
-	o.LastFailure = clip(err.Error())
-	p.requeue = content.Backoff(int(o.Attempts), limit, string(p.snapshot.UID))
-	o.NextAttempt = notBefore(now.Add(p.requeue))
-	p.status.Operation = o
+	p.requeue = countFailure(p.status.Operation, err, now, limit, p.snapshot.UID)
 }
 
 // delete removes the stored snapshot if the object says so, and lets the object go.
@@ -228,9 +229,13 @@ func (r *SnapshotReconciler) delete(ctx context.Context, p *picture) error {
 	if s.Spec.DeletionPolicy != v1.DeletionDelete || s.Status.SnapshotID == "" {
 		return r.Workspaces.patchFinalizer(ctx, s, false)
 	}
-	key := jobs.Key{UID: string(s.UID), Op: snapshotJob + s.Namespace + "/" + s.Name}
-	state := r.Workspaces.Jobs.State(key)
 	p.ready = found(v1.ReasonDeleting, "the stored snapshot is being removed")
+	if r.stillMade(s) {
+		p.requeue = time.Second
+		return nil
+	}
+	key := jobs.Key{UID: string(s.UID), Op: opOf(dropJob, s)}
+	state := r.Workspaces.Jobs.State(key)
 	switch {
 	case state.Phase == jobs.None:
 		if wait := p.pause(r.Workspaces.Clock.Now()); wait > 0 {
@@ -249,6 +254,15 @@ func (r *SnapshotReconciler) delete(ctx context.Context, p *picture) error {
 		return r.Workspaces.patchFinalizer(ctx, s, false)
 	}
 	return nil
+}
+
+// stillMade ends the job that makes the snapshot and says whether it is still at work: it would pin what has just been removed.
+func (r *SnapshotReconciler) stillMade(s *v1.Snapshot) bool {
+	for _, key := range r.Workspaces.Jobs.Find(opOf(snapshotJob, s)) {
+		r.Workspaces.Jobs.Cancel(key)
+		r.Workspaces.Jobs.Forget(key)
+	}
+	return len(r.Workspaces.Jobs.Find(opOf(snapshotJob, s))) > 0
 }
 
 // finish writes the status once if it changed.

@@ -198,3 +198,29 @@ func TestSnapshotWhileTheStoreIsAway(t *testing.T) {
 	w.Expect(w.ids("later")).To(Equal(map[string]bool{s.Status.SnapshotID: true}), "no retry changes the id")
 	w.Expect(s.Status.Operation).To(BeNil())
 }
+
+func TestSnapshotDeletedWhileItIsMadeLeavesNoPin(t *testing.T) {
+	for name, held := range map[string]bool{"running": true, "stopped": false} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			w.start()
+			ws := w.create("web")
+			w.running(ws)
+			w.write(ws, "file", "one")
+			if !held {
+				w.stopped(ws)
+			}
+			for range 5 { // the moment of the deletion is another each time
+				s := w.picture("short", "web", v1.DeletionDelete)
+				var got v1.Snapshot
+				w.Eventually(func() string {
+					w.Expect(w.Get(t.Context(), client.ObjectKeyFromObject(s), &got)).To(Succeed())
+					return got.Status.SnapshotID
+				}).ShouldNot(BeEmpty())
+				w.gone(s)
+				w.Expect(w.workspaces.Jobs.Find(opOf(snapshotJob, s))).To(BeEmpty(), "nobody is left who could pin it")
+				w.Expect(w.pinned(got.Status.SnapshotID)).To(MatchError(store.ErrNotFound))
+			}
+		})
+	}
+}

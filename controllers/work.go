@@ -6,6 +6,7 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/content"
@@ -44,6 +45,11 @@ type outcome struct {
 func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 	key := s.key(t.op)
 	state := r.Jobs.State(key)
+	tried, ran := state.Result.(attempt)
+	if state.Err != nil && ran && tried.generation != s.ws.Generation {
+		r.Jobs.Forget(key) // it failed of a spec that has been changed since
+		state = jobs.State{}
+	}
 	switch state.Phase {
 	case jobs.Done:
 		s.finished = append(s.finished, key)
@@ -52,7 +58,7 @@ func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 			return outcome{failed: true, err: state.Err}
 		}
 		s.status.Operation = nil
-		return outcome{done: true, result: state.Result}
+		return outcome{done: true, result: tried.result}
 	case jobs.Queued, jobs.Running:
 		s.progress(t.op, state)
 		return outcome{}
@@ -62,10 +68,23 @@ func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 		s.after(pause)
 		return outcome{}
 	}
-	if !r.Jobs.Start(key, t.class, t.timeout, t.run) {
+	if !r.Jobs.Start(key, t.class, t.timeout, attempted(s.ws.Generation, t.run)) {
 		s.after(time.Second) // another job of this workspace is at work; its end wakes us, too
 	}
 	return outcome{}
+}
+
+// attempt is what a job returns: its result, and the generation of the spec that it went by.
+type attempt struct {
+	generation int64
+	result     any
+}
+
+func attempted(generation int64, run jobs.Func) jobs.Func {
+	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
+		result, err := run(ctx, report)
+		return attempt{generation, result}, err
+	}
 }
 
 // key names a job of the current claim: what an earlier claim's job returned must never be taken for this one's.
@@ -93,23 +112,28 @@ func (s *scope) fail(op v1.OperationType, err error, limit time.Duration) {
 	if s.edited() {
 		o.Attempts = 0
 	}
+	s.status.Operation = o
+	s.after(countFailure(o, err, s.now, limit, s.ws.UID))
+}
+
+// countFailure takes a failure into an operation's status and returns the pause before the next attempt.
+func countFailure(o *v1.OperationStatus, err error, now time.Time, limit time.Duration, uid types.UID) time.Duration {
 	o.Attempts++
 	o.LastFailure = clip(err.Error())
-	pause := content.Backoff(int(o.Attempts), limit, string(s.ws.UID))
+	pause := content.Backoff(int(o.Attempts), limit, string(uid))
 	if permanent(err) {
-		pause = content.Jitter(limit, string(s.ws.UID))
+		pause = content.Jitter(limit, string(uid))
 	}
-	o.NextAttempt = notBefore(s.now.Add(pause))
+	o.NextAttempt = notBefore(now.Add(pause))
 	o.BytesDone, o.FilesDone = 0, 0
-	s.status.Operation = o
-	s.after(pause)
+	return pause
 }
 
 // progress reports a job that takes long: not before it has run for a while, and not often.
 func (s *scope) progress(op v1.OperationType, state jobs.State) {
 	waiting := s.status.Operation
-	if state.Phase != jobs.Running || (waiting != nil && waiting.Type == v1.OperationFinalBackup && op == v1.OperationBackup) {
-		return // since when a stop waits is worth more than the progress of a backup meanwhile
+	if state.Phase != jobs.Running || (waiting != nil && op == v1.OperationBackup && s.pending(waiting.Type)) {
+		return // since when a stop waits, or what a growth fails of, is worth more than the progress of a backup meanwhile
 	}
 	running := s.now.Sub(state.Started)
 	if running < progressInterval {

@@ -100,6 +100,21 @@ func TestFailuresAreCountedAndPause(t *testing.T) {
 	g.Expect(r.Jobs.State(s.key(v1.OperationProvision)).Phase).To(Equal(jobs.None), "nothing starts during the pause")
 }
 
+func TestFailureOfAnOlderSpecIsNone(t *testing.T) {
+	g := NewWithT(t)
+	r := worker(t)
+	s := running()
+	do := provision(returning(nil, &specError{v1.ReasonNoBackup, "permanent"}))
+	r.work(s, do)
+	g.Eventually(func() jobs.Phase { return r.Jobs.State(s.key(do.op)).Phase }).Should(Equal(jobs.Done))
+	s.ws.Generation++ // mended while the job ran; the status says so already
+	s.ws.Status.ObservedGeneration = s.ws.Generation
+	mended := provision(returning("fine", nil))
+	g.Expect(r.work(s, mended)).To(Equal(outcome{}))
+	g.Expect(s.status.Operation).To(BeNil())
+	g.Expect(ended(g, r, s, mended)).To(Equal(outcome{done: true, result: "fine"}))
+}
+
 func TestPauseEndsByTimeOrByAChangedSpec(t *testing.T) {
 	waiting := func(s *scope) {
 		s.status.Operation = &v1.OperationStatus{Type: v1.OperationRestore, Attempts: 3, NextAttempt: timeOf(noon.Add(time.Minute))}

@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -28,12 +29,15 @@ func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, e
 		s.progress(v1.OperationBackup, job)
 		return false, nil
 	}
-	if o := s.status.Operation; o != nil && o.Type != v1.OperationFinalBackup {
+	if o := s.status.Operation; o != nil && !s.pending(o.Type) {
 		s.status.Operation = nil
 	}
 	evacuate, err := r.evacuates(ctx, s)
 	if err != nil {
 		return false, err
+	}
+	if s.seen.Journal.Backup.Reason == v1.ReasonFenced && s.held(r.Node) && s.stalled == nil {
+		s.stalled = found(v1.ReasonFenced, "%s", clip(s.seen.Journal.Backup.Failure+s.wayOut(history.ErrFenced)))
 	}
 	due := decideBackup(s, evacuate)
 	if due.IsZero() {
@@ -52,6 +56,11 @@ func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, e
 	return false, nil
 }
 
+// pending says whether work of this kind is still under way, or waits, while the content is in use.
+func (s *scope) pending(op v1.OperationType) bool {
+	return op == v1.OperationFinalBackup || op == v1.OperationDiscard || (op == v1.OperationProvision && !s.provisioned())
+}
+
 // decideBackup returns when the next backup is due: at once for a new trigger, else an interval after the last look at the
 // tree; never before the pause after a failure is over. The zero time is never.
 func decideBackup(s *scope, evacuate bool) time.Time {
@@ -63,10 +72,22 @@ func decideBackup(s *scope, evacuate bool) time.Time {
 	if evacuate || s.triggered() {
 		due = s.now
 	}
-	if due.IsZero() || s.edited() || !b.NextAttempt.After(due) {
+	if due.IsZero() || s.edited() {
 		return due
 	}
-	return b.NextAttempt
+	return latest(due, b.NextAttempt, afterFencing(b, intervalOf(s.ws)))
+}
+
+// afterFencing returns when a fenced owner's work may be saved again: each time it is all of it.
+func afterFencing(b state.Backup, interval time.Duration) time.Time {
+	if b.Reason != v1.ReasonFenced {
+		return time.Time{}
+	}
+	return b.LastFailure.Add(interval)
+}
+
+func latest(times ...time.Time) time.Time {
+	return slices.MaxFunc(times, time.Time.Compare)
 }
 
 // triggered says whether the spec asks for a backup at once that has not been made. A new owner does not make again what the
@@ -138,9 +159,9 @@ func (r *WorkspaceReconciler) tell(about *v1.Workspace, before state.Entry) {
 func saveRequest(s *scope) content.SaveRequest {
 	keep := s.ws.Spec.Backup.Keep
 	request := content.SaveRequest{
-		Subject:          s.subject(),
-		Keep:             history.Keep{Last: int(keep.Last), Daily: 7},
-		AcceptIncomplete: s.ws.Annotations[v1.AnnotationAcceptIncomplete],
+		Subject: s.subject(),
+		Keep:    history.Keep{Last: int(keep.Last), Daily: 7},
+		Consent: consent(s.ws),
 	}
 	if s.triggered() {
 		request.Trigger = s.ws.Spec.Backup.Trigger

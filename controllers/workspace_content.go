@@ -21,6 +21,7 @@ import (
 func (r *WorkspaceReconciler) stepContent(_ context.Context, s *scope) (bool, error) {
 	if s.usable() {
 		r.filled(s)
+		r.Jobs.Forget(s.key(v1.OperationFinalBackup)) // of a stop that was taken back
 		return false, nil
 	}
 	op := fillOperation(s)
@@ -132,33 +133,44 @@ func (r *WorkspaceReconciler) fill(s *scope) jobs.Func {
 		Group:    uint32(ws.Spec.Owner.GID),
 		Expected: expected(s.status),
 		InUse:    r.inUse(s.subject()),
+		Consent:  consent(ws),
+
+		Initializer: r.initializer(ws),
 	}
-	if restore := s.status.Restore; restore != nil && restore.Claim == s.status.Claim {
-		request.Rewind, request.Expected = string(restore.Backup), history.Ref{}
+	if s.rewinds() {
+		request.Rewind, request.RewindSince = string(s.status.Restore.Backup), s.status.Restore.Claim
 	}
 	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
-		var err error
-		if request.Initializer, err = r.initializer(ctx, ws); err != nil {
-			return nil, err
-		}
 		request.Progress = func(files, bytes int64) { report(jobs.Progress{FilesDone: files, BytesDone: bytes}) }
-		return nil, r.Keeper.Fill(ctx, request)
+		stray, err := r.Keeper.Fill(ctx, request)
+		if stray != "" {
+			r.Recorder.Eventf(ws, nil, corev1.EventTypeWarning, v1.EventStraySnapshot, "Adopt",
+				"node %s had content of an earlier stay that no backup has; it was kept as snapshot %s", r.Node, stray)
+		}
+		return nil, err
 	}
 }
 
+// rewinds says whether a request to go back in time has been accepted and no content been made of it yet.
+func (s *scope) rewinds() bool {
+	restore, content := s.status.Restore, s.status.Content
+	return restore != nil && (restore.Claim == 0 || content == nil || content.Claim < restore.Claim)
+}
+
 // initializer translates the spec's initializer. Secrets and snapshots are read when, and only when, they are needed.
-func (r *WorkspaceReconciler) initializer(ctx context.Context, ws *v1.Workspace) (content.Initializer, error) {
+func (r *WorkspaceReconciler) initializer(ws *v1.Workspace) content.Initializer {
 	spec := ws.Spec.Initializer
 	switch {
 	case spec.Git != nil:
-		return content.Initializer{Git: gitSpec(spec.Git), Credentials: r.credentials(ws)}, nil
+		return content.Initializer{Git: gitSpec(spec.Git), Credentials: r.credentials(ws)}
 	case spec.Backup != nil:
-		return content.Initializer{Backup: true}, nil
+		return content.Initializer{Backup: true}
 	case spec.Snapshot != nil:
-		id, err := r.snapshotID(ctx, ws.Namespace, spec.Snapshot)
-		return content.Initializer{SnapshotID: id}, err
+		return content.Initializer{SnapshotID: func(ctx context.Context) (string, error) {
+			return r.snapshotID(ctx, ws.Namespace, spec.Snapshot)
+		}}
 	default:
-		return content.Initializer{}, nil
+		return content.Initializer{}
 	}
 }
 

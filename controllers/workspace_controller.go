@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"strings"
 	"time"
 
@@ -92,15 +93,18 @@ func controllerOptions(workers int) controller.Options {
 	}
 }
 
-// JobEnded wakes the workspace of a job. After a removal nothing may be left that would ask for the result.
+// JobEnded wakes the workspace of a job that ended or got on. After a removal nothing may be left that would ask for the
+// result.
 func (r *WorkspaceReconciler) JobEnded(key jobs.Key) {
 	_, exists := r.Keeper.Area.Journal().Get(key.UID)
 	if !exists && strings.HasPrefix(key.Op, string(v1.OperationRemove)) {
-		r.Jobs.Forget(key)
+		r.Jobs.ForgetUID(key.UID)
 	}
-	select {
-	case r.Changed <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Name: r.Node}}:
-	default: // it is going to be looked at
+	if phase := r.Jobs.State(key).Phase; phase == jobs.Done || phase == jobs.None {
+		select {
+		case r.Changed <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Name: r.Node}}:
+		default: // it is going to be looked at
+		}
 	}
 	if name, ok := r.memory.nameOf(key.UID); ok {
 		r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: name}
@@ -114,6 +118,7 @@ func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		if !apierrors.IsNotFound(err) {
 			return ctrl.Result{}, err
 		}
+		r.memory.forgetName(req.NamespacedName)
 		return r.reconcileDeparted(ctx, req.NamespacedName, "")
 	}
 	if r.memory.stale(&ws) {
@@ -219,6 +224,9 @@ func (r *WorkspaceReconciler) stepArea(_ context.Context, s *scope) (bool, error
 // stepObserve looks at what lies on the node.
 func (r *WorkspaceReconciler) stepObserve(ctx context.Context, s *scope) (bool, error) {
 	seen, err := r.Keeper.Observe(ctx, s.subject())
+	if errors.Is(err, content.ErrUnknownClass) && !s.held(r.Node) && seen.Journal.UID == "" {
+		return false, nil // this node has never had anything of it
+	}
 	if err != nil {
 		s.volume = s.report(err, v1.ReasonProvisionFailed)
 		s.after(r.Settings.RetryMax)

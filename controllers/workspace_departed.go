@@ -101,7 +101,7 @@ func (r *WorkspaceReconciler) clear(ctx context.Context, e state.Entry, ws *v1.W
 		return 0, err
 	}
 	if len(pods) > 0 {
-		r.saveDeparted(e)
+		r.saveDeparted(e, ws)
 		return departedInterval, nil
 	}
 	return r.removeEntry(ctx, e, ws)
@@ -109,10 +109,10 @@ func (r *WorkspaceReconciler) clear(ctx context.Context, e state.Entry, ws *v1.W
 
 // saveDeparted saves what pods go on writing although another node holds the workspace. The store fences the backup, and
 // the keeper makes a stray snapshot of it.
-func (r *WorkspaceReconciler) saveDeparted(e state.Entry) {
+func (r *WorkspaceReconciler) saveDeparted(e state.Entry, ws *v1.Workspace) {
 	key := jobKey(subjectOf(e), v1.OperationSave)
 	r.Jobs.Forget(key)
-	if e.Backup.NextAttempt.After(r.Clock.Now()) {
+	if latest(e.Backup.NextAttempt, afterFencing(e.Backup, intervalOf(ws))).After(r.Clock.Now()) {
 		return
 	}
 	r.Jobs.Start(key, ClassBackup, r.Settings.Timeouts.Backup.Duration, nothing(func(ctx context.Context) error {

@@ -47,6 +47,9 @@ func (r *WorkspaceReconciler) finish(ctx context.Context, s *scope) error {
 	for _, key := range s.finished {
 		r.Jobs.Forget(key)
 	}
+	if s.status.Claim != s.ws.Status.Claim || s.status.NodeName != s.ws.Status.NodeName {
+		r.Jobs.ForgetUID(string(s.ws.UID)) // nobody will ask for what jobs of an earlier claim came to
+	}
 	for _, n := range s.notes {
 		r.Recorder.Eventf(s.ws, nil, n.kind, n.reason, n.action, "%s", n.message)
 	}
@@ -123,6 +126,9 @@ func setVolumeReady(s *scope) {
 	if f == nil {
 		f = found(s.ready.reason, "there is no volume on this node")
 	}
+	if s.growing != "" {
+		f.message = clip(f.message + "; it cannot be grown: " + s.growing)
+	}
 	s.set(v1.ConditionVolumeReady, f)
 }
 
@@ -189,6 +195,9 @@ func decideBackedUp(s *scope) (*finding, time.Time) {
 		message := "equal to backup " + b.Name
 		if trouble != "" {
 			message += "; " + trouble
+		}
+		if b.Retention != "" {
+			message = clip(message + "; old backups cannot be removed: " + b.Retention)
 		}
 		return foundOK(v1.ReasonUpToDate, "%s", message), fresh
 	case trouble != "":

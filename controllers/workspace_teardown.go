@@ -128,11 +128,11 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 	if len(pods) > 0 {
 		return r.waitForPods(ctx, s, pods)
 	}
-	if r.Jobs.State(s.key(v1.OperationBackup)).Phase != jobs.Done {
-		r.Jobs.Cancel(s.key(v1.OperationBackup)) // the final one saves everything that it would have saved
-	}
+	r.Jobs.Cancel(s.key(v1.OperationBackup)) // the final one saves everything that it would have saved
 	job := task{v1.OperationFinalBackup, ClassFinal, r.Settings.Timeouts.Backup.Duration, r.save(s)}
 	if decideFarewell(s) == farewellDiscard {
+		r.Jobs.Cancel(s.key(v1.OperationFinalBackup)) // it may be what a person does not want to wait for
+		job.op = v1.OperationDiscard
 		job.run = nothing(func(ctx context.Context) error { return r.Keeper.Discard(ctx, s.subject(), r.inUse(s.subject())) })
 	}
 	out := r.work(s, job)
@@ -142,6 +142,9 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 		s.final = found(v1.ReasonWaitingForPods, "%s", clip(out.err.Error()))
 	case out.failed:
 		s.final = s.report(out.err, v1.ReasonUploadFailed)
+		if s.final.reason == v1.ReasonFenced {
+			s.stalled = found(s.final.reason, "%s", s.final.message)
+		}
 		s.final.message = s.sinceWhen(s.final.message)
 	case out.done:
 		s.after(0) // the marker says now that the content may go
@@ -226,13 +229,25 @@ func (r *WorkspaceReconciler) removed(s *scope) bool {
 		return true
 	}
 	out := r.work(s, task{v1.OperationRemove, ClassMaintain, r.Settings.Timeouts.Backup.Duration, r.remove(s.subject(), s.ws)})
-	if out.failed {
-		s.warning(v1.ReasonFailed, "Remove", "the volume cannot be removed: %s", clip(out.err.Error()))
-	}
-	if out.done {
+	switch {
+	case out.failed:
+		f := s.report(out.err, v1.ReasonFailed)
+		s.warning(v1.ReasonFailed, "Remove", "the volume cannot be removed: %s", f.message)
+		s.leftBehind(f)
+	case out.done:
 		s.after(0) // look at what is left
+	default:
+		s.leftBehind(s.stillStalled())
 	}
 	return false
+}
+
+// leftBehind reports a volume that cannot be removed although no node holds it any more.
+func (s *scope) leftBehind(f *finding) {
+	if f != nil {
+		s.stalled = f
+		s.ready.message = "the volume cannot be removed: " + f.message
+	}
 }
 
 // remove returns the job that removes a volume. The object is read from the API server first: a cache that is behind, as it
@@ -246,10 +261,14 @@ func (r *WorkspaceReconciler) remove(subject content.Subject, about *v1.Workspac
 		if client.IgnoreNotFound(err) != nil {
 			return nil, err
 		}
-		if err == nil && string(ws.UID) == subject.UID && ws.Status.NodeName == r.Node {
-			return nil, fmt.Errorf("workspace %s is held by this node after all: nothing is removed", subject)
+		var decided content.Consent
+		if err == nil && string(ws.UID) == subject.UID {
+			decided = consent(&ws)
+			if ws.Status.NodeName == r.Node {
+				return nil, fmt.Errorf("workspace %s is held by this node after all: nothing is removed", subject)
+			}
 		}
-		stray, err := r.Keeper.Remove(ctx, subject, r.inUse(subject))
+		stray, err := r.Keeper.Remove(ctx, subject, decided, r.inUse(subject))
 		if stray != "" {
 			r.Recorder.Eventf(about, nil, corev1.EventTypeWarning, v1.EventStraySnapshot, "Remove",
 				"node %s had content that no backup has; it was kept as snapshot %s", r.Node, stray)
@@ -264,16 +283,28 @@ func (r *WorkspaceReconciler) deleted(ctx context.Context, s *scope) error {
 		out := r.work(s, task{v1.OperationBury, ClassMaintain, r.Settings.Timeouts.Store.Duration, nothing(func(ctx context.Context) error {
 			return r.Keeper.Bury(ctx, s.subject())
 		})})
-		if out.failed {
-			s.ready = s.report(out.err, v1.ReasonDeleting)
-			s.ready.reason = v1.ReasonDeleting
+		switch {
+		case out.failed:
+			s.reportUnburied(s.report(out.err, v1.ReasonFailed))
+		case !out.done:
+			s.reportUnburied(s.stillStalled())
 		}
 		if !out.done {
 			return nil
 		}
 	}
 	r.memory.forget(s.ws.UID)
+	r.Jobs.ForgetUID(string(s.ws.UID))
 	return r.patchFinalizer(ctx, s.ws, false)
+}
+
+// reportUnburied says why the stored backups cannot be marked for removal, and what else can be done.
+func (s *scope) reportUnburied(f *finding) {
+	if f == nil {
+		return
+	}
+	s.ready = found(v1.ReasonDeleting, "%s", f.message)
+	s.stalled = &finding{reason: f.reason, message: f.message + "; set spec.deletionPolicy to Retain to let the object go and keep its backups"}
 }
 
 // rewind honours a request to go back in time, once, while no node holds the content.
@@ -294,6 +325,9 @@ func (r *WorkspaceReconciler) rewind(s *scope) {
 			Request: want.Request, Backup: want.Backup, Pinned: v1.BackupName(rewound.Newest), PinnedSnapshotID: rewound.PinID,
 		}
 		s.normal(v1.EventRestored, "Rewind", "the next start restores backup %s", want.Backup)
+		if rewound.Damage != "" {
+			s.warning(v1.EventRestored, "Rewind", "what is newest could not be pinned before going back: %s", clip(rewound.Damage))
+		}
 	default:
 		s.stalled = s.stillStalled()
 	}
@@ -323,8 +357,8 @@ func stopped(s *scope) *finding {
 }
 
 func nextBackup(s *scope) v1.BackupName {
-	if restore := s.status.Restore; restore != nil && restore.Claim == 0 {
-		return restore.Backup
+	if s.rewinds() {
+		return s.status.Restore.Backup
 	}
 	return s.status.Backup.Latest.Name
 }

@@ -150,7 +150,7 @@ func (r *WorkspaceReconciler) claim(ctx context.Context, s *scope, newest int64,
 	s.status.NodeName, s.status.NodeUID, s.status.AreaID, s.status.Claim = r.Node, uid, s.area, claim
 	s.status.Volume = nil
 	if restore := s.status.Restore; restore != nil && restore.Claim == 0 {
-		restore.Claim = claim
+		restore.Claim = claim // it stays the first that was asked, however many attempts it takes
 	}
 	s.volume = found(v1.ReasonProvisioning, "the volume is being made")
 	if why != "" {
@@ -191,18 +191,16 @@ func (r *WorkspaceReconciler) stepVolume(_ context.Context, s *scope) (bool, err
 	if s.provisioned() {
 		return false, nil
 	}
-	size, inodes := s.ws.Spec.Volume.Size.Value(), int64(0)
-	if n := s.ws.Spec.Volume.Inodes; n != nil {
-		inodes = *n
-	}
+	size, inodes := s.ws.Spec.Volume.Size.Value(), s.wantedInodes()
 	out := r.work(s, task{v1.OperationProvision, ClassMaintain, r.Settings.Timeouts.Remove.Duration, nothing(func(ctx context.Context) error {
 		return r.Keeper.Provision(ctx, s.subject(), size, inodes)
 	})})
 	switch {
+	case s.usable():
+		s.reportGrowing(out)
+		return false, nil // users go on working
 	case out.failed:
 		s.volume = s.report(out.err, v1.ReasonProvisionFailed)
-	case s.usable():
-		return false, nil // it is being grown; users go on working
 	case out.done:
 		s.after(0) // look at what there is now
 		s.volume = found(v1.ReasonProvisioning, "the volume is being made")
@@ -217,7 +215,30 @@ func (r *WorkspaceReconciler) stepVolume(_ context.Context, s *scope) (bool, err
 
 // provisioned says whether the volume is there, marked, and as large as the spec wants.
 func (s *scope) provisioned() bool {
-	return s.seen.Exists() && s.seen.Marker.UID != "" && s.seen.Volume.Size >= s.ws.Spec.Volume.Size.Value()
+	v := s.seen.Volume
+	return s.seen.Exists() && s.seen.Marker.UID != "" && v.Size >= s.ws.Spec.Volume.Size.Value() && v.Inodes == s.wantedInodes()
+}
+
+// wantedInodes returns the limit on inodes, 0 for none.
+func (s *scope) wantedInodes() int64 {
+	if n := s.ws.Spec.Volume.Inodes; n != nil {
+		return *n
+	}
+	return 0
+}
+
+// reportGrowing says how the growing of a volume in use stands. That it fails takes nothing away from anybody.
+func (s *scope) reportGrowing(out outcome) {
+	o := s.status.Operation
+	switch {
+	case out.done:
+		s.after(0) // look at what there is now
+	case out.failed:
+		s.growing = s.report(out.err, v1.ReasonProvisionFailed).message
+		s.warning(v1.ReasonProvisionFailed, "Resize", "the volume cannot be grown to %s: %s", s.ws.Spec.Volume.Size.String(), s.growing)
+	case o != nil && o.Type == v1.OperationProvision && o.Attempts > 0:
+		s.growing, s.stalled = o.LastFailure, s.stillStalled()
+	}
 }
 
 func (s *scope) reportLost() {

@@ -102,15 +102,39 @@ type world struct {
 	client.Client
 
 	namespace, node string
-	area            string
+	area, store     string
 	traffic         traffic
 	workspaces      *WorkspaceReconciler
 	snapshots       *SnapshotReconciler
+	// driver wraps the node's volumes, if it is set before the start.
+	driver func(volume.Driver) volume.Driver
+	// classes of the node's configuration.
+	classes map[string]config.Class
+	// hold is asked before each write to the store, if it is set before the start.
+	hold func(ctx context.Context, key string) error
+}
+
+// held is a store whose writes may have to wait.
+type held struct {
+	store.Store
+	ask func(ctx context.Context, key string) error
+}
+
+func (h held) Put(ctx context.Context, key string, data []byte) error {
+	if err := h.ask(ctx, key); err != nil {
+		return err
+	}
+	return h.Store.Put(ctx, key, data)
 }
 
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
-	w := &world{TB: tb, WithT: NewWithT(tb), node: fmt.Sprintf("node-%d", serial.Add(1)), area: tb.TempDir()}
+	w := &world{
+		TB: tb, WithT: NewWithT(tb), node: fmt.Sprintf("node-%d", serial.Add(1)), area: tb.TempDir(),
+		driver:  func(d volume.Driver) volume.Driver { return d },
+		classes: map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}},
+		hold:    func(context.Context, string) error { return nil },
+	}
 	w.Expect(os.Chmod(filepath.Dir(w.area), 0o711)).To(Succeed()) // git runs as the workspace's owner
 	w.SetDefaultEventuallyTimeout(patience)
 	w.SetDefaultEventuallyPollingInterval(20 * time.Millisecond)
@@ -152,7 +176,10 @@ func (w *world) dump() {
 // keeper opens the node's disk and store.
 func (w *world) keeper() *content.Keeper {
 	ctx := w.Context()
-	files, err := store.NewFilesystem(w.TempDir())
+	if w.store == "" {
+		w.store = w.TempDir()
+	}
+	files, err := store.NewFilesystem(w.store)
 	w.Expect(err).NotTo(HaveOccurred())
 	_, err = store.Init(ctx, files)
 	w.Expect(err).NotTo(HaveOccurred())
@@ -161,13 +188,19 @@ func (w *world) keeper() *content.Keeper {
 	area, err := state.Open(w.area)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Cleanup(area.Close)
-	w.Expect(area.Init(state.Identity{Cluster: string(system.UID), Node: w.node, Created: time.Now()})).To(Succeed())
+	if !state.HasIdentity(w.area) {
+		w.Expect(area.Init(state.Identity{Cluster: string(system.UID), Node: w.node, Created: time.Now()})).To(Succeed())
+	}
 	volumes := filepath.Join(w.area, "volumes")
-	w.Expect(os.Mkdir(volumes, 0o711)).To(Succeed())
-	driver, err := volume.NewDirectory(volumes)
-	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(os.MkdirAll(volumes, 0o711)).To(Succeed())
+	drivers := map[string]volume.Driver{}
+	for class := range w.classes {
+		directory, err := volume.NewDirectory(volumes)
+		w.Expect(err).NotTo(HaveOccurred())
+		drivers[class] = w.driver(directory)
+	}
 	return &content.Keeper{
-		Area: area, Store: files, Volumes: map[string]volume.Driver{"default": driver}, Cluster: string(system.UID), Node: w.node,
+		Area: area, Store: held{files, w.hold}, Volumes: drivers, Cluster: string(system.UID), Node: w.node,
 		StrayRetention: time.Hour, RetryMax: 10 * time.Second, Now: time.Now,
 		Git: initializer.Git{Program: "git", AllowedSchemes: []string{"http"}},
 	}
@@ -207,7 +240,7 @@ func (w *world) start() (stop func()) {
 		Settings: Settings{
 			Timeouts: config.Timeouts{Store: minute, Initialize: minute, Backup: minute, Remove: minute, Pods: minute},
 			RetryMax: 10 * time.Second, OrphanGrace: time.Hour,
-			Classes: map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}},
+			Classes: w.classes,
 		},
 	}
 	w.snapshots = &SnapshotReconciler{Workspaces: w.workspaces, Wake: make(chan event.TypedGenericEvent[types.NamespacedName], 1024)}

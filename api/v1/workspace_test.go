@@ -195,15 +195,20 @@ func TestWorkspaceSpecIsValidated(t *testing.T) {
 
 func TestWorkspaceSpecChangesAreValidated(t *testing.T) {
 	const (
-		onA  = minimal + ", nodeName: node-a"
-		held = "nodeName: node-a, claim: 1"
-		stay = "spec.nodeName may change only when no node holds the content: set spec.state to Stopped and wait until status.nodeName is empty, or name the dead node in spec.fencedNode"
+		inodes = "volume: {size: 1Gi, inodes: 2000}, initializer: {empty: {}}"
+		onA    = minimal + ", nodeName: node-a"
+		held   = "nodeName: node-a, claim: 1"
+		stay   = "spec.nodeName may change only when no node holds the content: set spec.state to Stopped and wait until status.nodeName is empty, or name the dead node in spec.fencedNode"
 	)
 	tests := map[string]struct{ spec, status, change, want string }{
 		"size grows":                  {minimal, "", "volume: {size: 2Gi}", ""},
 		"size written otherwise":      {minimal, "", "volume: {size: 1024Mi}", ""},
 		"size shrinks":                {minimal, "", "volume: {size: 1023Mi}", "size may grow but never shrink"},
 		"size to zero":                {minimal, "", "volume: {size: 0}", "size must be greater than zero"},
+		"inodes grow":                 {inodes, "", "volume: {inodes: 2001}", ""},
+		"inodes shrink":               {inodes, "", "volume: {inodes: 1999}", "inodes may grow but never shrink"},
+		"inodes unlimited":            {inodes, "", "volume: {inodes: null}", ""},
+		"inodes limited":              {minimal, "", "volume: {inodes: 2000}", ""},
 		"class":                       {minimal, "", "volume: {class: fast}", "class cannot change; create another workspace from a snapshot of this one"},
 		"class left out":              {minimal, "", "volume: {class: null}", ""},
 		"node while free":             {onA, "", "nodeName: node-b", ""},

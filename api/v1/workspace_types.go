@@ -116,6 +116,7 @@ type Owner struct {
 // VolumeSpec is the space of a workspace.
 // +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).isGreaterThan(quantity('0'))",message="size must be greater than zero",fieldPath=".size"
 // +kubebuilder:validation:XValidation:rule="quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0",message="size may grow but never shrink",fieldPath=".size"
+// +kubebuilder:validation:XValidation:rule="!has(self.inodes) || !has(oldSelf.inodes) || self.inodes >= oldSelf.inodes",message="inodes may grow but never shrink",fieldPath=".inodes"
 // +kubebuilder:validation:XValidation:rule="self.class == oldSelf.class",message="class cannot change; create another workspace from a snapshot of this one",fieldPath=".class"
 type VolumeSpec struct {
 	// class names a volume class of the daemon's configuration.
@@ -128,7 +129,7 @@ type VolumeSpec struct {
 	// size is the hard limit of the bytes the content may take. It may grow, never shrink.
 	Size resource.Quantity `json:"size"`
 
-	// inodes is the hard limit of the number of files and directories; none if absent.
+	// inodes is the hard limit of the number of files and directories; none if absent. It may grow, never shrink.
 	// +optional
 	// +kubebuilder:validation:Minimum=100
 	Inodes *int64 `json:"inodes,omitempty"`
@@ -574,7 +575,7 @@ type RestoreStatus struct {
 }
 
 // OperationType is a kind of work.
-// +kubebuilder:validation:Enum=Claim;Provision;Initialize;Restore;Adopt;Backup;FinalBackup;Rewind;Bury;Remove;Save
+// +kubebuilder:validation:Enum=Claim;Provision;Initialize;Restore;Adopt;Backup;FinalBackup;Discard;Rewind;Bury;Remove;Save
 type OperationType string
 
 const (
@@ -592,6 +593,8 @@ const (
 	OperationBackup OperationType = "Backup"
 	// OperationFinalBackup is the backup that lets the content go.
 	OperationFinalBackup OperationType = "FinalBackup"
+	// OperationDiscard takes content away that is given up.
+	OperationDiscard OperationType = "Discard"
 	// OperationRewind pins what is newest before going back in time.
 	OperationRewind OperationType = "Rewind"
 	// OperationBury writes the tombstone of a deleted workspace.

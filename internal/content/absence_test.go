@@ -167,7 +167,7 @@ func TestS10_StoreIsNotTheOneItWas(t *testing.T) {
 			_, err := b.Release(f.ctx, saveRequest(2), idle)
 			refuse(err)
 			f.Expect(b.seen().Marker.Released).To(BeEmpty())
-			_, err = b.Remove(f.ctx, subject(2), idle)
+			_, err = b.Remove(f.ctx, subject(2), content.Consent{}, idle)
 			refuse(err)
 			f.Expect(files(f, b.withdrawn(""))).To(Equal("file=two"))
 			other := r
@@ -226,10 +226,10 @@ func TestS10_AreaIsUnmounted(t *testing.T) {
 	back := f.hide(a.disk)
 	f.Expect(os.MkdirAll(filepath.Join(a.disk, "volumes"), 0o700)).To(Succeed())
 	_, release := a.Release(f.ctx, saveRequest(1), idle)
-	_, remove := a.Remove(f.ctx, subject(1), idle)
+	_, remove := a.Remove(f.ctx, subject(1), content.Consent{}, idle)
 	_, recovering := a.Recover(f.ctx)
 	for what, err := range map[string]error{
-		"provision": a.Provision(f.ctx, subject(1), 1, 0), "fill": a.Fill(f.ctx, fillRequest(1)), "backup": a.Backup(f.ctx, saveRequest(1)), "release": release,
+		"provision": a.Provision(f.ctx, subject(1), 1, 0), "fill": a.try(fillRequest(1)), "backup": a.Backup(f.ctx, saveRequest(1)), "release": release,
 		"remove": remove, "recover": recovering, "discard": a.Discard(f.ctx, subject(1), idle),
 	} {
 		f.Expect(err).To(MatchError(state.ErrReplaced), what)
@@ -284,7 +284,7 @@ func TestS10_DamagedMarker(t *testing.T) {
 	_, known := a.Area.Journal().Get(uid)
 	f.Expect(known).To(BeTrue())
 	_, release := a.Release(f.ctx, saveRequest(1), idle)
-	_, remove := a.Remove(f.ctx, subject(1), idle)
+	_, remove := a.Remove(f.ctx, subject(1), content.Consent{}, idle)
 	for what, err := range map[string]error{
 		"fill": a.tryFill(fillRequest(1)), "backup": a.Backup(f.ctx, saveRequest(1)), "release": release, "remove": remove,
 		"discard": a.Discard(f.ctx, subject(1), idle),
@@ -304,13 +304,13 @@ func TestS10_InitializersThatDemandSomething(t *testing.T) {
 	r := fillRequest(1)
 	r.Initializer.Backup = true
 	f.Expect(noBackup(f, a.refused(r)).Wanted).To(Equal("a backup"))
-	r.Initializer = content.Initializer{SnapshotID: "none"}
+	r.Initializer = content.Initializer{SnapshotID: named("none")}
 	f.Expect(noBackup(f, a.refused(r)).Wanted).To(Equal("snapshot none"))
 	r.Initializer, r.Rewind = content.Initializer{}, "1.5"
 	f.Expect(noBackup(f, a.refused(r)).Wanted).To(Equal("backup 1.5"))
 	r.Rewind = "yesterday"
 	f.Expect(a.refused(r)).To(MatchError(ContainSubstring(`backup name "yesterday"`)))
-	f.Expect(a.Fill(f.ctx, func() content.FillRequest { r := fillRequest(1); r.UID = "uid-9"; return r }())).To(MatchError(content.ErrNotOurs))
+	f.Expect(a.try(func() content.FillRequest { r := fillRequest(1); r.UID = "uid-9"; return r }())).To(MatchError(content.ErrNotOurs))
 }
 
 func TestErrors(t *testing.T) {

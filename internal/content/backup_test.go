@@ -257,7 +257,7 @@ func TestS3_AcceptedFileBecomesReadable(t *testing.T) {
 	mend := unreadable(f, a.path("secret"))
 	a.backup(1)
 	r := saveRequest(1)
-	r.AcceptIncomplete = "1.1"
+	r.Consent.Incomplete = "1.1"
 	f.Expect(a.Release(f.ctx, r, idle)).To(Equal("1.2"))
 	mend()
 	f.Expect(os.WriteFile(a.withdrawn("secret"), []byte("found"), 0o644)).To(Succeed())
@@ -423,7 +423,9 @@ func TestObserve(t *testing.T) {
 	f.Expect(o.Marker).To(HaveField("Claim", int64(1)))
 	unknown := subject(1)
 	unknown.Class = "fast"
-	f.Expect(a.Provision(f.ctx, unknown, 1, 0)).To(MatchError(ContainSubstring(`volume class "fast" is not in this node's configuration`)))
+	f.Expect(a.Provision(f.ctx, unknown, 1, 0)).To(MatchError(content.ErrUnknownClass))
+	_, err := a.Observe(f.ctx, unknown)
+	f.Expect(err).To(MatchError(content.ErrUnknownClass), "what cannot be looked at is not absent")
 	calls := a.counted(func() { a.seen() })
 	f.Expect(calls).To(BeEmpty(), "it asks nobody")
 }

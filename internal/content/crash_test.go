@@ -135,7 +135,7 @@ func saveGoals() map[string]goal {
 }
 
 func removeJob(n *node) error {
-	_, err := n.Remove(n.f.ctx, subject(1), idle)
+	_, err := n.Remove(n.f.ctx, subject(1), content.Consent{}, idle)
 	return err
 }
 

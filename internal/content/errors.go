@@ -11,6 +11,8 @@ var (
 	ErrNotOurs = errors.New("content is not ours")
 	// ErrInUse means that somebody uses content that was to be taken away.
 	ErrInUse = errors.New("content is in use")
+	// ErrUnknownClass means that the volume's class was taken out of the configuration, or was never in it.
+	ErrUnknownClass = errors.New("volume class is not in this node's configuration")
 	// ErrChanging means that content which nobody should use any more keeps changing.
 	ErrChanging = errors.New("content keeps changing")
 )
@@ -57,6 +59,22 @@ type IncompleteError struct {
 func (e *IncompleteError) Error() string {
 	return fmt.Sprintf("backup %s is incomplete, %d files could not be read: %s", e.Backup, e.Count, strings.Join(e.Files, ", "))
 }
+
+// DamagedError means that what was to be restored is not in the store as it was written.
+type DamagedError struct {
+	// What was to be restored: a backup or a snapshot.
+	What string
+	Err  error
+}
+
+// Error names what is damaged and says what to do.
+func (e *DamagedError) Error() string {
+	return fmt.Sprintf("%s cannot be restored: %v: bring the object back from a copy of the store, or stop the workspace and set spec.restore to another backup",
+		e.What, e.Err)
+}
+
+// Unwrap returns the cause.
+func (e *DamagedError) Unwrap() error { return e.Err }
 
 // FencedError means that another node took the workspace over. What could not be committed was saved.
 type FencedError struct {

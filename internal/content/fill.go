@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
@@ -32,8 +33,8 @@ type Initializer struct {
 	Credentials func(context.Context) (*initializer.Credentials, error)
 	// Backup demands that there is a backup.
 	Backup bool
-	// SnapshotID names a snapshot to restore.
-	SnapshotID string
+	// SnapshotID returns the id of a snapshot to restore; nil for none. It is asked only when it is needed.
+	SnapshotID func(context.Context) (string, error)
 }
 
 // FillRequest asks for content.
@@ -43,8 +44,12 @@ type FillRequest struct {
 	Owner, Group uint32
 	// Expected is the newest backup that is known to have been made; the zero value if none is known.
 	Expected history.Ref
-	// Rewind names the backup to restore instead of the newest one.
-	Rewind string
+	// Rewind names the backup to restore instead of the newest one, as long as no content was made of it: a backup under the
+	// claim RewindSince, which was the first to be asked for it, or under a later one says that it was.
+	Rewind      string
+	RewindSince int64
+	// Consent is what a person has decided about content of an older claim.
+	Consent Consent
 	// InUse fails with ErrInUse while pods use content that lies on the volume.
 	InUse func(context.Context) error
 	// Initializer is used if the workspace has never had a backup.
@@ -63,37 +68,42 @@ func (k *Keeper) NewestClaim(ctx context.Context, s Subject) (int64, error) {
 }
 
 // Fill publishes the claim, brings the content to the volume, and lets users at it. Content of an older claim that equals
-// the backup is kept; other content that lies there is saved as a stray snapshot first.
-func (k *Keeper) Fill(ctx context.Context, r FillRequest) error {
+// the backup is kept; other content that lies there is saved first, as a stray snapshot whose id is returned, also with an
+// error.
+func (k *Keeper) Fill(ctx context.Context, r FillRequest) (stray string, err error) {
 	if err := k.Area.Check(); err != nil {
-		return err
+		return "", err
 	}
-	driver, err := k.driver(r.Subject)
+	driver, err := k.driver(ctx, r.Subject)
 	if err != nil {
-		return err
+		return "", err
 	}
 	o, err := k.Observe(ctx, r.Subject)
 	if err != nil {
-		return err
+		return "", err
 	}
 	if !o.Exists() {
-		return fmt.Errorf("%w: workspace %s has no volume on this node", ErrNotOurs, r.Subject)
+		return "", fmt.Errorf("%w: workspace %s has no volume on this node", ErrNotOurs, r.Subject)
 	}
 	if o.Finished() && o.Marker.Claim == r.Claim {
-		return k.publish(ctx, driver, o)
+		return "", k.publish(ctx, driver, r.Subject, o)
 	}
 	f := &filling{k: k, r: r, driver: driver, o: o}
-	return f.run(ctx)
+	err = f.run(ctx)
+	return f.stray, err
 }
 
-// publish lets users at finished content.
-func (k *Keeper) publish(ctx context.Context, driver volume.Driver, o Observation) error {
+// publish lets users at finished content. From here on the tree may change, so it is not released any more.
+func (k *Keeper) publish(ctx context.Context, driver volume.Driver, s Subject, o Observation) error {
 	if o.Marker.Released != "" {
 		o.Marker.Released = ""
 		if err := volume.WriteMarker(o.Volume, o.Marker); err != nil {
 			return err
 		}
 		faults.Point("fill.unreleased")
+	}
+	if err := k.record(s, func(e *state.Entry) { e.Released = "" }); err != nil {
+		return err
 	}
 	return driver.Publish(ctx, o.Volume.ID)
 }
@@ -110,6 +120,8 @@ type filling struct {
 	// base is the backup to restore; its name is zero if there is none.
 	base history.Commit
 	ref  history.Ref
+	// stray is the snapshot that holds what lay there before.
+	stray string
 }
 
 func (f *filling) run(ctx context.Context) error {
@@ -153,10 +165,10 @@ func (f *filling) claim(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if parent == nil {
-		if err := f.look(ctx); err != nil {
-			return err
-		}
+	if parent != nil {
+		f.r.Expected = history.Ref{} // it is the newest one that is not wanted
+	} else if err := f.look(ctx); err != nil {
+		return err
 	}
 	if err := f.log.PublishClaim(ctx, f.r.Claim, owner, parent); err != nil {
 		return err
@@ -182,6 +194,8 @@ func (f *filling) found(base history.Commit, ref history.Ref, err error) error {
 		return f.missing("")
 	case errors.Is(err, store.ErrNotFound):
 		return &NoBackupError{Subject: f.r.Subject, Wanted: "the backup that the claim names as its parent"}
+	case history.Gone(err):
+		return &DamagedError{What: "the newest backup of workspace " + f.r.Subject.String(), Err: err}
 	case err != nil:
 		return err
 	}
@@ -189,10 +203,13 @@ func (f *filling) found(base history.Commit, ref history.Ref, err error) error {
 	return f.missing(base.Name.String())
 }
 
-// rewind returns the backup that a request to go back in time names, nil if there is no such request.
+// rewind returns the backup that a request to go back in time names, nil if there is no such request or no need any more.
 func (f *filling) rewind(ctx context.Context) (*history.Ref, error) {
 	if f.r.Rewind == "" {
 		return nil, nil
+	}
+	if fulfilled, err := f.rewound(ctx); err != nil || fulfilled {
+		return nil, err
 	}
 	name, err := history.ParseName(f.r.Rewind)
 	if err != nil {
@@ -203,6 +220,17 @@ func (f *filling) rewind(ctx context.Context) (*history.Ref, error) {
 		return nil, &NoBackupError{Subject: f.r.Subject, Wanted: "backup " + f.r.Rewind}
 	}
 	return &ref, err
+}
+
+// rewound says whether somebody has worked on what the request to go back in time led to: then that work is what to go on from.
+func (f *filling) rewound(ctx context.Context) (bool, error) {
+	entries, err := f.log.Entries(ctx)
+	if err != nil {
+		return false, err
+	}
+	return slices.ContainsFunc(entries, func(e history.Entry) bool {
+		return !e.Name.IsClaim() && e.Name.Claim >= f.r.RewindSince
+	}), nil
 }
 
 // missing refuses to go on with an older or another backup than the newest one known.
@@ -241,8 +269,10 @@ func (f *filling) adopt(ctx context.Context) (bool, error) {
 	if path, err = f.k.withdraw(ctx, f.driver, f.o, f.r.InUse); err != nil {
 		return false, err
 	}
-	if _, err := f.k.keepStray(ctx, older, path, f.r.Progress); err != nil {
-		return false, fmt.Errorf("keep the content of claim %d: %w", older.Claim, err)
+	if f.r.Consent.Discard != older.Claim {
+		if f.stray, _, err = f.k.saveUnchanged(ctx, older, path, f.r.Consent, f.r.Progress); err != nil {
+			return false, fmt.Errorf("keep the content of claim %d: %w", older.Claim, err)
+		}
 	}
 	return false, f.clear(ctx)
 }
@@ -275,31 +305,43 @@ func (f *filling) loadFrom(ctx context.Context, dir string) (volume.Content, err
 		c, err := f.restore(ctx, dir, f.base)
 		c.Source, c.Backup = SourceBackup, f.ref.Name.String()
 		return c, err
-	case init.SnapshotID != "":
-		pinned, err := f.domain.Pinned(ctx, init.SnapshotID)
-		if errors.Is(err, store.ErrNotFound) {
-			return volume.Content{}, &NoBackupError{Subject: f.r.Subject, Wanted: "snapshot " + init.SnapshotID}
-		}
-		if err != nil {
-			return volume.Content{}, err
-		}
-		c, err := f.restore(ctx, dir, pinned.Commit)
-		c.Source, c.SnapshotID = SourceSnapshot, init.SnapshotID
-		return c, err
+	case init.SnapshotID != nil:
+		return f.restoreSnapshot(ctx, dir)
 	default:
 		return f.initialize(ctx, dir)
 	}
 }
 
+func (f *filling) restoreSnapshot(ctx context.Context, dir string) (volume.Content, error) {
+	id, err := f.r.Initializer.SnapshotID(ctx)
+	if err != nil {
+		return volume.Content{}, err
+	}
+	pinned, err := f.domain.Pinned(ctx, id)
+	if errors.Is(err, store.ErrNotFound) {
+		return volume.Content{}, &NoBackupError{Subject: f.r.Subject, Wanted: "snapshot " + id}
+	}
+	if err != nil {
+		return volume.Content{}, err
+	}
+	c, err := f.restore(ctx, dir, pinned.Commit)
+	c.Source, c.SnapshotID = SourceSnapshot, id
+	return c, err
+}
+
 // restore brings a commit's tree back and proves that it is the one that was saved.
 func (f *filling) restore(ctx context.Context, dir string, c history.Commit) (volume.Content, error) {
 	report, err := archive.Restore(ctx, toArchive(c.Packs), packs{f.domain}, dir, f.r.Progress)
+	what := fmt.Sprintf("backup %s of workspace %s/%s", c.Name, c.Domain, c.Workspace)
+	if history.Gone(err) {
+		return volume.Content{}, &DamagedError{What: what, Err: err}
+	}
 	if err != nil {
-		return volume.Content{}, fmt.Errorf("restore %s: %w", c.Name, err)
+		return volume.Content{}, fmt.Errorf("restore %s: %w", what, err)
 	}
 	if report.Digest != c.Tree.Digest {
 		return volume.Content{}, fmt.Errorf("restore %s: the tree that was written does not equal the one that was saved (%s, not %s)",
-			c.Name, report.Digest, c.Tree.Digest)
+			what, report.Digest, c.Tree.Digest)
 	}
 	return volume.Content{Files: report.Files, Bytes: report.Bytes}, nil
 }

@@ -70,13 +70,13 @@ func TestS5_FinishedAndNotPublished(t *testing.T) {
 		f.Expect(b.Provision(f.ctx, r.Subject, 1, 0)).To(Succeed())
 		f.Expect(os.MkdirAll(filepath.Join(b.path(""), "in the way"), 0o755)).To(Succeed())
 		var foreign *volume.ForeignError
-		f.Expect(errors.As(b.Fill(f.ctx, r), &foreign)).To(BeTrue())
+		f.Expect(errors.As(b.try(r), &foreign)).To(BeTrue())
 		f.Expect(b.seen().Finished()).To(BeTrue())
 		f.Expect(b.seen().Position).To(Equal(volume.Staged))
 	}
 	cleared := func() {
 		var foreign *volume.ForeignError
-		_, err := b.Remove(f.ctx, r.Subject, idle)
+		_, err := b.Remove(f.ctx, r.Subject, content.Consent{}, idle)
 		f.Expect(errors.As(err, &foreign)).To(BeTrue(), "%v", err)
 		f.Expect(os.RemoveAll(b.path(""))).To(Succeed())
 	}

@@ -11,6 +11,8 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
+	"sync"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
@@ -50,10 +52,14 @@ type Keeper struct {
 	RetryMax time.Duration
 	// Now is the time.
 	Now func() time.Time
+
+	identified sync.Map // classes whose disk is known to be ours
 }
 
 // Observation is what the node knows of one workspace without asking anybody.
 type Observation struct {
+	// Class of the volume.
+	Class string
 	// Volume on this node; the zero value if there is none.
 	Volume volume.Info
 	// Position of the content in it.
@@ -70,13 +76,14 @@ func (o Observation) Exists() bool { return o.Volume.ID != "" }
 // Finished says whether the volume holds content that was completed.
 func (o Observation) Finished() bool { return o.Exists() && o.Marker.Content != nil }
 
-// Observe looks at what the node has of a workspace. It does not wait for anything but the local disk.
+// Observe looks at what the node has of a workspace. It does not wait for anything but the local disk. The journal's entry is
+// in the observation whatever fails; [ErrUnknownClass] if the class is not in this node's configuration.
 func (k *Keeper) Observe(ctx context.Context, s Subject) (Observation, error) {
-	var o Observation
+	o := Observation{Class: s.Class}
 	o.Journal, _ = k.Area.Journal().Get(s.UID)
-	driver, ok := k.Volumes[s.Class]
-	if !ok {
-		return o, nil
+	driver, err := k.driver(ctx, s)
+	if err != nil {
+		return o, err // what lies in a class that cannot be looked into is unknown, not absent
 	}
 	info, err := driver.Get(ctx, s.UID)
 	if errors.Is(err, volume.ErrNotFound) {
@@ -98,7 +105,7 @@ func (k *Keeper) Provision(ctx context.Context, s Subject, size, inodes int64) e
 	if err := k.Area.Check(); err != nil {
 		return err
 	}
-	driver, err := k.driver(s)
+	driver, err := k.driver(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -163,7 +170,7 @@ func (k *Keeper) own(ctx context.Context, s Subject) (volume.Driver, Observation
 	if err := k.Area.Check(); err != nil {
 		return nil, Observation{}, err
 	}
-	driver, err := k.driver(s)
+	driver, err := k.driver(ctx, s)
 	if err != nil {
 		return nil, Observation{}, err
 	}
@@ -183,12 +190,30 @@ func (k *Keeper) own(ctx context.Context, s Subject) (volume.Driver, Observation
 	return driver, o, nil
 }
 
-func (k *Keeper) driver(s Subject) (volume.Driver, error) {
+func (k *Keeper) driver(ctx context.Context, s Subject) (volume.Driver, error) {
 	driver, ok := k.Volumes[s.Class]
 	if !ok {
-		return nil, fmt.Errorf("volume class %q is not in this node's configuration: add it, or create the workspace with another class", s.Class)
+		return nil, fmt.Errorf("%w: add %q to volumes.classes; what workspace %s has in it stays untouched until then", ErrUnknownClass, s.Class, s)
 	}
-	return driver, nil
+	return driver, k.identify(ctx, s.Class, driver)
+}
+
+// identify makes sure that a class has the disk on which this node's volumes lie. Volumes that the journal knows must lie
+// somewhere: without the class's mark this is a mount point.
+func (k *Keeper) identify(ctx context.Context, class string, driver volume.Driver) error {
+	if _, done := k.identified.Load(class); done {
+		return nil
+	}
+	id, err := k.Area.Identity()
+	if err != nil {
+		return err
+	}
+	known := slices.ContainsFunc(k.Area.Journal().List(), func(e state.Entry) bool { return e.Class == class })
+	if err := driver.Identify(ctx, id.ID, known); err != nil {
+		return fmt.Errorf("volume class %s: %w", class, err)
+	}
+	k.identified.Store(class, true)
+	return nil
 }
 
 // domain opens the subject's domain in the store, after making sure that it is the store this node has used so far.
@@ -232,14 +257,17 @@ func (k *Keeper) owner(s Subject) (history.Owner, error) {
 	return history.Owner{UID: s.UID, Node: k.Node, Area: id.ID}, err
 }
 
-// record changes the subject's journal entry, making it if there is none. An entry of an older claim starts anew.
+// record changes the subject's journal entry, making it if there is none. An entry of an older claim starts anew. What others
+// write to the same entry at the same time stays: reconcile passes note what they see beside jobs.
 func (k *Keeper) record(s Subject, change func(*state.Entry)) error {
-	e, ok := k.Area.Journal().Get(s.UID)
-	if !ok || e.Claim != s.Claim {
-		e = state.Entry{UID: s.UID, Namespace: s.Namespace, Name: s.Name, Class: s.Class, Claim: s.Claim}
-	}
-	change(&e)
-	return k.Area.Journal().Put(e)
+	_, err := k.Area.Journal().Update(s.UID, func(e *state.Entry, found bool) bool {
+		if !found || e.Claim != s.Claim {
+			*e = state.Entry{UID: s.UID, Namespace: s.Namespace, Name: s.Name, Class: s.Class, Claim: s.Claim}
+		}
+		change(e)
+		return true
+	})
+	return err
 }
 
 // packs connects the payload to a domain's packs.

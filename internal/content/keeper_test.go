@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"flag"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -187,7 +188,36 @@ func (n *node) tryFill(r content.FillRequest) error {
 	if err := n.Provision(n.f.ctx, r.Subject, 1<<30, 0); err != nil {
 		return err
 	}
-	return n.Fill(n.f.ctx, r)
+	return n.try(r)
+}
+
+// try fills a volume that is there.
+func (n *node) try(r content.FillRequest) error {
+	_, err := n.Fill(n.f.ctx, r)
+	return err
+}
+
+// damage cuts a backup's commit short.
+func (f *fixture) damage(name string) {
+	f.t.Helper()
+	found := 0
+	f.Expect(filepath.WalkDir(f.at("d/team/w/web"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || d.IsDir() {
+			return err
+		}
+		data, err := os.ReadFile(path)
+		if strings.Contains(string(data), `"name":"`+name+`"`) && strings.HasPrefix(string(data), `{"format":1,"id"`) {
+			found++
+			return os.Truncate(path, 20)
+		}
+		return err
+	})).To(Succeed())
+	f.Expect(found).To(BeNumerically(">", 0), "no commit "+name)
+}
+
+// named is a snapshot whose id is known.
+func named(id string) func(context.Context) (string, error) {
+	return func(context.Context) (string, error) { return id, nil }
 }
 
 func (n *node) backup(claim int64) {
@@ -204,7 +234,7 @@ func (n *node) release(claim int64) string {
 
 func (n *node) remove(claim int64) string {
 	n.f.t.Helper()
-	stray, err := n.Remove(n.f.ctx, subject(claim), idle)
+	stray, err := n.Remove(n.f.ctx, subject(claim), content.Consent{}, idle)
 	n.f.Expect(err).NotTo(HaveOccurred())
 	n.f.Expect(n.dir()).NotTo(BeADirectory())
 	return stray

@@ -19,6 +19,10 @@ func (k *Keeper) Recover(ctx context.Context) ([]Subject, error) {
 	var found []Subject
 	var errs []error
 	for class, driver := range k.Volumes {
+		if err := k.identify(ctx, class, driver); err != nil {
+			errs = append(errs, err)
+			continue // an empty disk in place of ours is no evidence
+		}
 		if err := driver.Sweep(ctx); err != nil {
 			errs = append(errs, fmt.Errorf("volume class %s: %w", class, err))
 		}

@@ -113,7 +113,7 @@ func (k *Keeper) accept(ctx context.Context, r SaveRequest, c history.Commit) (h
 	if c.Complete() {
 		return c, nil
 	}
-	if r.AcceptIncomplete != c.Name.String() {
+	if r.Consent.Incomplete != c.Name.String() {
 		return c, &IncompleteError{Backup: c.Name.String(), Count: c.Tree.UnreadableCount, Files: names(c.Tree.Unreadable)}
 	}
 	_, log, err := k.log(ctx, r.Subject)

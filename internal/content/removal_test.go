@@ -94,7 +94,7 @@ func TestS1_ContentInUseIsNotReleased(t *testing.T) {
 	for _, take := range []func() error{
 		func() error { _, err := a.Release(f.ctx, saveRequest(1), a.busyOnceWithdrawn()); return err },
 		func() error { return a.Discard(f.ctx, subject(1), a.busyOnceWithdrawn()) },
-		func() error { _, err := a.Remove(f.ctx, subject(1), a.busyOnceWithdrawn()); return err },
+		func() error { _, err := a.Remove(f.ctx, subject(1), content.Consent{}, a.busyOnceWithdrawn()); return err },
 	} {
 		f.Expect(take()).To(MatchError(content.ErrInUse))
 		f.Expect(a.seen().Position).To(Equal(volume.Published), "put back")
@@ -180,7 +180,7 @@ func TestS1_ChangeWhileTheStrayIsSaved(t *testing.T) {
 		}
 		return nil
 	}
-	_, err := a.Remove(f.ctx, subject(1), idle)
+	_, err := a.Remove(f.ctx, subject(1), content.Consent{}, idle)
 	f.Expect(err).To(MatchError(content.ErrChanging))
 	f.Expect(files(f, a.withdrawn(""))).To(Equal("file=two"))
 	a.fault = nil
@@ -286,7 +286,7 @@ func TestS1_IncompleteBackupKeepsTheContent(t *testing.T) {
 	refuse := func(accept, backup string) {
 		t.Helper()
 		r := saveRequest(1)
-		r.AcceptIncomplete = accept
+		r.Consent.Incomplete = accept
 		_, err := a.Release(f.ctx, r, idle)
 		var incomplete *content.IncompleteError
 		f.Expect(errors.As(err, &incomplete)).To(BeTrue(), "%v", err)
@@ -302,7 +302,7 @@ func TestS1_IncompleteBackupKeepsTheContent(t *testing.T) {
 	refuse("1.1", "1.2") // what was accepted is not what lies there now
 
 	r := saveRequest(1)
-	r.AcceptIncomplete = "1.2"
+	r.Consent.Incomplete = "1.2"
 	f.Expect(a.Release(f.ctx, r, idle)).To(Equal("1.3"))
 	f.Expect(a.Release(f.ctx, r, idle)).To(Equal("1.3"), "again")
 	c, _ := f.commit("1.3")
@@ -325,7 +325,7 @@ func TestS1_AcceptedBackupIsNotMadeTwice(t *testing.T) {
 	unreadable(f, a.path("secret"))
 	a.backup(1)
 	r := saveRequest(1)
-	r.AcceptIncomplete = "1.1"
+	r.Consent.Incomplete = "1.1"
 	a.lost = func(key string) bool { return strings.Contains(key, "/w/web/") }
 	_, err := a.Release(f.ctx, r, idle)
 	f.Expect(err).To(HaveOccurred())
@@ -342,7 +342,7 @@ func TestS1_RemoveOfUnsavedContent(t *testing.T) {
 	a := f.node("node-a")
 	a.fill(1)
 	a.write("file", "one")
-	_, err := a.Remove(f.ctx, subject(1), busy)
+	_, err := a.Remove(f.ctx, subject(1), content.Consent{}, busy)
 	f.Expect(err).To(MatchError(content.ErrInUse))
 	f.Expect(f.pinned(a.remove(1))).To(Equal("file=one"))
 
@@ -351,7 +351,7 @@ func TestS1_RemoveOfUnsavedContent(t *testing.T) {
 	unreadable(f, a.path("secret"))
 	a.later(2)
 	for range 2 {
-		_, err = a.Remove(f.ctx, subject(2), idle)
+		_, err = a.Remove(f.ctx, subject(2), content.Consent{}, idle)
 		var incomplete *content.IncompleteError
 		f.Expect(errors.As(err, &incomplete)).To(BeTrue(), "%v", err)
 		f.Expect(f.pins("stray.web.node-a.")).To(HaveLen(2), "what can be read is kept, once")
@@ -432,7 +432,7 @@ func TestS1_ContentWithoutMarkerStays(t *testing.T) {
 	found, err := a.Recover(f.ctx)
 	f.Expect(found).To(BeEmpty())
 	f.Expect(err).To(MatchError(And(ContainSubstring("but no marker"), ContainSubstring(a.path("")))))
-	_, err = a.Remove(f.ctx, subject(1), idle)
+	_, err = a.Remove(f.ctx, subject(1), content.Consent{}, idle)
 	f.Expect(err).To(MatchError(content.ErrNotOurs))
 	f.Expect(a.tryFill(fillRequest(1))).To(MatchError(content.ErrNotOurs))
 	f.Expect(a.Backup(f.ctx, saveRequest(1))).To(MatchError(content.ErrNotOurs))
@@ -446,9 +446,9 @@ func TestS1_LostContentIsNotRemovedAsSaved(t *testing.T) {
 	a.fill(1)
 	f.Expect(os.Rename(a.path(""), filepath.Join(a.disk, "elsewhere"))).To(Succeed())
 	f.Expect(a.seen().Position).To(Equal(volume.None))
-	_, err := a.Remove(f.ctx, subject(1), idle)
+	_, err := a.Remove(f.ctx, subject(1), content.Consent{}, idle)
 	f.Expect(err).To(MatchError(content.ErrNotOurs))
-	f.Expect(a.Fill(f.ctx, fillRequest(1))).To(MatchError(volume.ErrNotFound))
+	f.Expect(a.try(fillRequest(1))).To(MatchError(volume.ErrNotFound))
 	f.Expect(a.Backup(f.ctx, saveRequest(1))).NotTo(Succeed())
 	_, err = a.Release(f.ctx, saveRequest(1), idle)
 	f.Expect(err).To(HaveOccurred())

@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 
+	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -45,11 +46,11 @@ func (k *Keeper) markReleased(s Subject, o Observation, sum, name string) error 
 
 // Remove removes a volume whose content is safe elsewhere, was given up, or was never finished. Content that is none of
 // these, or that changed after it was released, is saved as a stray snapshot first; its id is returned.
-func (k *Keeper) Remove(ctx context.Context, s Subject, inUse func(context.Context) error) (string, error) {
+func (k *Keeper) Remove(ctx context.Context, s Subject, consent Consent, inUse func(context.Context) error) (string, error) {
 	if err := k.Area.Check(); err != nil {
 		return "", err
 	}
-	driver, err := k.driver(s)
+	driver, err := k.driver(ctx, s)
 	if err != nil {
 		return "", err
 	}
@@ -60,7 +61,7 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, inUse func(context.Conte
 	stray := ""
 	switch {
 	case o.Finished():
-		stray, err = k.free(ctx, driver, s, o, inUse)
+		stray, err = k.free(ctx, driver, o, consent, inUse)
 	case o.Exists() && o.Marker.UID == "":
 		err = bare(driver, o.Volume)
 	}
@@ -76,7 +77,9 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, inUse func(context.Conte
 }
 
 // free makes sure that finished content may go: it was released and has not changed since, or it is saved now.
-func (k *Keeper) free(ctx context.Context, driver volume.Driver, s Subject, o Observation, inUse func(context.Context) error) (string, error) {
+func (k *Keeper) free(
+	ctx context.Context, driver volume.Driver, o Observation, consent Consent, inUse func(context.Context) error,
+) (string, error) {
 	at, err := driver.Position(ctx, o.Volume.ID)
 	if err != nil {
 		return "", err
@@ -87,8 +90,11 @@ func (k *Keeper) free(ctx context.Context, driver volume.Driver, s Subject, o Ob
 	if err := inUse(ctx); err != nil {
 		return "", err
 	}
-	if o.Marker.Released == Discarded {
-		return "", nil
+	owner := Subject{
+		UID: o.Marker.UID, Namespace: o.Marker.Namespace, Name: o.Marker.Name, Class: o.Class, Claim: o.Marker.Claim,
+	}
+	if o.Marker.Released == Discarded || owner.Claim == consent.Discard {
+		return "", k.Discard(ctx, owner, inUse)
 	}
 	if o.Position == volume.None {
 		return "", fmt.Errorf("%w: the content that the marker in %s promises is not there", ErrNotOurs, o.Volume.Dir)
@@ -104,10 +110,7 @@ func (k *Keeper) free(ctx context.Context, driver volume.Driver, s Subject, o Ob
 	if err != nil {
 		return "", err
 	}
-	owner := Subject{
-		UID: o.Marker.UID, Namespace: o.Marker.Namespace, Name: o.Marker.Name, Class: s.Class, Claim: o.Marker.Claim,
-	}
-	stray, sum, err := k.saveUnchanged(ctx, owner, path)
+	stray, sum, err := k.saveUnchanged(ctx, owner, path, consent, nil)
 	if err != nil {
 		return "", err
 	}
@@ -135,12 +138,14 @@ func nothingElse(path string, at volume.Position) error {
 
 // saveUnchanged saves a tree as a stray snapshot, unless a backup has it, and makes sure that it did not change meanwhile: it
 // goes next.
-func (k *Keeper) saveUnchanged(ctx context.Context, s Subject, path string) (stray, sum string, err error) {
+func (k *Keeper) saveUnchanged(
+	ctx context.Context, s Subject, path string, consent Consent, progress archive.Progress,
+) (stray, sum string, err error) {
 	if sum, err = k.steady(ctx, path); err != nil {
 		return "", "", err
 	}
-	if stray, err = k.keepStray(ctx, s, path, nil); err != nil {
-		return "", "", err
+	if stray, err = k.keepStray(ctx, s, path, consent, progress); err != nil {
+		return stray, "", err
 	}
 	again, err := k.steady(ctx, path)
 	if err == nil && again != sum {

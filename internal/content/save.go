@@ -27,10 +27,19 @@ type SaveRequest struct {
 	Keep history.Keep
 	// Trigger is recorded when the backup is done.
 	Trigger string
-	// AcceptIncomplete names an incomplete backup that a person accepts as the final one.
-	AcceptIncomplete string
+	// Consent is what a person has decided about the final backup.
+	Consent Consent
 	// Progress is told what has been read.
 	Progress archive.Progress
+}
+
+// Consent is what a person has decided about content that cannot be saved as it should. Each decision is good for one named
+// thing.
+type Consent struct {
+	// Incomplete names the incomplete backup, or stray snapshot, that is accepted in place of the content.
+	Incomplete string
+	// Discard is the claim whose unsaved work is given up; 0 for none.
+	Discard int64
 }
 
 // Backup compares the content with the newest backup and writes a new one if they differ. The result, good or bad, is in
@@ -330,6 +339,20 @@ func (w *saving) commit(ctx context.Context, how effort, e state.Entry, sum stri
 	return c, w.k.prune(ctx, w.r, w.log)
 }
 
+// prune applies retention and counts what is left. That it fails does not undo the backup, so it is noted, not returned;
+// except that we were fenced.
+func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) error {
+	trouble := ""
+	err := k.retain(ctx, r, log)
+	if errors.Is(err, history.ErrFenced) {
+		return err
+	}
+	if err != nil {
+		trouble = err.Error()
+	}
+	return k.record(r.Subject, func(e *state.Entry) { e.Backup.Retention = trouble })
+}
+
 // same finds the newest backup if the tree that was read equals it although its files looked changed.
 func (w *saving) same(ctx context.Context, e state.Entry, report archive.Report) (history.Commit, bool) {
 	if e.Backup.Digest != report.Digest {
@@ -383,8 +406,8 @@ func (k *Keeper) append(ctx context.Context, s Subject, log *history.Log, c hist
 	return log.Append(ctx, c, history.Name{Claim: s.Claim, Number: e.Backup.Last})
 }
 
-// prune applies retention and counts what is left. It keeps forks: commits that a former owner had under way when we took over.
-func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) error {
+// retain also keeps forks: commits that a former owner had under way when we took over.
+func (k *Keeper) retain(ctx context.Context, r SaveRequest, log *history.Log) error {
 	err := k.keepForks(ctx, r.Subject, log)
 	if err == nil && r.Keep.Last > 0 {
 		_, err = log.Prune(ctx, r.Claim, r.Keep)
@@ -423,6 +446,9 @@ func (k *Keeper) keepForks(ctx context.Context, s Subject, log *history.Log) err
 	}
 	for _, fork := range forks {
 		c, _, err := log.Read(ctx, fork.Name)
+		if history.Gone(err) {
+			continue // retention keeps what it cannot read
+		}
 		if err != nil {
 			return err
 		}

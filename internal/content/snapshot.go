@@ -72,6 +72,8 @@ func (k *Keeper) DropSnapshot(ctx context.Context, namespace, id string) error {
 type Rewound struct {
 	// Newest is the backup that was newest, and PinID the pin that keeps it; empty if it is the wanted one.
 	Newest, PinID string
+	// Damage says why what was newest could not be pinned; empty if it could.
+	Damage string
 }
 
 // Rewind makes sure that a backup can be restored and pins the one that is newest now.
@@ -88,10 +90,13 @@ func (k *Keeper) Rewind(ctx context.Context, s Subject, backup, request string) 
 	if errors.Is(err, store.ErrNotFound) {
 		return Rewound{}, &NoBackupError{Subject: s, Wanted: "backup " + backup}
 	}
-	if err != nil {
-		return Rewound{}, err
+	if err == nil {
+		err = domain.VerifyPacks(ctx, wanted.Packs)
 	}
-	if err := domain.VerifyPacks(ctx, wanted.Packs); err != nil {
+	if history.Gone(err) {
+		return Rewound{}, &DamagedError{What: fmt.Sprintf("backup %s of workspace %s", backup, s), Err: err}
+	}
+	if err != nil {
 		return Rewound{}, err
 	}
 	// both are pinned: retention of later backups must take neither what was newest nor what was asked for
@@ -101,6 +106,9 @@ func (k *Keeper) Rewind(ctx context.Context, s Subject, backup, request string) 
 	newest, ref, err := log.Current(ctx)
 	if errors.Is(err, history.ErrNoBackup) {
 		return Rewound{}, nil // there are only incomplete ones
+	}
+	if history.Gone(err) {
+		return Rewound{Damage: err.Error()}, nil // that may be why somebody goes back
 	}
 	if err != nil || ref.Name == name {
 		return Rewound{}, err

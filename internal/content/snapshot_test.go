@@ -31,10 +31,10 @@ func TestSnapshotOfHeldContent(t *testing.T) {
 
 	other := fillRequest(1)
 	other.UID, other.Name = "uid-2", "api"
-	other.Initializer.SnapshotID = "snap"
+	other.Initializer.SnapshotID = named("snap")
 	b := f.node("node-b")
 	f.Expect(b.Provision(f.ctx, other.Subject, 1, 0)).To(Succeed())
-	f.Expect(b.Fill(f.ctx, other)).To(Succeed())
+	f.Expect(b.try(other)).To(Succeed())
 	o, err := b.Observe(f.ctx, other.Subject)
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(files(f, o.Volume.Path)).To(Equal("file=one"))
@@ -111,7 +111,7 @@ func TestRewind(t *testing.T) {
 	f.Expect(f.pins("restored.web.1.1.")).To(HaveLen(1))
 
 	r := fillRequest(2)
-	r.Rewind = "1.1"
+	r.Rewind, r.RewindSince = "1.1", 2
 	b.fault = func(op, key string) error { // the first attempt ends after the claim
 		if op == "get" && strings.Contains(key, "/p/") {
 			return errBroken
@@ -135,6 +135,66 @@ func TestRewind(t *testing.T) {
 	f.Expect(a.Backup(f.ctx, keep)).To(Succeed())
 	f.Expect(f.entries()).To(Equal("3.1 3.0"))
 	f.Expect(f.pinned(last.PinID)).To(Equal("file=three"), "and that stays")
+}
+
+// A request to go back in time stands until content was made of it, under whichever claim, and not a moment longer.
+func TestRewindStands(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	a.fill(1)
+	a.write("file", "one")
+	a.backup(1)
+	a.write("file", "two")
+	a.release(1)
+	a.remove(1)
+	newest, _ := f.commit("1.2")
+	request := func(claim int64) content.FillRequest {
+		r := fillRequest(claim)
+		r.Rewind, r.RewindSince, r.Expected = "1.1", 2, history.Ref{Name: newest.Name}
+		return r
+	}
+	b := f.node("node-b")
+	b.fault = func(op, key string) error {
+		if op == "get" && strings.Contains(key, "/p/") {
+			return errBroken
+		}
+		return nil
+	}
+	f.Expect(b.tryFill(request(2))).To(MatchError(errBroken))
+	c := f.node("node-c")
+	f.Expect(c.tryFill(request(3))).To(Succeed())
+	f.Expect(c.files()).To(Equal("file=one"), "the next owner takes the request over")
+	c.write("file", "one, and more")
+	c.backup(3)
+	d := f.node("node-d")
+	f.Expect(d.tryFill(request(4))).To(Succeed())
+	f.Expect(d.files()).To(Equal("file=one, and more"), "what was made of it is not taken back")
+}
+
+func TestRewindPastDamage(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	a.fill(1)
+	a.write("file", "one")
+	a.backup(1)
+	a.write("file", "two")
+	a.release(1)
+	a.remove(1)
+	f.damage("1.2")
+	var damaged *content.DamagedError
+	f.Expect(errors.As(a.tryFill(fillRequest(2)), &damaged)).To(BeTrue(), "what is newest is not passed over")
+
+	rewound, err := a.Rewind(f.ctx, subject(1), "1.1", "x")
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(rewound.Newest).To(BeEmpty())
+	f.Expect(rewound.Damage).To(ContainSubstring("damaged"))
+	f.Expect(f.pins("")).To(HaveLen(1))
+	r := fillRequest(2)
+	r.Rewind, r.RewindSince = "1.1", 2
+	f.Expect(a.tryFill(r)).To(Succeed())
+	f.Expect(a.files()).To(Equal("file=one"))
 }
 
 func TestRewindRefusesAndTolerates(t *testing.T) {

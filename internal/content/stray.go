@@ -13,7 +13,7 @@ import (
 
 // keepFenced saves what a fenced owner could not commit, once for every state of the tree.
 func (k *Keeper) keepFenced(ctx context.Context, r SaveRequest, path string, fenced error) error {
-	id, err := k.keepStray(ctx, r.Subject, path, r.Progress)
+	id, err := k.keepStray(ctx, r.Subject, path, r.Consent, r.Progress)
 	if err != nil {
 		return errors.Join(fenced, err)
 	}
@@ -21,8 +21,8 @@ func (k *Keeper) keepFenced(ctx context.Context, r SaveRequest, path string, fen
 }
 
 // keepStray saves a tree as a stray snapshot, unless it equals a backup of the workspace or the last one saved so. A tree with
-// files that cannot be read is saved, too, but that is an *[IncompleteError]: the content must stay.
-func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress archive.Progress) (string, error) {
+// files that cannot be read is saved, too, but that is an *[IncompleteError] unless a person accepts it: the content must stay.
+func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, consent Consent, progress archive.Progress) (string, error) {
 	domain, log, err := k.log(ctx, s)
 	if err != nil {
 		return "", err
@@ -41,7 +41,7 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, progress
 	if err == nil {
 		err = k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
 	}
-	if err == nil && report.UnreadableCount > 0 {
+	if err == nil && report.UnreadableCount > 0 && consent.Incomplete != id {
 		err = &IncompleteError{Backup: id, Count: report.UnreadableCount, Files: names(tree(report).Unreadable)}
 	}
 	return id, err
@@ -91,7 +91,36 @@ func (k *Keeper) pinStray(
 		return "", report, err
 	}
 	faults.Point("stray.pinned")
-	return id, report, domain.VerifyPacks(ctx, c.Packs)
+	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
+		return id, report, err
+	}
+	return id, report, k.thinStrays(ctx, s, domain)
+}
+
+// thinStrays lets go of the oldest stray snapshots of one stay on this node: content that goes on changing, and being saved,
+// after its owner moved on must not fill the store.
+func (k *Keeper) thinStrays(ctx context.Context, s Subject, domain *history.Domain) error {
+	const kept = 3
+	pins, err := domain.Pins(ctx, history.StrayPrefix(s.Name, k.Node))
+	if err != nil {
+		return err
+	}
+	var ours []string // ascending, so oldest first: ids of stray snapshots end in their time
+	for _, p := range pins {
+		pinned, err := domain.Pinned(ctx, p.ID)
+		if err != nil && !history.Gone(err) {
+			return err
+		}
+		if c := pinned.Commit; err == nil && c.Workspace == s.Name && c.Name.Claim == s.Claim && c.Owner.UID == s.UID {
+			ours = append(ours, p.ID)
+		}
+	}
+	for _, id := range ours[:max(0, len(ours)-kept)] {
+		if err := domain.Unpin(ctx, id); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // strayPin expires by the store's clock, which is the one that collection goes by.

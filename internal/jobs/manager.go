@@ -111,6 +111,26 @@ func (m *Manager) Forget(key Key) {
 	}
 }
 
+// ForgetUID acknowledges the results of all jobs of a UID that are Done.
+func (m *Manager) ForgetUID(uid string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	maps.DeleteFunc(m.jobs, func(key Key, j *job) bool { return key.UID == uid && j.state.Phase == Done })
+}
+
+// Find returns the keys of all jobs of an operation, in any phase, whosever they are.
+func (m *Manager) Find(op string) []Key {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var keys []Key
+	for key := range m.jobs {
+		if key.Op == op {
+			keys = append(keys, key)
+		}
+	}
+	return keys
+}
+
 // Cancel ends a job's context. The job stays in its phase until its function returned; then it is Done and notified
 // like any other. A queued job ends without having run.
 func (m *Manager) Cancel(key Key) {
@@ -221,6 +241,7 @@ func (m *Manager) end(j *job, result any, err error) {
 	delete(m.active, j.key.UID)
 	j.state.Phase, j.state.Ended = Done, m.clock.Now()
 	j.state.Result, j.state.Err = result, err
+	j.fn = nil // it holds on to all that it works on
 	silent := m.stopped
 	if silent && err != nil {
 		delete(m.jobs, j.key)

@@ -149,7 +149,7 @@ func (d *Directory) info(v *opened) (Info, error) {
 		return Info{}, err
 	}
 	info := d.named(v.id)
-	info.Size = size.Size
+	info.Size, info.Inodes = size.Size, size.Inodes
 	return info, nil
 }
 

@@ -23,6 +23,8 @@ var (
 	ErrUnfinished = errors.New("the marker does not say that this content is finished")
 	// ErrReplaced means that a path does not lead to the directory any more that was opened.
 	ErrReplaced = errors.New("the disk was unmounted or replaced")
+	// ErrOtherDisk means that the driver's disk is not the one on which the node's volumes lie.
+	ErrOtherDisk = errors.New("this is not the disk of this node's volumes")
 )
 
 // ForeignError says that something lies where content has to go which is not that content, and is not empty either.
@@ -55,6 +57,8 @@ type Info struct {
 	Path string
 	// Size in bytes that was asked for, 0 for no limit; also of a volume that was not finished.
 	Size int64
+	// Inodes that were asked for, 0 for no limit.
+	Inodes int64
 	// Limited tells whether the size is enforced.
 	Limited bool
 }
@@ -109,6 +113,9 @@ const (
 type Driver interface {
 	// Name of the driver, "directory" for example.
 	Name() string
+	// Identify makes sure that the disk is the owner's, and marks it as such if it has no mark and none of the owner's volumes
+	// is known to lie on it. ErrOtherDisk if it is not. It comes before anything else is believed.
+	Identify(ctx context.Context, owner string, known bool) error
 	// Ensure makes the volume, or finishes or returns the one there is. It does not change a size: see Resize.
 	Ensure(ctx context.Context, spec Spec) (Info, error)
 	// Get returns a volume, finished or not.

@@ -26,6 +26,7 @@ func Run(t *testing.T, create func(t *testing.T) volume.Driver) {
 		name string
 		run  func(s *suite)
 	}{
+		{"Identify", (*suite).identify},
 		{"Ensure", (*suite).ensure},
 		{"EnsureRefusesNames", (*suite).names},
 		{"AbsentVolume", (*suite).absent},
@@ -55,6 +56,16 @@ type suite struct {
 	t      *testing.T
 	driver volume.Driver
 	ctx    context.Context //nolint:containedctx // that of the test
+}
+
+func (s *suite) identify() {
+	s.Expect(s.driver.Identify(s.ctx, "area-1", true)).To(MatchError(volume.ErrOtherDisk), "an empty disk where there should be volumes")
+	s.Expect(s.driver.Identify(s.ctx, "area-1", false)).To(Succeed())
+	for _, known := range []bool{true, false} {
+		s.Expect(s.driver.Identify(s.ctx, "area-1", known)).To(Succeed())
+		s.Expect(s.driver.Identify(s.ctx, "area-2", known)).To(MatchError(volume.ErrOtherDisk))
+	}
+	s.Expect(s.driver.List(s.ctx)).To(BeEmpty(), "the mark is no volume")
 }
 
 // Fill stages content with one file, seals it and writes a marker that calls it finished.

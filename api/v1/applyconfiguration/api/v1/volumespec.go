@@ -15,7 +15,7 @@ type VolumeSpecApplyConfiguration struct {
 	Class *string `json:"class,omitempty"`
 	// size is the hard limit of the bytes the content may take. It may grow, never shrink.
 	Size *resource.Quantity `json:"size,omitempty"`
-	// inodes is the hard limit of the number of files and directories; none if absent.
+	// inodes is the hard limit of the number of files and directories; none if absent. It may grow, never shrink.
 	Inodes *int64 `json:"inodes,omitempty"`
 }
 

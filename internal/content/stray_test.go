@@ -1,0 +1,96 @@
+package content_test
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/internal/content"
+)
+
+// Content of an earlier stay is saved before it makes room. Somebody who still has it open writes while that happens: it stays
+// until it was saved as it is.
+func TestS1_ReturningOwnerKeepsWhatIsWrittenMeanwhile(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a, b := f.node("node-a"), f.node("node-b")
+	a.fill(1)
+	a.write("file", "one")
+	a.backup(1)
+	a.write("file", "two")
+	open, err := os.OpenFile(a.path("file"), os.O_WRONLY|os.O_APPEND, 0)
+	f.Expect(err).NotTo(HaveOccurred())
+	defer open.Close()
+	b.fill(2)
+	a.fault = func(op, key string) error {
+		if op == "put" && strings.Contains(key, "/p/") {
+			a.fault = nil
+			_, err := open.WriteString(", and more")
+			return err
+		}
+		return nil
+	}
+	f.Expect(a.tryFill(fillRequest(3))).To(MatchError(content.ErrChanging))
+	f.Expect(os.ReadFile(a.withdrawn("file"))).To(BeEquivalentTo("two, and more"))
+
+	a.later(2)
+	f.Expect(a.Provision(f.ctx, subject(3), 1<<30, 0)).To(Succeed())
+	stray, err := a.Fill(f.ctx, fillRequest(3))
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(f.pinned(stray)).To(Equal("file=two, and more"))
+	f.Expect(a.files()).To(Equal("file=one"))
+}
+
+// Files that cannot be read keep content of an earlier stay on the node until a person decides about exactly that.
+func TestConsentLetsUnreadableContentGo(t *testing.T) {
+	for name, decide := range map[string]func(stray string) content.Consent{
+		"accept incomplete": func(stray string) content.Consent { return content.Consent{Incomplete: stray} },
+		"discard":           func(string) content.Consent { return content.Consent{Discard: 1} },
+	} {
+		for _, job := range []string{"fill", "remove"} {
+			t.Run(name+", "+job, func(t *testing.T) {
+				t.Parallel()
+				f := newFixture(t)
+				a, b := f.node("node-a"), f.node("node-b")
+				a.fill(1)
+				a.write("file", "one")
+				unreadable(f, a.path("secret"))
+				b.fill(2)
+				try := func(consent content.Consent) error {
+					if job == "remove" {
+						_, err := a.Remove(f.ctx, subject(1), consent, idle)
+						return err
+					}
+					r := fillRequest(3)
+					r.Consent = consent
+					return a.tryFill(r)
+				}
+				var incomplete *content.IncompleteError
+				f.Expect(errors.As(try(content.Consent{Incomplete: "1.1", Discard: 2}), &incomplete)).To(BeTrue(), "that is about something else")
+				f.Expect(try(decide(incomplete.Backup))).To(Succeed())
+				f.Expect(f.pins("stray.")).To(HaveLen(1))
+			})
+		}
+	}
+}
+
+// A former owner whose content goes on changing does not fill the store.
+func TestStraySnapshotsOfOneStayAreFew(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a, b := f.node("node-a"), f.node("node-b")
+	a.fill(1)
+	b.fill(2)
+	var strays []string
+	for i := range 5 {
+		a.write("file", fmt.Sprint(i))
+		a.later(2 * i)
+		strays = append(strays, a.fenced(1))
+	}
+	f.Expect(f.pins("stray.")).To(Equal(strays[2:]))
+	f.Expect(f.pinned(strays[4])).To(Equal("file=4"))
+}
