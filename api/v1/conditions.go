@@ -137,7 +137,7 @@ const (
 	ReasonQuotaEscaped = "QuotaEscaped"
 	// ReasonInvalidSpec means that the spec cannot be fulfilled as it is.
 	ReasonInvalidSpec = "InvalidSpec"
-	// ReasonInUse means that the node holds workspaces that people may be using.
+	// ReasonInUse means that a process uses the content, or that the node holds workspaces that people may be using.
 	ReasonInUse = "InUse"
 	// ReasonPodsRemain means that pods did not go away before the deadline; the content stays.
 	ReasonPodsRemain = "PodsRemain"
