@@ -39,7 +39,6 @@ func classify(err error, fallback string) class {
 		missing  *content.IncompleteError
 		secret   *secretError
 		spec     *specError
-		foreign  *volume.ForeignError
 		init     *initializer.Error
 		damaged  *content.DamagedError
 	)
@@ -56,12 +55,6 @@ func classify(err error, fallback string) class {
 		return class{v1.ReasonRestoreFailed, true}
 	case errors.Is(err, content.ErrUnknownClass):
 		return class{v1.ReasonUnknownClass, true}
-	case errors.Is(err, volume.ErrOtherDisk), errors.Is(err, volume.ErrReplaced):
-		return class{v1.ReasonAreaMissing, true}
-	case errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrShrink):
-		return class{v1.ReasonProvisionFailed, true}
-	case errors.As(err, &foreign):
-		return class{v1.ReasonForeignContent, true}
 	case errors.As(err, &missing):
 		return class{v1.ReasonIncomplete, false}
 	case errors.As(err, &fenced), errors.Is(err, history.ErrFenced):
@@ -72,6 +65,23 @@ func classify(err error, fallback string) class {
 		return class{v1.ReasonTimedOut, false}
 	case errors.Is(err, history.ErrOtherCluster):
 		return class{v1.ReasonStoreUnavailable, true}
+	default:
+		return classifyVolume(err, fallback)
+	}
+}
+
+func classifyVolume(err error, fallback string) class {
+	var foreign *volume.ForeignError
+	var writer *volume.WriterError
+	switch {
+	case errors.Is(err, volume.ErrOtherDisk), errors.Is(err, volume.ErrReplaced):
+		return class{v1.ReasonAreaMissing, true}
+	case errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrShrink):
+		return class{v1.ReasonProvisionFailed, true}
+	case errors.As(err, &foreign):
+		return class{v1.ReasonForeignContent, true}
+	case errors.As(err, &writer):
+		return class{v1.ReasonInUse, false}
 	default:
 		return class{fallback, false}
 	}

@@ -18,6 +18,27 @@ type memory struct {
 	// failures of backups; the journal has them, too, unless the disk is full
 	failures map[types.UID]failure
 	names    map[string]types.NamespacedName // of objects whose jobs may end
+	unused   map[string]time.Time            // since when no pod uses content, as far as anybody looked
+}
+
+// unusedSince takes note whether pods use content, and returns since when none does; the zero time if some do.
+func (m *memory) unusedSince(uid string, used bool, now time.Time) time.Time {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.unused == nil {
+		m.unused = map[string]time.Time{}
+	}
+	since, known := m.unused[uid]
+	switch {
+	case used:
+		delete(m.unused, uid)
+		return time.Time{}
+	case known:
+		return since
+	default:
+		m.unused[uid] = now
+		return now
+	}
 }
 
 // wrote records that a write of ours replaced the version of an object that the cache showed. A write that changed nothing
@@ -125,5 +146,6 @@ func (m *memory) forget(uid types.UID) {
 	delete(m.written, uid)
 	delete(m.usage, uid)
 	delete(m.names, string(uid))
+	delete(m.unused, string(uid))
 	delete(m.failures, uid)
 }

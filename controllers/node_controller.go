@@ -221,7 +221,7 @@ func (r *NodeReconciler) unsaved(ctx context.Context, e state.Entry) (*finding, 
 		return found(classify(err, v1.ReasonContentLost).reason, "workspace %s: %s", subject, clip(err.Error())), nil
 	}
 	if seen.Marker.Released != "" {
-		return nil, nil
+		return found(v1.ReasonRemoving, "the volume of workspace %s is released and not removed yet", subject), nil
 	}
 	if since.IsZero() {
 		return found(v1.ReasonInUse, "the node holds workspaces and is not cordoned"), nil
@@ -230,11 +230,12 @@ func (r *NodeReconciler) unsaved(ctx context.Context, e state.Entry) (*finding, 
 	if err != nil {
 		return nil, err
 	}
+	unused := r.Workspaces.memory.unusedSince(e.UID, len(pods) > 0, r.Workspaces.Clock.Now())
 	if len(pods) > 0 {
 		return found(v1.ReasonWaitingForPods, "workspace %s is used by pods %s", subject, list(pods)), nil
 	}
-	if !e.Backup.Complete || e.Backup.CheckedAt.Before(since) {
-		return found(v1.ReasonBackingUp, "workspace %s has not been backed up since the node was cordoned", subject), nil
+	if !e.Backup.Complete || e.Backup.CheckedAt.Before(latest(since, unused)) {
+		return found(v1.ReasonBackingUp, "workspace %s has not been backed up since the node was cordoned and its pods ended", subject), nil
 	}
 	return nil, nil
 }

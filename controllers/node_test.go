@@ -12,6 +12,7 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
+	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
 // machine makes the Node of this test, cordoned or not.
@@ -19,6 +20,17 @@ func (w *world) machine(cordoned bool) {
 	w.Helper()
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.node}, Spec: corev1.NodeSpec{Unschedulable: cordoned}}
 	w.Expect(w.Create(w.Context(), node)).To(Succeed())
+}
+
+// pod makes a pod on this node that uses a workspace.
+func (w *world) pod(workspace string) *corev1.Pod {
+	w.Helper()
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "uses-" + workspace, Labels: map[string]string{v1.LabelWorkspace: workspace}},
+		Spec:       corev1.PodSpec{NodeName: w.node, Containers: []corev1.Container{{Name: "main", Image: "none"}}},
+	}
+	w.Expect(w.Create(w.Context(), pod)).To(Succeed())
+	return pod
 }
 
 // safeToRemove waits until the condition of this node is as wanted and returns its message.
@@ -82,4 +94,36 @@ func TestS1_ReleaseThatWasTakenBackIsNotSafeToRemove(t *testing.T) {
 	e.Released = "the fingerprint of an earlier release"
 	w.Expect(w.workspaces.Keeper.Area.Journal().Put(e)).To(Succeed())
 	w.safeToRemove("False/InUse")
+}
+
+// What pods wrote after the last look at the tree is unsaved, however long after the cordon that look was.
+func TestS1_WorkOfPodsThatEndedIsNotSafeToRemove(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	w.machine(true)
+	ws := w.create("web")
+	w.running(ws)
+	pod := w.pod("web")
+	w.safeToRemove("False/WaitingForPods")
+	w.backup(ws, "while-it-runs")
+	w.write(ws, "file", "written after the backup")
+	w.safeToRemove("False/WaitingForPods")
+	w.Expect(w.Delete(t.Context(), pod, client.GracePeriodSeconds(0))).To(Succeed())
+	w.safeToRemove("True/UpToDate")
+	e, _ := w.workspaces.Keeper.Area.Journal().Get(string(ws.UID))
+	w.Expect(e.Backup.Name).To(Equal("1.2"))
+	w.Expect(e.Backup.Files).To(Equal(int64(1)))
+}
+
+func TestReleasedVolumeThatCannotGoIsNotSafeToRemove(t *testing.T) {
+	w := newWorld(t)
+	w.driver = func(d volume.Driver) volume.Driver { return intruded{d} }
+	w.start()
+	w.machine(true)
+	ws := w.create("web")
+	w.running(ws)
+	w.backup(ws, "a")
+	w.patch(ws, "spec: {state: Stopped}")
+	w.becomes(ws, "Stalled", "True/ForeignContent")
+	w.safeToRemove("False/Removing")
 }

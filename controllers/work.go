@@ -60,10 +60,12 @@ func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 		s.status.Operation = nil
 		return outcome{done: true, result: tried.result}
 	case jobs.Queued, jobs.Running:
+		s.goesOnFailing(t.op)
 		s.progress(t.op, state)
 		return outcome{}
 	case jobs.None:
 	}
+	s.goesOnFailing(t.op)
 	if pause := s.pause(t.op); pause > 0 {
 		s.after(pause)
 		return outcome{}
@@ -72,6 +74,13 @@ func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 		s.after(time.Second) // another job of this workspace is at work; its end wakes us, too
 	}
 	return outcome{}
+}
+
+// goesOnFailing keeps the report of a stall while the next attempt waits or is at work.
+func (s *scope) goesOnFailing(op v1.OperationType) {
+	if o := s.status.Operation; s.stalled == nil && o != nil && o.Type == op && o.Attempts > 0 {
+		s.stalled = s.stillStalled()
+	}
 }
 
 // attempt is what a job returns: its result, and the generation of the spec that it went by.

@@ -18,6 +18,9 @@ import (
 // stepBackup starts a backup when one is due. How it ended is in the journal, which survives the daemon and needs no API
 // server: a workspace goes on being backed up while there is none.
 func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, error) {
+	if s.seen.Journal.Backup.Reason == v1.ReasonFenced && s.held(r.Node) && s.stalled == nil {
+		s.stalled = found(v1.ReasonFenced, "%s", clip(s.seen.Journal.Backup.Failure+s.wayOut(history.ErrFenced)))
+	}
 	key := s.key(v1.OperationBackup)
 	job := r.Jobs.State(key)
 	if job.Phase == jobs.Done {
@@ -35,9 +38,6 @@ func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, e
 	evacuate, err := r.evacuates(ctx, s)
 	if err != nil {
 		return false, err
-	}
-	if s.seen.Journal.Backup.Reason == v1.ReasonFenced && s.held(r.Node) && s.stalled == nil {
-		s.stalled = found(v1.ReasonFenced, "%s", clip(s.seen.Journal.Backup.Failure+s.wayOut(history.ErrFenced)))
 	}
 	due := decideBackup(s, evacuate)
 	if due.IsZero() {
@@ -103,11 +103,15 @@ func (s *scope) triggered() bool {
 // evacuates says whether the node is cordoned and the tree, which no pod uses any more, was not looked at since.
 func (r *WorkspaceReconciler) evacuates(ctx context.Context, s *scope) (bool, error) {
 	since := r.cordon.get()
-	if since.IsZero() || s.seen.Journal.Backup.CheckedAt.After(since) {
+	if since.IsZero() {
 		return false, nil
 	}
 	pods, err := r.pods(ctx, r.Client, s.subject())
-	return len(pods) == 0, err
+	if err != nil {
+		return false, err
+	}
+	unused := r.memory.unusedSince(string(s.ws.UID), len(pods) > 0, s.now)
+	return len(pods) == 0 && s.seen.Journal.Backup.CheckedAt.Before(latest(since, unused)), nil
 }
 
 // lastLook returns when the tree was last compared with a backup, or made.

@@ -105,7 +105,6 @@ func fallbackReason(op v1.OperationType, s *scope) string {
 func filling(op v1.OperationType, s *scope) *finding {
 	if o := s.status.Operation; o != nil && o.Attempts > 0 {
 		if f := s.before(v1.ConditionContentReady); f != nil {
-			s.stalled = s.stillStalled()
 			return f
 		}
 	}

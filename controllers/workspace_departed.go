@@ -64,9 +64,12 @@ func (r *WorkspaceReconciler) departed(ctx context.Context, e state.Entry) (time
 		return r.orphan(ctx, e)
 	}
 	if e.MissingSince != nil {
-		e.MissingSince, e.MissingSeen = nil, time.Time{}
-		if err := r.Keeper.Area.Journal().Put(e); err != nil {
-			return 0, err
+		e, err = r.Keeper.Area.Journal().Update(e.UID, func(now *state.Entry, exists bool) bool {
+			now.MissingSince, now.MissingSeen = nil, time.Time{}
+			return exists
+		})
+		if err != nil || e.UID == "" {
+			return departedInterval, err
 		}
 	}
 	switch {
@@ -161,11 +164,14 @@ func (r *WorkspaceReconciler) orphan(ctx context.Context, e state.Entry) (time.D
 		return 0, err
 	}
 	now := r.Clock.Now()
-	watched, changed := r.orphans.observe(e, now, r.Settings.OrphanGrace)
-	if changed {
-		if err := r.Keeper.Area.Journal().Put(watched); err != nil {
-			return 0, err
+	watched, err := r.Keeper.Area.Journal().Update(e.UID, func(entry *state.Entry, exists bool) (changed bool) {
+		if exists {
+			*entry, changed = r.orphans.observe(*entry, now, r.Settings.OrphanGrace)
 		}
+		return changed
+	})
+	if err != nil || watched.MissingSince == nil || watched.Claim != e.Claim {
+		return departedInterval, err // it went, or came back to life, meanwhile
 	}
 	if wait := watched.MissingSince.Add(r.Settings.OrphanGrace).Sub(now); wait > 0 {
 		return min(wait, orphanInterval), nil

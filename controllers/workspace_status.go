@@ -49,6 +49,7 @@ func (r *WorkspaceReconciler) finish(ctx context.Context, s *scope) error {
 	}
 	if s.status.Claim != s.ws.Status.Claim || s.status.NodeName != s.ws.Status.NodeName {
 		r.Jobs.ForgetUID(string(s.ws.UID)) // nobody will ask for what jobs of an earlier claim came to
+		r.memory.backupEnded(s.ws.UID, nil, s.now, 0)
 	}
 	for _, n := range s.notes {
 		r.Recorder.Eventf(s.ws, nil, n.kind, n.reason, n.action, "%s", n.message)

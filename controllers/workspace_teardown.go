@@ -131,7 +131,9 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 	r.Jobs.Cancel(s.key(v1.OperationBackup)) // the final one saves everything that it would have saved
 	job := task{v1.OperationFinalBackup, ClassFinal, r.Settings.Timeouts.Backup.Duration, r.save(s)}
 	if decideFarewell(s) == farewellDiscard {
-		r.Jobs.Cancel(s.key(v1.OperationFinalBackup)) // it may be what a person does not want to wait for
+		if other, busy := r.Jobs.Running(string(s.ws.UID)); busy && other != s.key(v1.OperationDiscard) {
+			r.Jobs.Cancel(other) // it may be what a person does not want to wait for
+		}
 		job.op = v1.OperationDiscard
 		job.run = nothing(func(ctx context.Context) error { return r.Keeper.Discard(ctx, s.subject(), r.inUse(s.subject())) })
 	}
@@ -159,7 +161,6 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 func (r *WorkspaceReconciler) savingReport(s *scope) *finding {
 	if o := s.status.Operation; o != nil && o.Attempts > 0 {
 		if f := s.before(v1.ConditionFinalBackup); f != nil {
-			s.stalled = s.stillStalled()
 			return f
 		}
 	}
@@ -237,7 +238,7 @@ func (r *WorkspaceReconciler) removed(s *scope) bool {
 	case out.done:
 		s.after(0) // look at what is left
 	default:
-		s.leftBehind(s.stillStalled())
+		s.leftBehind(s.stalled)
 	}
 	return false
 }
@@ -286,8 +287,8 @@ func (r *WorkspaceReconciler) deleted(ctx context.Context, s *scope) error {
 		switch {
 		case out.failed:
 			s.reportUnburied(s.report(out.err, v1.ReasonFailed))
-		case !out.done:
-			s.reportUnburied(s.stillStalled())
+		case !out.done && s.stalled != nil:
+			s.ready = found(v1.ReasonDeleting, "%s", s.stalled.message)
 		}
 		if !out.done {
 			return nil
@@ -300,9 +301,6 @@ func (r *WorkspaceReconciler) deleted(ctx context.Context, s *scope) error {
 
 // reportUnburied says why the stored backups cannot be marked for removal, and what else can be done.
 func (s *scope) reportUnburied(f *finding) {
-	if f == nil {
-		return
-	}
 	s.ready = found(v1.ReasonDeleting, "%s", f.message)
 	s.stalled = &finding{reason: f.reason, message: f.message + "; set spec.deletionPolicy to Retain to let the object go and keep its backups"}
 }
@@ -328,8 +326,6 @@ func (r *WorkspaceReconciler) rewind(s *scope) {
 		if rewound.Damage != "" {
 			s.warning(v1.EventRestored, "Rewind", "what is newest could not be pinned before going back: %s", clip(rewound.Damage))
 		}
-	default:
-		s.stalled = s.stillStalled()
 	}
 }
 

@@ -237,11 +237,19 @@ func (s *scope) reportGrowing(out outcome) {
 		s.growing = s.report(out.err, v1.ReasonProvisionFailed).message
 		s.warning(v1.ReasonProvisionFailed, "Resize", "the volume cannot be grown to %s: %s", s.ws.Spec.Volume.Size.String(), s.growing)
 	case o != nil && o.Type == v1.OperationProvision && o.Attempts > 0:
-		s.growing, s.stalled = o.LastFailure, s.stillStalled()
+		s.growing = o.LastFailure
 	}
 }
 
 func (s *scope) reportLost() {
+	if s.seen.Exists() && s.seen.Marker.UID == "" {
+		s.volume = found(v1.ReasonContentLost, "volume %s has lost its marker, so nobody can tell whose content it holds: copy what is in it to a safe place, "+
+			"move the directory away, and set the annotation %s=%d to go on from the last backup%s",
+			s.seen.Volume.Dir, v1.AnnotationAcceptLost, s.status.Claim, since(s.status.Backup))
+		s.stalled = s.volume
+		s.after(10 * time.Second)
+		return
+	}
 	s.volume = found(v1.ReasonContentLost, "the content of claim %d should be on this node's disk and is not: bring the disk back, "+
 		"or set the annotation %s=%d to go on from the last backup%s", s.status.Claim, v1.AnnotationAcceptLost, s.status.Claim, since(s.status.Backup))
 	s.stalled = s.volume

@@ -137,6 +137,8 @@ const (
 	ReasonQuotaEscaped = "QuotaEscaped"
 	// ReasonInvalidSpec means that the spec cannot be fulfilled as it is.
 	ReasonInvalidSpec = "InvalidSpec"
+	// ReasonRemoving means that released content has not left the disk yet.
+	ReasonRemoving = "Removing"
 	// ReasonInUse means that a process uses the content, or that the node holds workspaces that people may be using.
 	ReasonInUse = "InUse"
 	// ReasonPodsRemain means that pods did not go away before the deadline; the content stays.

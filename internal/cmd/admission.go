@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -44,6 +46,9 @@ func (a admission) wait(ctx context.Context) (string, error) {
 	return cluster, err
 }
 
+// errNotNew says that an area without identity is not the one of a new node.
+var errNotNew = errors.New("the working area has no identity, but this node is not a new one")
+
 // refusal is an error that waiting does not mend.
 type refusal struct{ message string }
 
@@ -57,13 +62,13 @@ func (a admission) admit(ctx context.Context, cluster string) error {
 	if !errors.Is(err, state.ErrNoIdentity) {
 		return &refusal{err.Error()}
 	}
-	held, err := a.held(ctx)
+	evidence, err := a.evidence(ctx)
 	if err != nil {
 		return err
 	}
-	if len(held) > 0 {
-		a.logger.Error(err, "the working area has no identity, but this node holds workspaces: mount its disk; if the disk is really a new one, run `ws-daemon area init`",
-			"area", a.area.Dir(), "workspaces", held)
+	if evidence != "" {
+		a.logger.Error(errNotNew, "mount the disk of the working area; if the disk is really a new one, run `ws-daemon area init`",
+			"area", a.area.Dir(), "because", evidence)
 		return nil // the reconcilers say so on every object
 	}
 	return a.area.Init(state.Identity{Cluster: cluster, Node: a.node, Created: time.Now().UTC()})
@@ -81,19 +86,76 @@ func (a admission) compare(id state.Identity, cluster string) error {
 	}
 }
 
-// held names the workspaces whose content the API server believes to be here.
-func (a admission) held(ctx context.Context) ([]string, error) {
-	var list v1.WorkspaceList
-	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
-	defer cancel()
-	if err := a.reader.List(ctx, &list, client.MatchingFields{"spec.nodeName": a.node}); err != nil {
-		return nil, fmt.Errorf("list this node's workspaces: %w", err)
+// evidence says why this cannot be a new node, "" if nothing speaks against it. An area without an identity is then a disk that
+// is not mounted, and whatever were made on its mount point would be hidden by it later.
+func (a admission) evidence(ctx context.Context) (string, error) {
+	held, err := a.held(ctx)
+	if err != nil {
+		return "", err
 	}
+	if len(held) > 0 {
+		return "this node holds workspaces: " + strings.Join(held, ", "), nil
+	}
+	id, err := a.formerArea(ctx)
+	if err != nil || id == "" {
+		return "", err
+	}
+	return fmt.Sprintf("its WorkspaceNode says that it had the working area %s before, in which content may lie that no object names any more", id), nil
+}
+
+// held names workspaces whose content the API server believes to be here, also those that are to go to another node.
+func (a admission) held(ctx context.Context) ([]string, error) {
+	const page, named = 500, 10
 	var names []string
-	for i := range list.Items {
-		if ws := &list.Items[i]; ws.Status.NodeName == a.node {
-			names = append(names, ws.Namespace+"/"+ws.Name)
+	for more := ""; ; {
+		var list v1.WorkspaceList
+		if err := a.list(ctx, &list, client.Limit(page), client.Continue(more)); err != nil {
+			return nil, fmt.Errorf("list workspaces: %w", err)
+		}
+		for i := range list.Items {
+			if ws := &list.Items[i]; ws.Status.NodeName == a.node {
+				names = append(names, ws.Namespace+"/"+ws.Name)
+			}
+		}
+		if more = list.Continue; more == "" || len(names) >= named {
+			return names[:min(len(names), named)], nil
 		}
 	}
-	return names, nil
+}
+
+func (a admission) list(ctx context.Context, into client.ObjectList, options ...client.ListOption) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	return a.reader.List(ctx, into, options...)
+}
+
+// formerArea returns the identity of the working area that this node had before, "" if it had none. The report of an earlier
+// node of the same name, which goes with that node, says nothing about this one.
+func (a admission) formerArea(ctx context.Context) (string, error) {
+	var report v1.WorkspaceNode
+	if err := a.get(ctx, &report); err != nil {
+		return "", err
+	}
+	if report.Status.AreaID == "" || len(report.OwnerReferences) == 0 {
+		return report.Status.AreaID, nil
+	}
+	var node corev1.Node
+	if err := a.get(ctx, &node); err != nil {
+		return "", err
+	}
+	if node.UID != "" && node.UID != report.OwnerReferences[0].UID {
+		return "", nil
+	}
+	return report.Status.AreaID, nil
+}
+
+// get reads the object that is named like this node; one that is absent is left empty.
+func (a admission) get(ctx context.Context, into client.Object) error {
+	ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+	defer cancel()
+	err := client.IgnoreNotFound(a.reader.Get(ctx, client.ObjectKey{Name: a.node}, into))
+	if err != nil {
+		return fmt.Errorf("read what is known of node %s: %w", a.node, err)
+	}
+	return nil
 }

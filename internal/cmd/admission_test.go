@@ -3,10 +3,13 @@ package cmd
 import (
 	"bytes"
 	"context"
+	"crypto/rand"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -17,6 +20,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
@@ -157,39 +161,139 @@ func TestAdmissionInitializesANewNode(t *testing.T) {
 	n.Expect(id.Created).To(BeTemporally("~", time.Now(), time.Minute))
 }
 
-// A disk that is not mounted looks like a new one. The objects know better.
-func TestS10_AMissingDiskIsNotANewNode(t *testing.T) {
-	n := newNode(t)
+// held makes a workspace whose content is on a node, and where spec has it next.
+func (n *node) held(t *testing.T, holder, spec string) string {
+	t.Helper()
 	ctx := t.Context()
 	namespace := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{GenerateName: "cmd-"}}
 	n.Expect(n.Create(ctx, namespace)).To(Succeed())
 	ws := &v1.Workspace{
 		ObjectMeta: metav1.ObjectMeta{Namespace: namespace.Name, Name: "web"},
 		Spec: v1.WorkspaceSpec{
-			NodeName: "node-held", Volume: v1.VolumeSpec{Size: resource.MustParse("1Gi")},
+			NodeName: holder, Volume: v1.VolumeSpec{Size: resource.MustParse("1Gi")},
 			Owner: v1.Owner{UID: 33333, GID: 33333}, Initializer: v1.Initializer{Empty: &v1.EmptyInitializer{}},
 		},
 	}
 	n.Expect(n.Create(ctx, ws)).To(Succeed())
-	ws.Status.NodeName, ws.Status.Claim = "node-held", 1
+	ws.Status.NodeName, ws.Status.Claim = holder, 1
 	n.Expect(n.Status().Update(ctx, ws)).To(Succeed())
+	if spec != holder {
+		ws.Spec.FencedNode, ws.Spec.NodeName = holder, spec
+		n.Expect(n.Update(ctx, ws)).To(Succeed())
+	}
+	return namespace.Name + "/web"
+}
+
+// reported makes the report of a node that had a working area, owned by the Node of that UID.
+func (n *node) reported(t *testing.T, name string, owner types.UID) {
+	t.Helper()
+	report := &v1.WorkspaceNode{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	if owner != "" {
+		report.OwnerReferences = []metav1.OwnerReference{{APIVersion: "v1", Kind: "Node", Name: name, UID: owner}}
+	}
+	n.Expect(n.Create(t.Context(), report)).To(Succeed())
+	report.Status.AreaID = "area-before"
+	n.Expect(n.Status().Update(t.Context(), report)).To(Succeed())
+}
+
+// unique returns the name of a node that the API server has never heard of.
+func unique(name string) string { return name + "-" + strings.ToLower(rand.Text()) }
+
+// registered makes a Node.
+func (n *node) registered(t *testing.T, name string) types.UID {
+	t.Helper()
+	object := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	n.Expect(n.Create(t.Context(), object)).To(Succeed())
+	return object.UID
+}
+
+// A disk that is not mounted looks like a new one. The objects know better.
+func TestS10_AMissingDiskIsNotANewNode(t *testing.T) {
+	for name, tt := range map[string]struct {
+		given func(t *testing.T, n *node, name string) (why string)
+		fresh bool
+	}{
+		"workspaces of other nodes": {fresh: true, given: func(t *testing.T, n *node, name string) string {
+			t.Helper()
+			return n.held(t, "another-than-"+name, "another-than-"+name)
+		}},
+		"it holds a workspace": {given: func(t *testing.T, n *node, name string) string {
+			t.Helper()
+			return "this node holds workspaces: " + n.held(t, name, name)
+		}},
+		"its workspace is fenced away": {given: func(t *testing.T, n *node, name string) string {
+			t.Helper()
+			return "this node holds workspaces: " + n.held(t, name, "another-than-"+name)
+		}},
+		"it had an area": {given: func(t *testing.T, n *node, name string) string {
+			t.Helper()
+			n.reported(t, name, "")
+			return "it had the working area area-before before"
+		}},
+		"the same Node had an area": {given: func(t *testing.T, n *node, name string) string {
+			t.Helper()
+			n.reported(t, name, n.registered(t, name))
+			return "it had the working area area-before before"
+		}},
+		"an earlier Node of that name had one": {fresh: true, given: func(t *testing.T, n *node, name string) string {
+			t.Helper()
+			n.registered(t, name)
+			n.reported(t, name, "uid-of-the-earlier-one")
+			return ""
+		}},
+	} {
+		t.Run(name, func(t *testing.T) {
+			n := newNode(t)
+			ours := unique("disk")
+			why := tt.given(t, n, ours)
+			area, err := state.Open(n.area)
+			n.Expect(err).NotTo(HaveOccurred())
+			defer area.Close()
+			var log lines
+			cluster, err := admission{logger: log.logger(), reader: n.Client, area: area, node: ours}.wait(t.Context())
+			n.Expect(err).NotTo(HaveOccurred())
+			n.Expect(cluster).To(Equal(n.clusterUID(t)))
+			_, err = area.Identity()
+			if tt.fresh {
+				n.Expect(err).NotTo(HaveOccurred())
+				return
+			}
+			n.Expect(err).To(MatchError(state.ErrNoIdentity))
+			n.Expect(log.String()).To(And(ContainSubstring(why), ContainSubstring(n.area),
+				ContainSubstring("mount the disk of the working area; if the disk is really a new one, run `ws-daemon area init`")))
+			must(t, n.args(ours, "area", "init")...) // beside the daemon that waits for its disk
+			n.Expect(state.HasIdentity(n.area)).To(BeTrue())
+		})
+	}
+}
+
+// Without every answer nothing is made.
+func TestS10_AdmissionNeedsAllAnswers(t *testing.T) {
+	n := newNode(t)
+	name := unique("answers")
+	n.reported(t, name, n.registered(t, name))
 	area, err := state.Open(n.area)
 	n.Expect(err).NotTo(HaveOccurred())
 	defer area.Close()
-	var log lines
-	cluster, err := admission{logger: log.logger(), reader: n.Client, area: area, node: "node-held"}.wait(ctx)
-	n.Expect(err).NotTo(HaveOccurred())
-	n.Expect(cluster).To(Equal(n.clusterUID(t)))
-	_, err = area.Identity()
-	n.Expect(err).To(MatchError(state.ErrNoIdentity))
-	n.Expect(log.String()).To(And(
-		ContainSubstring("the working area has no identity, but this node holds workspaces: mount its disk"),
-		ContainSubstring(namespace.Name+"/web"), ContainSubstring(n.area)))
+	for _, kind := range []client.Object{&v1.WorkspaceNode{}, &corev1.Node{}} {
+		reader := partly{Reader: n.Client, silent: fmt.Sprintf("%T", kind)}
+		err := admission{logger: logr.Discard(), reader: reader, area: area, node: name}.admit(t.Context(), "cluster")
+		n.Expect(err).To(MatchError(errSilent), reader.silent)
+		n.Expect(state.HasIdentity(n.area)).To(BeFalse())
+	}
+}
 
-	other := admission{logger: logr.Discard(), reader: n.Client, area: area, node: "node-other"}
-	n.Expect(other.admit(ctx, cluster)).To(Succeed())
-	_, err = area.Identity()
-	n.Expect(err).NotTo(HaveOccurred(), "workspaces of other nodes say nothing about this one")
+// partly is an API server that does not answer for one kind.
+type partly struct {
+	client.Reader
+	silent string
+}
+
+func (p partly) Get(ctx context.Context, key client.ObjectKey, into client.Object, opts ...client.GetOption) error {
+	if fmt.Sprintf("%T", into) == p.silent {
+		return errSilent
+	}
+	return p.Reader.Get(ctx, key, into, opts...)
 }
 
 // silent is an API server that does not answer.
@@ -225,16 +329,17 @@ func TestS10_NoAnswerIsNotAnAnswer(t *testing.T) {
 func TestRunServesUntilItIsToldToStop(t *testing.T) {
 	noLeaks(t)
 	n := newNode(t)
+	name := unique("run")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
 	go func() {
-		_, err := call(ctx, "", n.args("node-run", "run")...)
+		_, err := call(ctx, "", n.args(name, "run")...)
 		done <- err
 	}()
 	var report v1.WorkspaceNode
-	n.Eventually(func() error { return n.Get(t.Context(), client.ObjectKey{Name: "node-run"}, &report) }, "30s").Should(Succeed())
-	n.Expect(refused(t, n.args("node-run", "area", "init")...)).To(ContainSubstring(state.ErrLocked.Error()))
+	n.Eventually(func() error { return n.Get(t.Context(), client.ObjectKey{Name: name}, &report) }, "30s").Should(Succeed())
+	n.Expect(refused(t, n.args(name, "area", "init")...)).To(ContainSubstring(state.ErrInitialized.Error()))
 	cancel()
 	n.Eventually(done, "30s").Should(Receive(BeNil()))
 	_, err := n.identity()

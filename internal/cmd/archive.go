@@ -129,6 +129,10 @@ func listBackups(ctx context.Context, out io.Writer, log *history.Log) error {
 			continue
 		}
 		c, _, err := log.Read(ctx, e.Name)
+		if history.Gone(err) {
+			fmt.Fprintf(w, "%s\t%s\t-\t-\t-\t-\t%v\n", e.Name, e.Modified.UTC().Format(time.DateTime), err)
+			continue
+		}
 		if err != nil {
 			return err
 		}

@@ -19,7 +19,8 @@ func newArea() *cobra.Command {
 		Short: "Give the working area an identity, after a disk was replaced",
 		Long: "Give the working area an identity. The daemon does so by itself on a new node. On a node that holds workspaces a\n" +
 			"missing identity means that the disk is missing: run this only if the disk is really a new one. The newest\n" +
-			"backups are then restored; what was not backed up is lost with the old disk.",
+			"backups are then restored; what was not backed up is lost with the old disk. A daemon that waits for its\n" +
+			"disk meanwhile starts anew with this one.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error { return initArea(cmd.Context(), cmd, o) },
 	}
@@ -48,12 +49,8 @@ func initArea(ctx context.Context, cmd *cobra.Command, o options) error {
 	if err != nil {
 		return err
 	}
-	area, err := state.Open(cfg.Content.WorkingArea)
+	err = state.Initialize(cfg.Content.WorkingArea, state.Identity{Cluster: cluster, Node: o.node, Created: time.Now().UTC()})
 	if err != nil {
-		return err
-	}
-	defer area.Close()
-	if err := area.Init(state.Identity{Cluster: cluster, Node: o.node, Created: time.Now().UTC()}); err != nil {
 		return err
 	}
 	_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is now the working area of node %s\n", cfg.Content.WorkingArea, o.node)

@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/go-logr/logr"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/wait"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -13,9 +14,10 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
-	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/controllers"
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
@@ -57,32 +59,54 @@ func (c *chores) wake(ctx context.Context) error {
 	return nil
 }
 
-// tend removes from the store, now and then, what has had its time in the domains of this node's workspaces.
+// tend removes from the store, now and then, what has had its time.
 func (c *chores) tend(ctx context.Context) error {
 	logger := log.FromContext(ctx).WithName("tend")
 	wait.JitterUntilWithContext(ctx, func(ctx context.Context) {
-		for namespace := range c.namespaces(ctx) {
-			removed, err := c.workspaces.Keeper.Tend(ctx, namespace, c.grace)
-			if err != nil {
-				logger.Error(err, "old backups could not be removed", "namespace", namespace)
-			} else if removed > 0 {
-				logger.Info("removed backups of deleted workspaces and expired snapshots", "namespace", namespace, "count", removed)
-			}
+		if err := c.tendStore(ctx, logger); err != nil && ctx.Err() == nil {
+			logger.Error(err, "the store could not be tended; what has had its time stays until the next hour")
 		}
 	}, tendInterval, 0.1, true)
 	return nil
 }
 
-func (c *chores) namespaces(ctx context.Context) map[string]bool {
-	names := map[string]bool{}
-	var list v1.WorkspaceList
-	if err := c.workspaces.List(ctx, &list); err != nil {
-		return names
+// tendStore visits every domain of this cluster, also of namespaces that have no workspace, or are gone. One node does that in
+// an hour, chosen by the store: it costs the same on one node as on a thousand, needs no list of nodes that may be wrong, and a
+// node that is down only loses its turn. Ages are days, so an hour without anybody's turn does no harm.
+func (c *chores) tendStore(ctx context.Context, logger logr.Logger) error {
+	k := c.workspaces.Keeper
+	if ours, err := c.usesStore(ctx); err != nil || !ours {
+		return err
 	}
-	for i := range list.Items {
-		names[list.Items[i].Namespace] = true
+	mine, err := history.TakeTurn(ctx, k.Store, k.Cluster, k.Node, tendInterval)
+	if !mine {
+		return err
 	}
-	return names
+	errs := []error{err, store.Sweep(ctx, k.Store)}
+	domains, err := history.Domains(ctx, k.Store)
+	errs = append(errs, err)
+	for _, domain := range domains {
+		removed, err := k.Tend(ctx, domain, c.grace)
+		if errors.Is(err, history.ErrOtherCluster) {
+			continue // that one tends it
+		}
+		if removed > 0 {
+			logger.Info("removed backups of deleted workspaces and expired snapshots", "domain", domain, "count", removed)
+		}
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// usesStore says whether this node has used the store before. One that was swapped is not to be written to, and which one is the
+// right one only a workspace on the node can tell.
+func (c *chores) usesStore(ctx context.Context) (bool, error) {
+	known, err := c.workspaces.Keeper.Area.Identity()
+	if err != nil || known.Store == "" {
+		return false, nil //nolint:nilerr // without its disk the node does nothing, and says so elsewhere
+	}
+	id, err := store.Identity(ctx, c.workspaces.Keeper.Store)
+	return id == known.Store, err
 }
 
 // watchArea ends the process when the working area that was missing at the start appears.

@@ -75,9 +75,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	a := admission{logger: logger, reader: reader, area: area, node: o.node}
-	if keeper.Cluster, err = a.wait(ctx); err != nil {
+	cluster, err := newOutage(logger, cfg, keeper, found).bridge(ctx, a.wait)
+	if err != nil {
 		return err
 	}
+	keeper.Cluster = cluster
 	mgr, err := newManager(rest, cfg, o.node)
 	if err != nil {
 		return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
@@ -195,7 +194,7 @@ func (f *filling) found(base history.Commit, ref history.Ref, err error) error {
 	case errors.Is(err, store.ErrNotFound):
 		return &NoBackupError{Subject: f.r.Subject, Wanted: "the backup that the claim names as its parent"}
 	case history.Gone(err):
-		return &DamagedError{What: "the newest backup of workspace " + f.r.Subject.String(), Err: err}
+		return &DamagedError{What: "the newest backup of workspace " + f.r.String(), Err: err}
 	case err != nil:
 		return err
 	}
@@ -223,14 +222,26 @@ func (f *filling) rewind(ctx context.Context) (*history.Ref, error) {
 }
 
 // rewound says whether somebody has worked on what the request to go back in time led to: then that work is what to go on from.
+// A backup that cannot be read may be such work.
 func (f *filling) rewound(ctx context.Context) (bool, error) {
 	entries, err := f.log.Entries(ctx)
 	if err != nil {
 		return false, err
 	}
-	return slices.ContainsFunc(entries, func(e history.Entry) bool {
-		return !e.Name.IsClaim() && e.Name.Claim >= f.r.RewindSince
-	}), nil
+	for _, e := range entries {
+		if e.Name.IsClaim() || e.Name.Claim < f.r.RewindSince {
+			continue
+		}
+		c, _, err := f.log.Read(ctx, e.Name)
+		damaged := history.Gone(err)
+		if err != nil && !damaged {
+			return false, err
+		}
+		if damaged || c.Complete() {
+			return true, nil
+		}
+	}
+	return false, nil
 }
 
 // missing refuses to go on with an older or another backup than the newest one known.

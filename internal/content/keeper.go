@@ -146,8 +146,8 @@ func bare(driver volume.Driver, info volume.Info) error {
 			return fmt.Errorf("look for content without a marker: %w", err)
 		}
 		if len(names) > 0 {
-			return fmt.Errorf("%w: volume %s holds content in %s but no marker: whose it is cannot be told: look at it and remove it by hand",
-				ErrNotOurs, info.Dir, path)
+			return fmt.Errorf("%w: volume %s has no marker: %w", ErrNotOurs, info.Dir,
+				&volume.ForeignError{Path: path, Reason: "whose content it is cannot be told"})
 		}
 	}
 	return nil
@@ -260,14 +260,19 @@ func (k *Keeper) owner(s Subject) (history.Owner, error) {
 // record changes the subject's journal entry, making it if there is none. An entry of an older claim starts anew. What others
 // write to the same entry at the same time stays: reconcile passes note what they see beside jobs.
 func (k *Keeper) record(s Subject, change func(*state.Entry)) error {
-	_, err := k.Area.Journal().Update(s.UID, func(e *state.Entry, found bool) bool {
+	_, err := k.change(s, change)
+	return err
+}
+
+// change is record, and returns what the entry is now.
+func (k *Keeper) change(s Subject, change func(*state.Entry)) (state.Entry, error) {
+	return k.Area.Journal().Update(s.UID, func(e *state.Entry, found bool) bool {
 		if !found || e.Claim != s.Claim {
 			*e = state.Entry{UID: s.UID, Namespace: s.Namespace, Name: s.Name, Class: s.Class, Claim: s.Claim}
 		}
 		change(e)
 		return true
 	})
-	return err
 }
 
 // packs connects the payload to a domain's packs.

@@ -389,7 +389,7 @@ func (f *fixture) hide(path string) (back func()) {
 // unreadable makes a file that cannot be opened, until the test ends or calls what it returns: a lease is on it.
 func unreadable(f *fixture, path string) (readable func()) {
 	f.t.Helper()
-	file, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE, 0o644)
+	file, err := os.OpenFile(path, os.O_RDONLY|os.O_CREATE, 0o644)
 	f.Expect(err).NotTo(HaveOccurred())
 	f.t.Cleanup(func() { _ = file.Close() })
 	_, err = unix.FcntlInt(file.Fd(), unix.F_SETLEASE, unix.F_WRLCK)

@@ -100,7 +100,7 @@ func (k *Keeper) settleTree(ctx context.Context, r SaveRequest, path string, how
 			return c, "", fmt.Errorf("scan %s: %w", path, err)
 		}
 		if report.Digest == c.Tree.Digest && report.UnreadableCount == c.Tree.UnreadableCount {
-			return c, sum, nil
+			return c, sum, volume.CheckWriters(ctx, path)
 		}
 		how = reading
 	}

@@ -94,7 +94,10 @@ func TestS1_ContentInUseIsNotReleased(t *testing.T) {
 	for _, take := range []func() error{
 		func() error { _, err := a.Release(f.ctx, saveRequest(1), a.busyOnceWithdrawn()); return err },
 		func() error { return a.Discard(f.ctx, subject(1), a.busyOnceWithdrawn()) },
-		func() error { _, err := a.Remove(f.ctx, subject(1), content.Consent{}, a.busyOnceWithdrawn()); return err },
+		func() error {
+			_, err := a.Remove(f.ctx, subject(1), content.Consent{}, a.busyOnceWithdrawn())
+			return err
+		},
 	} {
 		f.Expect(take()).To(MatchError(content.ErrInUse))
 		f.Expect(a.seen().Position).To(Equal(volume.Published), "put back")
@@ -120,8 +123,8 @@ func TestS1_ChangeAfterTheReleaseIsKept(t *testing.T) {
 	f.Expect(f.restored(c)).To(Equal("file=one"), "the backup is what it was")
 }
 
-// While the backup is read back, which may take long, a process that had a file open writes on.
-func TestS1_ChangeDuringReadBackIsKept(t *testing.T) {
+// A process of no known pod that has a file open for writing keeps content from being released, and from being removed.
+func TestS1_OpenWriterKeepsContent(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)
 	a := f.node("node-a")
@@ -130,12 +133,35 @@ func TestS1_ChangeDuringReadBackIsKept(t *testing.T) {
 	open, err := os.OpenFile(a.path("file"), os.O_WRONLY, 0)
 	f.Expect(err).NotTo(HaveOccurred())
 	defer open.Close()
+	var writer *volume.WriterError
+	_, err = a.Release(f.ctx, saveRequest(1), idle)
+	f.Expect(errors.As(err, &writer)).To(BeTrue())
+	f.Expect(writer.Name).To(Equal("file"))
+	f.Expect(a.seen().Marker.Released).To(BeEmpty())
+	f.Expect(open.Close()).To(Succeed())
+	a.release(1)
+
+	open, err = os.OpenFile(a.withdrawn("file"), os.O_WRONLY, 0)
+	f.Expect(err).NotTo(HaveOccurred())
+	_, err = a.Remove(f.ctx, subject(1), content.Consent{}, idle)
+	f.Expect(errors.As(err, &writer)).To(BeTrue())
+	f.Expect(f.pins("")).To(BeEmpty(), "nothing is saved as long as it goes on changing")
+	f.Expect(open.Close()).To(Succeed())
+	f.Expect(a.remove(1)).To(BeEmpty())
+}
+
+// While the backup is read back, which may take long, somebody writes who was nobody's user when it was looked for them.
+func TestS1_ChangeDuringReadBackIsKept(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	a.fill(1)
+	a.write("file", "one")
 	wrote := false
 	a.fault = func(op, key string) error { // the only content that is fetched is fetched to be read back
 		if op == "get" && strings.Contains(key, "/p/") && !wrote {
 			wrote = true
-			_, err := open.WriteString("two")
-			return err
+			return os.WriteFile(a.withdrawn("file"), []byte("two"), 0o644)
 		}
 		return nil
 	}
@@ -431,7 +457,7 @@ func TestS1_ContentWithoutMarkerStays(t *testing.T) {
 	a.open(name)
 	found, err := a.Recover(f.ctx)
 	f.Expect(found).To(BeEmpty())
-	f.Expect(err).To(MatchError(And(ContainSubstring("but no marker"), ContainSubstring(a.path("")))))
+	f.Expect(err).To(MatchError(And(ContainSubstring("has no marker"), ContainSubstring(a.path("")))))
 	_, err = a.Remove(f.ctx, subject(1), content.Consent{}, idle)
 	f.Expect(err).To(MatchError(content.ErrNotOurs))
 	f.Expect(a.tryFill(fillRequest(1))).To(MatchError(content.ErrNotOurs))

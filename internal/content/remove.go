@@ -100,6 +100,9 @@ func (k *Keeper) free(
 		return "", fmt.Errorf("%w: the content that the marker in %s promises is not there", ErrNotOurs, o.Volume.Dir)
 	}
 	sum, err := k.steady(ctx, driver.Path(o.Volume.ID, o.Position))
+	if err == nil {
+		err = volume.CheckWriters(ctx, driver.Path(o.Volume.ID, o.Position))
+	}
 	if err != nil {
 		return "", err
 	}
@@ -150,6 +153,9 @@ func (k *Keeper) saveUnchanged(
 	again, err := k.steady(ctx, path)
 	if err == nil && again != sum {
 		err = fmt.Errorf("%w: %s changed while it was saved", ErrChanging, path)
+	}
+	if err == nil {
+		err = volume.CheckWriters(ctx, path)
 	}
 	return stray, sum, err
 }

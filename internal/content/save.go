@@ -247,10 +247,10 @@ func (k *Keeper) checked(r SaveRequest, sum string) error {
 
 // settle finds out how a commit ended that an earlier process had under way.
 func (k *Keeper) settle(ctx context.Context, s Subject, log *history.Log) (state.Entry, error) {
-	if err := k.record(s, func(*state.Entry) {}); err != nil {
+	e, err := k.change(s, func(*state.Entry) {})
+	if err != nil {
 		return state.Entry{}, err
 	}
-	e, _ := k.Area.Journal().Get(s.UID)
 	if e.Backup.Last == 0 && e.Backup.Pending == nil {
 		return k.remember(ctx, s, log, e)
 	}
@@ -259,19 +259,20 @@ func (k *Keeper) settle(ctx context.Context, s Subject, log *history.Log) (state
 		return e, nil
 	}
 	c, ref, err := log.Read(ctx, history.Name{Claim: s.Claim, Number: pending.Number})
-	switch {
-	case errors.Is(err, store.ErrNotFound):
-	case err != nil:
+	lost := errors.Is(err, store.ErrNotFound)
+	if err != nil && !lost {
 		return e, err
-	case c.ID == pending.ID:
-		written(&e.Backup, c, ref)
-		e.Backup.Fingerprint = ""
 	}
-	if errors.Is(err, store.ErrNotFound) {
-		e.Backup.Abandoned = append(e.Backup.Abandoned, pending.ID) // its write may still be under way
-	}
-	e.Backup.Pending = nil
-	return e, k.Area.Journal().Put(e)
+	return k.change(s, func(e *state.Entry) {
+		e.Backup.Pending = nil
+		switch {
+		case lost:
+			e.Backup.Abandoned = append(e.Backup.Abandoned, pending.ID) // its write may still be under way
+		case c.ID == pending.ID:
+			written(&e.Backup, c, ref)
+			e.Backup.Fingerprint = ""
+		}
+	})
 }
 
 // late takes in a commit of ours that was given up and was applied after all: it fences nobody. It says whether it found one.
@@ -281,9 +282,10 @@ func (k *Keeper) late(ctx context.Context, s Subject, log *history.Log) (bool, e
 	if err != nil || c.Name.Claim != s.Claim || !slices.Contains(e.Backup.Abandoned, c.ID) || c.Name.Number <= e.Backup.Last {
 		return false, err
 	}
-	written(&e.Backup, c, ref)
-	e.Backup.Fingerprint = ""
-	return true, k.Area.Journal().Put(e)
+	return true, k.record(s, func(e *state.Entry) {
+		written(&e.Backup, c, ref)
+		e.Backup.Fingerprint = ""
+	})
 }
 
 // remember finds our own newest commit after the journal was lost. A commit under our claim is ours if it was written from
@@ -300,8 +302,7 @@ func (k *Keeper) remember(ctx context.Context, s Subject, log *history.Log, e st
 	if c.Name.Claim != s.Claim || c.Name.IsClaim() || c.Owner != owner {
 		return e, nil
 	}
-	written(&e.Backup, c, ref)
-	return e, k.Area.Journal().Put(e)
+	return k.change(s, func(e *state.Entry) { written(&e.Backup, c, ref) })
 }
 
 // commit reads the tree, stores it, and makes a backup of it by one create-only write.
@@ -452,7 +453,7 @@ func (k *Keeper) keepForks(ctx context.Context, s Subject, log *history.Log) err
 		if err != nil {
 			return err
 		}
-		id := fmt.Sprintf("fork.%s.%s", s.Name, fork.Name)
+		id := history.ForkID(s.Name, fork.Name)
 		pin, err := k.strayPin(ctx, c.Owner.Node)
 		if err != nil {
 			return err

@@ -94,13 +94,13 @@ func (k *Keeper) pinStray(
 	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
 		return id, report, err
 	}
-	return id, report, k.thinStrays(ctx, s, domain)
+	return id, report, k.thinStrays(ctx, s, domain, id)
 }
 
-// thinStrays lets go of the oldest stray snapshots of one stay on this node: content that goes on changing, and being saved,
-// after its owner moved on must not fill the store.
-func (k *Keeper) thinStrays(ctx context.Context, s Subject, domain *history.Domain) error {
-	const kept = 3
+// thinStrays lets go of the oldest stray snapshots of one stay on this node, never of the newest one, whatever the clock says:
+// content that goes on changing, and being saved, after its owner moved on must not fill the store.
+func (k *Keeper) thinStrays(ctx context.Context, s Subject, domain *history.Domain, newest string) error {
+	const kept = 2 // beside the newest
 	pins, err := domain.Pins(ctx, history.StrayPrefix(s.Name, k.Node))
 	if err != nil {
 		return err
@@ -111,7 +111,7 @@ func (k *Keeper) thinStrays(ctx context.Context, s Subject, domain *history.Doma
 		if err != nil && !history.Gone(err) {
 			return err
 		}
-		if c := pinned.Commit; err == nil && c.Workspace == s.Name && c.Name.Claim == s.Claim && c.Owner.UID == s.UID {
+		if c := pinned.Commit; err == nil && p.ID != newest && c.Workspace == s.Name && c.Name.Claim == s.Claim && c.Owner.UID == s.UID {
 			ours = append(ours, p.ID)
 		}
 	}

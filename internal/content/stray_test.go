@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
 // Content of an earlier stay is saved before it makes room. Somebody who still has it open writes while that happens: it stays
@@ -38,6 +39,10 @@ func TestS1_ReturningOwnerKeepsWhatIsWrittenMeanwhile(t *testing.T) {
 	f.Expect(os.ReadFile(a.withdrawn("file"))).To(BeEquivalentTo("two, and more"))
 
 	a.later(2)
+	var writer *volume.WriterError
+	f.Expect(errors.As(a.tryFill(fillRequest(3)), &writer)).To(BeTrue(), "who has it open may write again")
+	f.Expect(open.Close()).To(Succeed())
+	a.later(4)
 	f.Expect(a.Provision(f.ctx, subject(3), 1<<30, 0)).To(Succeed())
 	stray, err := a.Fill(f.ctx, fillRequest(3))
 	f.Expect(err).NotTo(HaveOccurred())
@@ -93,4 +98,8 @@ func TestStraySnapshotsOfOneStayAreFew(t *testing.T) {
 	}
 	f.Expect(f.pins("stray.")).To(Equal(strays[2:]))
 	f.Expect(f.pinned(strays[4])).To(Equal("file=4"))
+	a.write("file", "after the clock was set back")
+	a.later(-100)
+	newest := a.fenced(1)
+	f.Expect(f.pinned(newest)).To(Equal("file=after the clock was set back"))
 }

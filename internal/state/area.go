@@ -60,6 +60,7 @@ type Area struct {
 	root    *os.Root
 	lock    *os.File
 	journal *Journal
+	reserve *reserve
 
 	mu       sync.Mutex
 	identity *Identity
@@ -73,7 +74,7 @@ func Open(dir string) (*Area, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open working area: %w", err)
 	}
-	a := &Area{dir: dir, root: root}
+	a := &Area{dir: dir, root: root, reserve: &reserve{root: root}}
 	if err := a.load(); err != nil {
 		a.Close()
 		return nil, err
@@ -91,11 +92,14 @@ func (a *Area) load() error {
 	if err := a.readIdentity(); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("read %s: %w", filepath.Join(a.dir, identityFile), err)
 	}
-	journal, err := openJournal(a.root)
+	journal, err := openJournal(a.root, a.reserve)
 	if err != nil {
 		return fmt.Errorf("read journal of working area %s: %w", a.dir, err)
 	}
 	a.journal = journal
+	if a.identity != nil { // else this may be a mount point, and no room of ours
+		a.reserve.fill()
+	}
 	return nil
 }
 
@@ -127,18 +131,42 @@ func (a *Area) Identity() (Identity, error) {
 func (a *Area) Init(id Identity) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	id.Format = format
-	if id.ID == "" {
-		id.ID = rand.Text()
-	}
-	err := a.writeIdentity(id, a.root.Link)
-	if errors.Is(err, fs.ErrExist) {
-		err = ErrInitialized
+	id, err := initialize(a.root, id)
+	if err == nil {
+		err = a.adopt(id)
 	}
 	if err != nil {
 		return fmt.Errorf("initialize working area %s: %w", a.dir, err)
 	}
+	a.reserve.fill()
 	return nil
+}
+
+// Initialize does what [Area.Init] does in a directory that a daemon may have open: one that has no identity does nothing but
+// wait for it.
+func Initialize(dir string, id Identity) error {
+	root, err := os.OpenRoot(dir)
+	if err != nil {
+		return fmt.Errorf("open working area: %w", err)
+	}
+	defer root.Close()
+	if _, err := initialize(root, id); err != nil {
+		return fmt.Errorf("initialize working area %s: %w", dir, err)
+	}
+	return nil
+}
+
+// initialize needs no lock: of two that link a file under one name, one fails.
+func initialize(root *os.Root, id Identity) (Identity, error) {
+	id.Format = format
+	if id.ID == "" {
+		id.ID = rand.Text()
+	}
+	err := writeJSON(root, ".", identityFile, id, root.Link)
+	if errors.Is(err, fs.ErrExist) {
+		err = ErrInitialized
+	}
+	return id, err
 }
 
 // SetStore records the object store that is used first. Recording the same again does nothing; another is ErrStoreSet.
@@ -156,7 +184,11 @@ func (a *Area) SetStore(id string) error {
 	}
 	next := *a.identity
 	next.Store = id
-	if err := a.writeIdentity(next, a.root.Rename); err != nil {
+	err := a.reserve.writeJSON(".", identityFile, next)
+	if err == nil {
+		err = a.adopt(next)
+	}
+	if err != nil {
 		return fmt.Errorf("record store in working area %s: %w", a.dir, err)
 	}
 	return nil
@@ -198,11 +230,9 @@ func (a *Area) takeLock() error {
 	if err != nil {
 		return err
 	}
-	if err := f.Truncate(0); err != nil {
-		return err
-	}
-	_, err = fmt.Fprintln(f, os.Getpid())
-	return err
+	// The pid is for a message only: on a full disk the daemon has to start all the same.
+	_, _ = f.WriteAt(fmt.Appendf(nil, "%-20d\n", os.Getpid()), 0)
+	return nil
 }
 
 func lockedBy(f *os.File) error {
@@ -225,14 +255,6 @@ func (a *Area) readIdentity() error {
 	}
 	if id.Format != format || id.ID == "" {
 		return fmt.Errorf("format %d with id %q is not understood by this version", id.Format, id.ID)
-	}
-	return a.adopt(id)
-}
-
-// writeIdentity writes the identity and gives it its name by place: a link creates, a rename replaces.
-func (a *Area) writeIdentity(id Identity, place func(from, to string) error) error {
-	if err := writeJSON(a.root, ".", identityFile, id, place); err != nil {
-		return err
 	}
 	return a.adopt(id)
 }

@@ -164,3 +164,19 @@ func TestS10_CheckSeesAnotherDisk(t *testing.T) {
 		})
 	}
 }
+
+// The daemon of a node whose disk was replaced has the new one open already, and waits for its identity.
+func TestInitializeBesideADaemonThatWaits(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	waiting := open(t, dir)
+	g.Expect(state.Initialize(dir, identity())).To(Succeed())
+	g.Expect(state.HasIdentity(dir)).To(BeTrue())
+	other := identity()
+	other.ID = "area-2"
+	g.Expect(state.Initialize(dir, other)).To(MatchError(state.ErrInitialized))
+	g.Expect(waiting.Init(other)).To(MatchError(state.ErrInitialized))
+	waiting.Close()
+	g.Expect(open(t, dir).Identity()).To(HaveField("ID", "area-1"))
+	g.Expect(state.Initialize(filepath.Join(dir, "absent"), other)).To(MatchError(os.ErrNotExist))
+}

@@ -32,19 +32,24 @@ func readFile(root *os.Root, name string) ([]byte, error) {
 // writeJSON makes a file durable under a temporary name in dir, calls place to give it its final one, and makes that
 // durable too.
 func writeJSON(root *os.Root, dir, name string, value any, place func(from, to string) error) error {
-	data, err := json.MarshalIndent(value, "", "  ")
+	data, err := encode(value)
 	if err != nil {
 		return err
 	}
 	temp := path.Join(dir, tempPrefix+rand.Text())
 	defer func() { _ = root.Remove(temp) }()
-	if err := writeSynced(root, temp, append(data, '\n')); err != nil {
+	if err := writeSynced(root, temp, data); err != nil {
 		return err
 	}
 	if err := place(temp, name); err != nil {
 		return err
 	}
 	return syncDir(root, dir)
+}
+
+func encode(value any) ([]byte, error) {
+	data, err := json.MarshalIndent(value, "", "  ")
+	return append(data, '\n'), err
 }
 
 func writeSynced(root *os.Root, name string, data []byte) error {

@@ -99,6 +99,8 @@ type Backup struct {
 	NextAttempt time.Time `json:"nextAttempt,omitzero"`
 	// FailingSince is when the first of these attempts failed.
 	FailingSince time.Time `json:"failingSince,omitzero"`
+	// Retention says why old backups could not be counted or removed; they were made all the same.
+	Retention string `json:"retention,omitempty"`
 	// Count and Oldest say what can be restored.
 	Count  int    `json:"count,omitempty"`
 	Oldest string `json:"oldest,omitempty"`
@@ -116,7 +118,8 @@ type Pending struct {
 
 // Journal remembers volumes. Its methods may be called from any goroutine.
 type Journal struct {
-	root *os.Root
+	root    *os.Root
+	reserve *reserve
 
 	write sync.Mutex // held over file operations, so that readers do not wait for the disk
 
@@ -125,8 +128,8 @@ type Journal struct {
 	damaged map[string]bool
 }
 
-func openJournal(root *os.Root) (*Journal, error) {
-	j := &Journal{root: root, entries: map[string]Entry{}, damaged: map[string]bool{}}
+func openJournal(root *os.Root, r *reserve) (*Journal, error) {
+	j := &Journal{root: root, reserve: r, entries: map[string]Entry{}, damaged: map[string]bool{}}
 	err := root.Mkdir(journalDir, 0o700)
 	if err == nil {
 		err = syncDir(root, ".")
@@ -175,25 +178,51 @@ func (j *Journal) Put(e Entry) error {
 	if !validUID(e.UID) {
 		return fmt.Errorf("journal: %q is no UID", e.UID)
 	}
-	e.Format = format
-	kept, err := clone(e)
-	if err != nil {
-		return fmt.Errorf("journal %s: %w", e.UID, err)
+	j.write.Lock()
+	defer j.write.Unlock()
+	_, err := j.put(e)
+	return err
+}
+
+// Update changes the entry of a UID in one step: no other write comes between what change sees and what it leaves. If there is
+// no entry, change gets one with nothing but the UID, and found is false. Update returns the entry, which is durable after nil
+// like one that was Put; if change returns false, nothing is written and what it left is dropped. change must not write to the
+// journal.
+func (j *Journal) Update(uid string, change func(e *Entry, found bool) bool) (Entry, error) {
+	if !validUID(uid) {
+		return Entry{}, fmt.Errorf("journal: %q is no UID", uid)
 	}
 	j.write.Lock()
 	defer j.write.Unlock()
+	e, found := j.Get(uid)
+	e.UID = uid
+	if !change(&e, found) {
+		e, _ = j.Get(uid)
+		return e, nil
+	}
+	e.UID = uid
+	return j.put(e)
+}
+
+// put writes an entry and returns it as a restarted daemon would read it. The lock for writing is held.
+func (j *Journal) put(e Entry) (Entry, error) {
+	e.Format = format
+	kept, err := clone(e)
+	if err != nil {
+		return Entry{}, fmt.Errorf("journal %s: %w", e.UID, err)
+	}
 	faults.Point("journal.put.before")
 	if err := j.root.Mkdir(journalDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // somebody removed it
-		return fmt.Errorf("make the journal's directory: %w", err)
+		return Entry{}, fmt.Errorf("make the journal's directory: %w", err)
 	}
-	if err := writeJSON(j.root, journalDir, entryPath(e.UID), kept, j.root.Rename); err != nil {
-		return fmt.Errorf("write journal of %s/%s (%s): %w", e.Namespace, e.Name, e.UID, err)
+	if err := j.reserve.writeJSON(journalDir, entryPath(e.UID), kept); err != nil {
+		return Entry{}, fmt.Errorf("write journal of %s/%s (%s): %w", e.Namespace, e.Name, e.UID, err)
 	}
 	faults.Point("journal.put.after")
 	j.mu.Lock()
 	defer j.mu.Unlock()
 	j.entries[e.UID] = kept
-	return nil
+	return kept.copy(), nil
 }
 
 // Get returns the entry of a UID.

@@ -156,6 +156,64 @@ func TestJournalFromManyGoroutines(t *testing.T) {
 	g.Expect(open(t, dir).Journal().List()).To(Equal(memory))
 }
 
+// A reconcile pass notes what it sees while a job notes what it commits: neither may take back the other's.
+func TestS4_UpdatesDoNotUndoEachOther(t *testing.T) {
+	g := NewWithT(t)
+	a, dir := initialized(t)
+	g.Expect(a.Journal().Put(entry("u1", "web"))).To(Succeed())
+	const rounds = 50
+	var writers sync.WaitGroup
+	for _, change := range []func(*state.Entry){
+		func(e *state.Entry) { e.Backup.Last++ },
+		func(e *state.Entry) { e.Backup.Pending.Number++ },
+		func(e *state.Entry) { e.MissingSeen = e.MissingSeen.Add(time.Second) },
+	} {
+		writers.Go(func() {
+			for range rounds {
+				_, err := a.Journal().Update("u1", func(e *state.Entry, _ bool) bool {
+					change(e)
+					return true
+				})
+				g.Expect(err).NotTo(HaveOccurred())
+			}
+		})
+	}
+	writers.Wait()
+	want := entry("u1", "web")
+	want.Backup.Last += rounds
+	want.Backup.Pending.Number += rounds
+	want.MissingSeen = want.MissingSeen.Add(rounds * time.Second)
+	g.Expect(a.Journal().List()).To(Equal([]state.Entry{want}))
+	a.Close()
+	g.Expect(open(t, dir).Journal().List()).To(Equal([]state.Entry{want}))
+}
+
+func TestUpdate(t *testing.T) {
+	g := NewWithT(t)
+	a, dir := initialized(t)
+	j := a.Journal()
+	rename := func(to string, keep bool) func(*state.Entry, bool) bool {
+		return func(e *state.Entry, found bool) bool {
+			g.Expect(e.UID).To(Equal("u1"))
+			g.Expect(found).To(Equal(e.Name != ""))
+			e.Name, e.UID = to, "other"
+			return keep
+		}
+	}
+	g.Expect(j.Update("u1", rename("web", false))).To(Equal(state.Entry{}), "it was not asked for")
+	g.Expect(j.List()).To(BeEmpty())
+	g.Expect(j.Update("u1", rename("web", true))).To(Equal(state.Entry{Format: 1, UID: "u1", Name: "web"}))
+	g.Expect(j.Update("u1", rename("db", false))).To(Equal(state.Entry{Format: 1, UID: "u1", Name: "web"}))
+	g.Expect(j.Update("u1", rename("db", true))).To(Equal(state.Entry{Format: 1, UID: "u1", Name: "db"}))
+
+	_, err := j.Update("../x", rename("web", true))
+	g.Expect(err).To(MatchError(ContainSubstring("is no UID")))
+	g.Expect(os.RemoveAll(filepath.Join(dir, "journal"))).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(dir, "journal"), nil, 0o600)).To(Succeed())
+	g.Expect(j.Update("u1", rename("x", true))).Error().To(MatchError(ContainSubstring("write journal of /x (u1)")))
+	g.Expect(j.List()).To(Equal([]state.Entry{{Format: 1, UID: "u1", Name: "db"}}), "what is in memory is what is on the disk")
+}
+
 const areaVariable = "WS_DAEMON_TEST_AREA"
 
 // TestChild is what TestS5_JournalIsOldOrNewAfterKill runs and kills; without its environment it does nothing.

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync/atomic"
 
 	"golang.org/x/sys/unix"
 
@@ -26,7 +27,8 @@ const (
 // Directory is the driver of plain directories. It enforces no limit.
 type Directory struct {
 	root string
-	stat unix.Statx_t
+	// is the directory that the root was when it was identified last; before that, when the driver was made.
+	is atomic.Pointer[unix.Statx_t]
 }
 
 var _ Driver = (*Directory)(nil)
@@ -58,7 +60,9 @@ func NewDirectory(root string) (*Directory, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open volume root %s: %w", path, err)
 	}
-	return &Directory{root: path, stat: st}, nil
+	d := &Directory{root: path}
+	d.is.Store(&st)
+	return d, nil
 }
 
 // Name returns "directory".
@@ -267,7 +271,7 @@ func (d *Directory) open() (*os.File, error) {
 		return nil, fmt.Errorf("open volume root: %w: %w", ErrReplaced, err)
 	}
 	st, err := stat(int(root.Fd()), "")
-	if err == nil && !sameFile(st, d.stat) {
+	if err == nil && !sameFile(st, *d.is.Load()) {
 		err = ErrReplaced
 	}
 	if err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"path/filepath"
 	"strings"
 
@@ -16,11 +17,23 @@ const identityOf = ".owner"
 // Identify writes the owner's mark into the root, or compares it. A root without a mark that must have one is the mount point
 // of a disk that is missing, for all that can be seen.
 func (d *Directory) Identify(_ context.Context, owner string, known bool) error {
-	root, err := d.open()
+	root, err := os.OpenFile(d.root, dirFlags, 0) // maybe another directory than the one the driver was made with
 	if err != nil {
-		return err
+		return fmt.Errorf("open volume root: %w: %w", ErrOtherDisk, err)
 	}
 	defer root.Close()
+	st, err := stat(int(root.Fd()), "")
+	if err != nil {
+		return fmt.Errorf("open volume root %s: %w", d.root, err)
+	}
+	if err := d.mark(root, owner, known); err != nil {
+		return err
+	}
+	d.is.Store(&st)
+	return nil
+}
+
+func (d *Directory) mark(root *os.File, owner string, known bool) error {
 	path := filepath.Join(d.root, identityOf)
 	data, err := readSmall(int(root.Fd()), identityOf)
 	mark := strings.TrimSpace(string(data))

@@ -22,7 +22,7 @@ var (
 	// ErrUnfinished means that content would have been published that the marker does not call finished.
 	ErrUnfinished = errors.New("the marker does not say that this content is finished")
 	// ErrReplaced means that a path does not lead to the directory any more that was opened.
-	ErrReplaced = errors.New("the disk was unmounted or replaced")
+	ErrReplaced = errors.New("the disk was unmounted or replaced: mount it again and restart the daemon")
 	// ErrOtherDisk means that the driver's disk is not the one on which the node's volumes lie.
 	ErrOtherDisk = errors.New("this is not the disk of this node's volumes")
 )

@@ -10,4 +10,5 @@
 //	d/<domain>/t/<workspace>/<claim>          tombstone: everything of the workspace up to this claim is dead
 //	d/<domain>/s/<id>                         pin: a copy of a commit that retention does not touch
 //	d/<domain>/p/<2 hex digits>/<id>          packs, named at random
+//	tend/<cluster>/<time>                     which node removes what has had its time, in the hour that began then
 package history

@@ -56,7 +56,7 @@ func OpenDomain(ctx context.Context, s store.Store, name, cluster string, adopt 
 }
 
 func (d *Domain) record(ctx context.Context) (domainRecord, error) {
-	key := d.key("domain.json")
+	key := d.key(domainFile)
 	data, err := fetch(ctx, d.store, key)
 	if err != nil {
 		return domainRecord{}, err
@@ -72,7 +72,7 @@ func (d *Domain) record(ctx context.Context) (domainRecord, error) {
 }
 
 func (d *Domain) create(ctx context.Context, cluster string) (domainRecord, error) {
-	key := d.key("domain.json")
+	key := d.key(domainFile)
 	data, err := encode(key, domainRecord{Format: formatVersion, Cluster: cluster})
 	if err != nil {
 		return domainRecord{}, err
@@ -138,7 +138,7 @@ func (d *Domain) now(ctx context.Context) (time.Time, error) {
 	return now.UTC(), nil
 }
 
-func (d *Domain) key(rest string) string { return "d/" + d.name + "/" + rest }
+func (d *Domain) key(rest string) string { return domainPrefix + d.name + "/" + rest }
 
 func (d *Domain) packKey(p Pack) string { return d.key("p/" + p.ID[:2] + "/" + p.ID) }
 

@@ -74,9 +74,13 @@ func (l *Log) read(ctx context.Context, name Name) (Commit, Ref, error) {
 }
 
 // Forks lists commits of older claims that appeared after our claim was made: the old owner's last ones, in flight at the
-// take-over. They are no ancestors of ours.
+// take-over. They are no ancestors of ours. If our claim's record is damaged nobody can tell, and none is returned: [Log.Prune]
+// then leaves all of older claims alone.
 func (l *Log) Forks(ctx context.Context, claim int64) ([]Entry, error) {
 	seen, err := l.seen(ctx, claim)
+	if errors.Is(err, ErrDamaged) {
+		return nil, nil
+	}
 	if err != nil {
 		return nil, err
 	}

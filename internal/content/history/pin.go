@@ -126,6 +126,15 @@ func (d *Domain) Unpin(ctx context.Context, id string) error {
 
 func (d *Domain) pinKey(id string) string { return d.key("s/" + id) }
 
+// ForkID names the pin of a fork: a commit of a former owner that retention must not lose.
+func ForkID(workspace string, n Name) string { return "fork." + workspace + "." + n.String() }
+
+// ofHistory says whether a pin keeps a part of its workspace's history that retention would have removed. Nobody needs it any
+// longer than that history. Snapshots are a person's, and stray ones have their time.
+func (p PinnedCommit) ofHistory() bool {
+	return p.Kind == PinRestore || p.Kind == PinStray && p.ID == ForkID(p.Commit.Workspace, p.Commit.Name)
+}
+
 // StrayID names a stray snapshot by workspace, node and time. A node name too long for a key is cut and hashed.
 func StrayID(workspace, node string, t time.Time) string {
 	return StrayPrefix(workspace, node) + t.UTC().Format("20060102T150405Z")

@@ -146,6 +146,55 @@ func TestS4_PruneKeepsForksUntilPinned(t *testing.T) {
 	f.Expect(f.listed()).To(Equal("7.2 7.0"))
 }
 
+// One damaged object must not end retention: the store would grow without bound.
+func TestPruneLeavesWhatIsDamaged(t *testing.T) {
+	f := newFixture(t)
+	f.fill("1.0 1.1 1.2 1.3 1.4 1.5")
+	f.replace(f.key("1.2"), `{"format":1,`)
+	f.replace(f.key("1.4"), `{"format":1,"id":"x","domain":"team","workspace":"other","name":"1.4"}`)
+	f.Expect(f.log.Prune(f.ctx, 1, history.Keep{Last: 2})).To(Equal(names("1.1")))
+	f.Expect(f.listed()).To(Equal("1.5 1.4 1.3 1.2 1.0"))
+	f.append(commit("1.6"))
+	f.Expect(f.log.Prune(f.ctx, 1, history.Keep{Last: 2})).To(Equal(names("1.3")), "it goes on")
+
+	f.replace(f.key("1.2"), `{"format":9}`)
+	f.Expect(second(f.log.Prune(f.ctx, 1, history.Keep{Last: 1}))).To(MatchError(ContainSubstring("update ws-daemon")),
+		"what only a newer version can read is not damaged")
+}
+
+// Without our claim's record nobody can tell a fork from history: what is older than the claim stays.
+func TestS4_PruneUnderADamagedClaimRecord(t *testing.T) {
+	f := newFixture(t)
+	f.fill("1.0 1.1 1.2 2.0")
+	f.inject(commit("1.3"))
+	f.fill("2.1 2.2")
+	f.replace(f.key("2.0"), "{}")
+	f.Expect(f.log.Forks(f.ctx, 2)).To(BeEmpty())
+	f.Expect(f.log.Prune(f.ctx, 2, history.Keep{Last: 1})).To(Equal(names("2.1")))
+	f.Expect(f.listed()).To(Equal("2.2 2.0 1.3 1.2 1.1 1.0"))
+}
+
+func TestS4_DamagedForkAndPinKeepNothingElse(t *testing.T) {
+	f := newFixture(t)
+	f.fill("1.0 1.1 1.2 2.0")
+	forks := []history.Commit{commit("1.3"), commit("1.4")}
+	for _, c := range forks {
+		f.inject(c)
+	}
+	f.fill("2.1 2.2")
+	f.replace(f.key("1.4"), "{")
+	f.Expect(f.store.Put(f.ctx, "d/team/s/broken", nil)).To(Succeed())
+	listed, err := f.log.Forks(f.ctx, 2)
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(join(listed)).To(Equal("1.4 1.3"))
+	f.Expect(f.log.Prune(f.ctx, 2, history.Keep{Last: 1})).To(Equal(names("2.1 1.2 1.1")))
+	pinned := forks[0]
+	pinned.Workspace = "web"
+	f.Expect(f.domain.Pin(f.ctx, "kept", pinned, history.Pin{Kind: history.PinStray})).To(Succeed())
+	f.Expect(f.log.Prune(f.ctx, 2, history.Keep{Last: 1})).To(Equal(names("1.3")))
+	f.Expect(f.listed()).To(Equal("2.2 2.0 1.4 1.0"))
+}
+
 func TestPurge(t *testing.T) {
 	f := newFixture(t)
 	f.fill("1.0 1.1")
@@ -174,6 +223,52 @@ func TestPurge(t *testing.T) {
 	f.Expect(f.log.NewestClaim(f.ctx)).To(Equal(int64(2)))
 	f.Expect(f.log.Bury(f.ctx, 2)).To(Succeed())
 	f.Expect(f.log.NewestClaim(f.ctx)).To(Equal(int64(2)), "tombstones stay and keep the count")
+}
+
+// What was pinned of a buried workspace's history goes with it. What a person pinned stays, and so does what a new life of
+// the name pinned.
+func TestPurgeTakesThePinsOfTheBuried(t *testing.T) {
+	f := newFixture(t)
+	f.fill("1.0 1.1 2.0 2.1")
+	pin := func(id, n, kind string) {
+		f.Expect(f.domain.Pin(f.ctx, id, stray(n), history.Pin{Kind: kind})).To(Succeed())
+	}
+	pin("restored.web.1.1.abc", "1.1", history.PinRestore)
+	pin("before-restore.web.2.1.abc", "2.1", history.PinRestore)
+	pin(history.ForkID("web", name("1.2")), "1.2", history.PinStray)
+	pin("fork.web.1.3", "1.2", history.PinStray) // of another name than its id says
+	pin("fork.web.1.4", "1.4", history.PinSnapshot)
+	pin("mine", "1.1", history.PinSnapshot)
+	pin("stray.web.node-a.20260101T000000Z", "1.1", history.PinStray)
+	pin("restored.web.3.1.abc", "3.1", history.PinRestore)
+	other := commit("1.1")
+	other.Workspace = "api"
+	f.Expect(f.domain.Pin(f.ctx, "restored.api.1.1.abc", other, history.Pin{Kind: history.PinRestore})).To(Succeed())
+	f.Expect(f.domain.Purge(f.ctx, -time.Hour)).To(BeZero(), "nothing is buried")
+	f.Expect(f.log.Bury(f.ctx, 2)).To(Succeed())
+	f.Expect(f.domain.Purge(f.ctx, time.Hour)).To(BeZero(), "the tombstone is young")
+	pin("restored.web.2.1.new", "2.1", history.PinRestore)
+
+	f.Expect(f.domain.Purge(f.ctx, -time.Hour)).To(Equal(4 + 3))
+	left := "fork.web.1.3 fork.web.1.4 mine restored.api.1.1.abc "
+	f.Expect(f.pins("")).To(Equal(left + "restored.web.2.1.new restored.web.3.1.abc stray.web.node-a.20260101T000000Z"))
+	f.fill("3.0 3.1")
+	f.Expect(f.log.Bury(f.ctx, 3)).To(Succeed())
+	f.Expect(f.domain.Purge(f.ctx, -time.Hour)).To(Equal(2 + 2))
+	f.Expect(f.pins("")).To(Equal(left + "stray.web.node-a.20260101T000000Z"))
+}
+
+// A tombstone that nobody wrote for this workspace takes no pins either.
+func TestPurgeOfPinsNeedsATombstone(t *testing.T) {
+	f := newFixture(t)
+	f.fill("1.0 1.1")
+	f.Expect(f.domain.Pin(f.ctx, "restored.web.1.1.abc", stray("1.1"), history.Pin{Kind: history.PinRestore})).To(Succeed())
+	f.Expect(f.log.Bury(f.ctx, 1)).To(Succeed())
+	tombstones, err := f.store.List(f.ctx, "d/team/t/web/", "", 0)
+	f.Expect(err).NotTo(HaveOccurred())
+	f.replace(tombstones[0].Key, `{"format":1,"domain":"team","workspace":"api","claim":1}`)
+	f.Expect(f.domain.Purge(f.ctx, -time.Hour)).Error().To(MatchError(ContainSubstring(tombstones[0].Key)))
+	f.Expect(f.pins("")).To(Equal("restored.web.1.1.abc"))
 }
 
 // One damaged record is an error and does not keep the others from being purged.

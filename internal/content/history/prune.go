@@ -24,10 +24,12 @@ type candidate struct {
 	complete bool
 	fork     bool
 	pinned   bool
+	unknown  bool // damaged, or nobody can tell whether it is a fork: it stays and counts nowhere
 }
 
 // Prune removes backups that keep does not ask for and returns their names. Only the owner of the newest claim may, once it
-// has a complete backup of its own. The newest one stays whatever keep says, and so do forks until somebody pinned them.
+// has a complete backup of its own. The newest one stays whatever keep says, and so do forks until somebody pinned them. What is
+// damaged stays as well, in place of none that can be read.
 func (l *Log) Prune(ctx context.Context, claim int64, keep Keep) ([]Name, error) {
 	h, err := l.head(ctx)
 	if err != nil {
@@ -56,7 +58,8 @@ func (l *Log) Prune(ctx context.Context, claim int64, keep Keep) ([]Name, error)
 
 func (l *Log) candidates(ctx context.Context, claim int64) ([]candidate, error) {
 	seen, err := l.seen(ctx, claim)
-	if err != nil {
+	blind := errors.Is(err, ErrDamaged) // our own claim's record does not tell forks from history
+	if err != nil && !blind {
 		return nil, err
 	}
 	entries, err := l.Entries(ctx)
@@ -67,15 +70,13 @@ func (l *Log) candidates(ctx context.Context, claim int64) ([]candidate, error) 
 	forks := false
 	for _, e := range entries {
 		c := candidate{Entry: e}
-		c.fork = e.Name.Claim < claim && e.Name.Number > seen[e.Name.Claim]
-		forks = forks || c.fork
-		if !e.Name.IsClaim() {
-			commit, _, err := l.Read(ctx, e.Name)
-			if err != nil {
-				return nil, err
-			}
-			c.complete, c.id = commit.Complete(), commit.ID
+		older := e.Name.Claim < claim
+		c.fork = !blind && older && e.Name.Number > seen[e.Name.Claim]
+		c.unknown = blind && older
+		if err := l.describe(ctx, &c); err != nil {
+			return nil, err
 		}
+		forks = forks || c.fork
 		candidates = append(candidates, c)
 	}
 	if !forks {
@@ -84,7 +85,22 @@ func (l *Log) candidates(ctx context.Context, claim int64) ([]candidate, error) 
 	return candidates, l.markPinned(ctx, candidates)
 }
 
-// markPinned reads all pins of the domain, which is acceptable because forks are rare and go away once pinned.
+// describe reads what only a backup itself says. One that is damaged must not keep the others from going.
+func (l *Log) describe(ctx context.Context, c *candidate) error {
+	if c.Name.IsClaim() || c.unknown {
+		return nil
+	}
+	commit, _, err := l.Read(ctx, c.Name)
+	if Gone(err) {
+		c.unknown = true
+		return nil
+	}
+	c.complete, c.id = commit.Complete(), commit.ID
+	return err
+}
+
+// markPinned reads all pins of the domain, which is acceptable because forks are rare and go away once pinned. A damaged pin
+// holds nothing.
 func (l *Log) markPinned(ctx context.Context, candidates []candidate) error {
 	pins, err := l.domain.Pins(ctx, "")
 	if err != nil {
@@ -93,10 +109,11 @@ func (l *Log) markPinned(ctx context.Context, candidates []candidate) error {
 	pinned := map[string]bool{}
 	for _, p := range pins {
 		record, err := l.domain.Pinned(ctx, p.ID)
-		if err != nil {
+		if err == nil {
+			pinned[record.Commit.ID] = true
+		} else if !Gone(err) {
 			return err
 		}
-		pinned[record.Commit.ID] = true
 	}
 	for i := range candidates {
 		candidates[i].pinned = pinned[candidates[i].id]
@@ -127,7 +144,7 @@ func keepComplete(kept map[Name]bool, candidates []candidate, keep Keep) {
 	var complete []candidate
 	for _, c := range candidates {
 		switch {
-		case c.fork && !c.pinned:
+		case c.unknown, c.fork && !c.pinned:
 			kept[c.Name] = true // not counted: it must not displace one of ours
 		case c.complete:
 			complete = append(complete, c)
@@ -171,7 +188,7 @@ func newestOwn(candidates []candidate) int {
 func keepIncomplete(kept map[Name]bool, candidates []candidate, keep Keep) {
 	count := 0
 	for _, c := range candidates {
-		if c.complete || c.Name.IsClaim() {
+		if c.complete || c.unknown || c.Name.IsClaim() {
 			continue
 		}
 		count++
@@ -199,37 +216,47 @@ func keepClaims(kept map[Name]bool, candidates []candidate) {
 	}
 }
 
-// Purge removes the backups of workspaces that were deleted longer than grace ago, and pins that have expired, both by
-// the store's clock. It returns how many objects went. Packs stay for the collector, and so do tombstones.
+// grave is a tombstone whose time has come.
+type grave struct {
+	claim int64
+	dug   time.Time
+}
+
+// Purge removes the backups of workspaces that were deleted longer than grace ago with the pins that keep parts of their history,
+// and pins that have expired, all by the store's clock. It returns how many objects went. Packs stay for the collector, and so do
+// tombstones.
 func (d *Domain) Purge(ctx context.Context, grace time.Duration) (int, error) {
 	now, err := d.now(ctx)
 	if err != nil {
 		return 0, err
 	}
-	dead, deadErr := d.purgeBuried(ctx, now.Add(-grace))
-	pins, pinErr := d.purgePins(ctx, now)
+	graves, dead, deadErr := d.purgeBuried(ctx, now.Add(-grace))
+	pins, pinErr := d.purgePins(ctx, now, graves)
 	return dead + pins, errors.Join(deadErr, pinErr)
 }
 
-// purgeBuried goes on after an error: one damaged tombstone must not keep the rest.
-func (d *Domain) purgeBuried(ctx context.Context, before time.Time) (int, error) {
+// purgeBuried goes on after an error: one damaged tombstone must not keep the rest. It returns the graves that it found, by
+// workspace.
+func (d *Domain) purgeBuried(ctx context.Context, before time.Time) (map[string][]grave, int, error) {
 	var errs []error
+	graves := map[string][]grave{}
 	removed := 0
 	prefix := d.key("t/")
 	for o, err := range d.scan(ctx, prefix, "") {
 		if err != nil {
-			return removed, errors.Join(append(errs, fmt.Errorf("purge domain %s: %w", d.name, err))...)
+			return graves, removed, errors.Join(append(errs, fmt.Errorf("purge domain %s: %w", d.name, err))...)
 		}
 		workspace, inverted, _ := strings.Cut(strings.TrimPrefix(o.Key, prefix), "/")
 		claim, ok := revert(inverted)
 		if !ok || o.Modified.After(before) {
 			continue
 		}
+		graves[workspace] = append(graves[workspace], grave{claim, o.Modified})
 		n, err := d.Workspace(workspace).purge(ctx, claim)
 		removed += n
 		errs = append(errs, err)
 	}
-	return removed, errors.Join(errs...)
+	return graves, removed, errors.Join(errs...)
 }
 
 // purge removes what the tombstone of a claim covers.
@@ -270,7 +297,7 @@ func (l *Log) checkTombstone(ctx context.Context, claim int64) error {
 	return nil
 }
 
-func (d *Domain) purgePins(ctx context.Context, now time.Time) (int, error) {
+func (d *Domain) purgePins(ctx context.Context, now time.Time, graves map[string][]grave) (int, error) {
 	pins, err := d.Pins(ctx, "")
 	if err != nil {
 		return 0, err
@@ -278,7 +305,7 @@ func (d *Domain) purgePins(ctx context.Context, now time.Time) (int, error) {
 	var errs []error
 	removed := 0
 	for _, p := range pins {
-		gone, err := d.purgePin(ctx, p.ID, now)
+		gone, err := d.purgePin(ctx, p, now, graves)
 		errs = append(errs, err)
 		if gone {
 			removed++
@@ -287,13 +314,35 @@ func (d *Domain) purgePins(ctx context.Context, now time.Time) (int, error) {
 	return removed, errors.Join(errs...)
 }
 
-func (d *Domain) purgePin(ctx context.Context, id string, now time.Time) (bool, error) {
-	record, err := d.Pinned(ctx, id)
+func (d *Domain) purgePin(ctx context.Context, p PinEntry, now time.Time, graves map[string][]grave) (bool, error) {
+	record, err := d.Pinned(ctx, p.ID)
 	if errors.Is(err, store.ErrNotFound) {
 		return false, nil // removed meanwhile
 	}
-	if err != nil || record.Expires.IsZero() || record.Expires.After(now) {
+	if err != nil {
 		return false, err
 	}
-	return true, d.Unpin(ctx, id)
+	over := !record.Expires.IsZero() && !record.Expires.After(now)
+	if !over {
+		over, err = d.buriedWith(ctx, p, record, graves[record.Commit.Workspace])
+	}
+	if err != nil || !over {
+		return false, err
+	}
+	return true, d.Unpin(ctx, p.ID)
+}
+
+// buriedWith says whether a pin went to the grave with its workspace. One that was made after the burial is of a new life of
+// that name, which may have gone back to what the old one left.
+func (d *Domain) buriedWith(ctx context.Context, p PinEntry, record PinnedCommit, graves []grave) (bool, error) {
+	if !record.ofHistory() {
+		return false, nil
+	}
+	for _, g := range graves {
+		if record.Commit.Name.Claim <= g.claim && !p.Modified.After(g.dug) {
+			err := d.Workspace(record.Commit.Workspace).checkTombstone(ctx, g.claim)
+			return err == nil, err
+		}
+	}
+	return false, nil
 }

@@ -9,19 +9,20 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// parseCandidates reads "7.2@3 ~7.1@2 !6.3@1": name and day; ~ is incomplete, ! a fork, % a fork that was pinned.
+// parseCandidates reads "7.2@3 ~7.1@2 !6.3@1": name and day; ~ is incomplete, ! a fork, % a fork that was pinned, ? unknown.
 func parseCandidates(t *testing.T, text string) []candidate {
 	t.Helper()
 	var all []candidate
 	for field := range strings.FieldsSeq(text) {
-		rest, day, dated := strings.Cut(strings.TrimLeft(field, "~!%"), "@")
+		rest, day, dated := strings.Cut(strings.TrimLeft(field, "~!%?"), "@")
 		n, err := ParseName(rest)
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
 		c := candidate{Entry: Entry{Name: n}}
-		flags := strings.TrimSuffix(field, strings.TrimLeft(field, "~!%"))
+		flags := strings.TrimSuffix(field, strings.TrimLeft(field, "~!%?"))
 		c.pinned = strings.Contains(flags, "%")
 		c.fork = c.pinned || strings.Contains(flags, "!")
-		c.complete = !n.IsClaim() && !strings.Contains(flags, "~")
+		c.unknown = strings.Contains(flags, "?")
+		c.complete = !n.IsClaim() && !strings.ContainsAny(flags, "~?")
 		if dated {
 			c.Modified, err = time.Parse("2.15:04 2006-01", day+" 2026-01")
 			NewWithT(t).Expect(err).NotTo(HaveOccurred())
@@ -63,6 +64,13 @@ func TestRetention(t *testing.T) {
 		"pinned fork goes":           {"2.2 2.1 2.0 %1.3 1.2 1.0", Keep{Last: 1}, "2.1 1.3 1.2 1.0"},
 		"pinned fork before ours":    {"2.0 %1.3 1.2 1.1 1.0", Keep{Last: 1}, ""},
 		"pinned incomplete fork":     {"2.1 2.0 ~%1.3 ~1.2 1.0", Keep{Last: 1}, "1.2"},
+		"unknown stays, uncounted":   {"1.5 ?1.4 1.3 1.2 1.0", Keep{Last: 2}, "1.2"},
+		"unknown is not incomplete":  {"1.5 ?1.4 ?1.3 ~1.2 ~1.1 1.0", Keep{Last: 1}, "1.1"},
+		"unknown is no day's newest": {"1.4@2.10:00 ?1.3@1.12:00 1.2@1.11:00 1.1@1.10:00 1.0", Keep{Last: 1, Daily: 2}, "1.1"},
+		"unknown newest":             {"?1.4 1.3 1.2 1.1 1.0", Keep{Last: 1}, "1.2 1.1"},
+		"only unknown of ours":       {"?2.1 2.0 1.2 1.1 1.0", Keep{Last: 1}, ""},
+		"claim of an unknown one":    {"2.1 2.0 ?1.2 1.1 1.0", Keep{Last: 1}, "1.1"},
+		"all before ours unknown":    {"2.2 2.1 2.0 ?1.2 ?1.1 ?1.0", Keep{Last: 1}, "2.1"},
 	} {
 		t.Run(what, func(t *testing.T) {
 			g := NewWithT(t)
@@ -75,8 +83,8 @@ func TestRetention(t *testing.T) {
 	}
 }
 
-// Whatever history and policy there are: the newest complete backup, the newest claim and forks stay, and a second run
-// removes nothing more.
+// Whatever history and policy there are: the newest complete backup, the newest claim, forks and what cannot be read stay, and a
+// second run removes nothing more.
 func FuzzS1_RetentionInvariants(f *testing.F) {
 	f.Add([]byte{1, 2, 3, 4, 5, 6, 7, 8, 9}, 1, 1)
 	f.Add([]byte{0, 0, 64, 64, 0, 255, 128, 3, 17, 200, 100}, 0, 3)
@@ -93,7 +101,7 @@ func FuzzS1_RetentionInvariants(f *testing.F) {
 		}
 		newestClaim := slices.IndexFunc(candidates, func(c candidate) bool { return c.Name.IsClaim() })
 		for i, c := range candidates {
-			if i == newestClaim || c.fork && !c.pinned {
+			if i == newestClaim || c.unknown || c.fork && !c.pinned {
 				g.Expect(removed).NotTo(ContainElement(c.Name))
 			}
 		}
@@ -110,7 +118,8 @@ func shaped(shape []byte) []candidate {
 			n = Name{Claim: n.Claim + 1}
 		}
 		c := candidate{Entry: Entry{Name: n, Modified: time.Unix(int64(b)*20_000, 0)}}
-		c.complete = b&1 == 0 && !n.IsClaim()
+		c.unknown = b&24 == 24 && !n.IsClaim()
+		c.complete = b&1 == 0 && !n.IsClaim() && !c.unknown
 		c.fork = b&6 == 6 && !n.IsClaim()
 		c.pinned = b&8 == 8
 		all = append(all, c)

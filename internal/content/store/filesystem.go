@@ -69,7 +69,7 @@ func (f *filesystem) put(ctx context.Context, key string, data []byte) error {
 		return err
 	}
 	defer tmp.remove()
-	f.sweep.Do(tmp.sweep)
+	f.sweep.Do(func() { _ = tmp.sweep(ctx) }) // housekeeping
 	if err := tmp.write(ctx, data); err != nil {
 		return err
 	}
@@ -220,6 +220,24 @@ func (f *filesystem) Now(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("read the clock of %s: %w", f, err)
 	}
 	return now, nil
+}
+
+// Sweep removes what killed writers left behind.
+func (f *filesystem) Sweep(ctx context.Context) error {
+	root, err := f.confirmed(ctx, "")
+	if err != nil {
+		return fmt.Errorf("sweep %s: %w", f, err)
+	}
+	defer root.Close()
+	tmp, err := newTemp(root)
+	if err != nil {
+		return fmt.Errorf("sweep %s: %w", f, err)
+	}
+	defer tmp.remove()
+	if err := tmp.sweep(ctx); err != nil {
+		return fmt.Errorf("sweep %s: %w", f, err)
+	}
+	return nil
 }
 
 func (f *filesystem) open(ctx context.Context) (*os.File, error) {

@@ -1,6 +1,7 @@
 package store_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -162,26 +163,59 @@ func TestS6_FilesystemIgnoresSpecialFiles(t *testing.T) {
 	g.Expect(objects).To(HaveLen(1))
 }
 
-// A writer killed between writing and naming leaves a file nobody sees, swept a day later.
+// A writer killed between writing and naming leaves a file nobody sees, swept a day later: by the first Put of the next process,
+// and whenever somebody asks for it.
 func TestS2_FilesystemKilledWriter(t *testing.T) {
 	g, ctx := NewWithT(t), t.Context()
 	dir := t.TempDir()
 	newStore(t, dir)
 	tmp := filepath.Join(dir, ".tmp")
 	now := time.Now()
-	for name, age := range map[string]time.Duration{".tmp-old": 25 * time.Hour, ".tmp-young": 23 * time.Hour, "other": 25 * time.Hour} {
-		path := filepath.Join(tmp, name)
-		g.Expect(os.WriteFile(path, []byte("half"), 0o600)).To(Succeed())
-		g.Expect(os.Chtimes(path, now.Add(-age), now.Add(-age))).To(Succeed())
+	killed := func() {
+		for name, age := range map[string]time.Duration{".tmp-old": 25 * time.Hour, ".tmp-young": 23 * time.Hour, "other": 25 * time.Hour} {
+			path := filepath.Join(tmp, name)
+			g.Expect(os.WriteFile(path, []byte("half"), 0o600)).To(Succeed())
+			g.Expect(os.Chtimes(path, now.Add(-age), now.Add(-age))).To(Succeed())
+		}
 	}
-	s := newStore(t, dir) // the process after the killed one: its first Put sweeps
+	left := func() (names []string) {
+		entries, err := os.ReadDir(tmp)
+		g.Expect(err).NotTo(HaveOccurred())
+		for _, e := range entries {
+			names = append(names, e.Name())
+		}
+		return names
+	}
+	killed()
+	s := newStore(t, dir)
 	objects, err := s.List(ctx, "", "", 0)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(objects).To(HaveLen(1))
 	g.Expect(s.Put(ctx, "a", nil)).To(Succeed())
-	g.Expect(filepath.Join(tmp, ".tmp-old")).NotTo(BeAnExistingFile())
-	g.Expect(filepath.Join(tmp, ".tmp-young")).To(BeAnExistingFile())
-	g.Expect(filepath.Join(tmp, "other")).To(BeAnExistingFile())
+	g.Expect(left()).To(Equal([]string{".tmp-young", "other"}))
+
+	killed()
+	g.Expect(s.Put(ctx, "b", nil)).To(Succeed())
+	g.Expect(left()).To(ContainElement(".tmp-old"), "a Put has better things to do")
+	g.Expect(store.Sweep(ctx, store.WithTimeout(s, time.Minute))).To(Succeed())
+	g.Expect(left()).To(Equal([]string{".tmp-young", "other"}))
+}
+
+func TestSweepSaysWhatIsWrong(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	s := newStore(t, dir)
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.Expect(store.Sweep(ctx, s)).To(MatchError(context.Canceled))
+	g.Expect(os.Mkdir(filepath.Join(dir, ".tmp", ".tmp-dir"), 0o700)).To(Succeed())
+	old := time.Now().Add(-48 * time.Hour)
+	g.Expect(os.Chtimes(filepath.Join(dir, ".tmp", ".tmp-dir"), old, old)).To(Succeed())
+	g.Expect(store.Sweep(t.Context(), s)).To(MatchError(And(ContainSubstring("sweep file://"+dir), ContainSubstring("is a directory"))))
+	g.Expect(os.Remove(filepath.Join(dir, store.IdentityKey))).To(Succeed())
+	g.Expect(store.Sweep(t.Context(), s)).To(MatchError(store.ErrNotInitialized))
+	plain := struct{ store.Store }{s}
+	g.Expect(store.Sweep(t.Context(), plain)).To(Succeed(), "a store that has nothing to sweep")
 }
 
 // Readers beside writers and removers see whole objects and ordered listings, or nothing.

@@ -60,6 +60,20 @@ type Store interface {
 	String() string
 }
 
+// sweeper is a store in which killed writers leave something that is no object.
+type sweeper interface {
+	Sweep(ctx context.Context) error
+}
+
+// Sweep removes what killed writers left in a store a day ago or longer, by the store's clock. In a store where nothing is ever
+// left it does nothing.
+func Sweep(ctx context.Context, s Store) error {
+	if w, ok := s.(sweeper); ok {
+		return w.Sweep(ctx)
+	}
+	return nil
+}
+
 // Open returns the store at a URL, of which file:///dir is supported. It reads nothing: see [Identity].
 func Open(_ context.Context, rawURL string) (Store, error) {
 	u, err := url.Parse(rawURL)

@@ -87,23 +87,36 @@ func (t *temp) remove() {
 	_ = t.dir.Close()
 }
 
-// sweep removes files that killed writers left behind, by the store's clock. It is housekeeping and ignores errors.
-func (t *temp) sweep() {
+// sweep removes files that killed writers left behind, by the store's clock.
+func (t *temp) sweep(ctx context.Context) error {
 	now, err := t.modified()
 	if err != nil {
-		return
+		return err
 	}
 	dir, err := openBeneath(t.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
 	if err != nil {
-		return
+		return err
 	}
 	defer dir.Close()
-	names, _ := dir.Readdirnames(-1)
+	names, err := dir.Readdirnames(-1)
 	for _, name := range names {
-		var st unix.Stat_t
-		err := unix.Fstatat(descriptor(dir), name, &st, unix.AT_SYMLINK_NOFOLLOW)
-		if err == nil && strings.HasPrefix(name, tempPrefix) && now.Sub(time.Unix(st.Mtim.Unix())) > tempAge {
-			_ = unix.Unlinkat(descriptor(dir), name, 0)
+		if ctx.Err() != nil {
+			return ctx.Err()
 		}
+		err = errors.Join(err, sweepOne(dir, name, now.Add(-tempAge)))
 	}
+	return err
+}
+
+// sweepOne removes a temporary file that was written last before a time. Other nodes sweep, too.
+func sweepOne(dir *os.File, name string, before time.Time) error {
+	var st unix.Stat_t
+	err := unix.Fstatat(descriptor(dir), name, &st, unix.AT_SYMLINK_NOFOLLOW)
+	if err == nil && strings.HasPrefix(name, tempPrefix) && time.Unix(st.Mtim.Unix()).Before(before) {
+		err = unix.Unlinkat(descriptor(dir), name, 0)
+	}
+	if absent(err) {
+		return nil
+	}
+	return err
 }

@@ -56,6 +56,13 @@ func (t *timed) Now(ctx context.Context) (time.Time, error) {
 	return bounded(ctx, t, "read the clock", t.inner.Now)
 }
 
+func (t *timed) Sweep(ctx context.Context) error {
+	_, err := bounded(ctx, t, "sweep", func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, Sweep(ctx, t.inner)
+	})
+	return err
+}
+
 func bounded[T any](parent context.Context, t *timed, what string, call func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		value T
