@@ -156,6 +156,9 @@ func TestDecideBackup(t *testing.T) {
 	trigger := func(want, done string) func(*scope) {
 		return func(s *scope) { s.ws.Spec.Backup.Trigger, s.seen.Journal.Backup.Trigger = want, done }
 	}
+	fenced := func(s *scope) {
+		s.seen.Journal.Backup.Reason, s.seen.Journal.Backup.LastFailure = v1.ReasonFenced, noon.Add(-time.Minute)
+	}
 	failed := func(s *scope) { s.seen.Journal.Backup.NextAttempt = noon.Add(3 * time.Minute) }
 	tests := map[string]struct {
 		scope    *scope
@@ -176,6 +179,8 @@ func TestDecideBackup(t *testing.T) {
 		"after a failure, due later":      {running(failed, checked(time.Minute)), false, noon.Add(-time.Minute + period)},
 		"triggered after a failure":       {running(failed, trigger("b", "a")), false, noon.Add(3 * time.Minute)},
 		"edited after a failure":          {running(failed, edited, trigger("b", "a")), false, noon},
+		"fenced":                          {running(fenced, checked(time.Hour)), false, noon.Add(-time.Minute + 10*time.Minute)},
+		"triggered while fenced":          {running(fenced, trigger("b", "a")), false, noon.Add(-time.Minute + 10*time.Minute)},
 		"evacuated":                       {running(checked(time.Minute)), true, noon},
 		"evacuated, turned off":           {running(interval(0)), true, noon},
 		"evacuated after a failure":       {running(failed), true, noon.Add(3 * time.Minute)},

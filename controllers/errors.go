@@ -105,21 +105,21 @@ func permanent(err error) bool { return classify(err, "").permanent }
 // report turns an error into a finding, and into a stall if only a person can mend it.
 func (s *scope) report(err error, fallback string) *finding {
 	c := classify(err, fallback)
-	f := found(c.reason, "%s", clip(err.Error()+s.wayOut(err)))
+	f := found(c.reason, "%s", clip(err.Error()+wayOut(err, s.status.Claim, s.status.NodeName != "")))
 	if c.permanent {
 		s.stalled = f
 	}
 	return f
 }
 
-// wayOut names the decision that only a person can take, where there is one.
-func (s *scope) wayOut(err error) string {
+// wayOut names the decision that only a person can take, where there is one. The claim is that of the content.
+func wayOut(err error, claim int64, held bool) string {
 	if incomplete, ok := errors.AsType[*content.IncompleteError](err); ok {
 		return fmt.Sprintf("; set the annotation %s=%s to let the content go without them", v1.AnnotationAcceptIncomplete, incomplete.Backup)
 	}
-	if errors.Is(err, history.ErrFenced) && s.status.NodeName != "" {
+	if errors.Is(err, history.ErrFenced) && held {
 		return fmt.Sprintf("; somebody else has written to the workspace's history in the store: stop the workspace and set the annotation %s=%d, "+
-			"and the next start goes on from what is newest there", v1.AnnotationDiscard, s.status.Claim)
+			"and the next start goes on from what is newest there", v1.AnnotationDiscard, claim)
 	}
 	return ""
 }

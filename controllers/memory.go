@@ -85,11 +85,16 @@ func (m *memory) failing(uid types.UID) failure {
 	return m.failures[uid]
 }
 
-// stale says whether the cache still shows the version that our last write replaced.
+// stale says whether the cache still shows the version that our last write replaced. It never goes back, so once it does not
+// there is nothing to remember.
 func (m *memory) stale(o client.Object) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.written[o.GetUID()] == o.GetResourceVersion()
+	replaced, wrote := m.written[o.GetUID()]
+	if wrote && replaced != o.GetResourceVersion() {
+		delete(m.written, o.GetUID())
+	}
+	return wrote && replaced == o.GetResourceVersion()
 }
 
 // usageDue says whether usage that changed little shall be reported all the same, and takes note that it is.
@@ -124,19 +129,17 @@ func (m *memory) nameOf(uid string) (types.NamespacedName, bool) {
 	return name, ok
 }
 
-// forgetName drops what is known of all objects of a name, for one that went without a last word.
-func (m *memory) forgetName(name types.NamespacedName) {
+// named returns the UIDs of all objects of a name.
+func (m *memory) named(name types.NamespacedName) []types.UID {
 	m.mu.Lock()
-	var gone []types.UID
+	defer m.mu.Unlock()
+	var found []types.UID
 	for uid, other := range m.names {
 		if other == name {
-			gone = append(gone, types.UID(uid))
+			found = append(found, types.UID(uid))
 		}
 	}
-	m.mu.Unlock()
-	for _, uid := range gone {
-		m.forget(uid)
-	}
+	return found
 }
 
 // forget drops what is known of an object that is gone.

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"sync"
 	"time"
@@ -199,14 +200,15 @@ func (r *NodeReconciler) unaccounted(ctx context.Context, entries []state.Entry)
 			return found(v1.ReasonContentLost, "workspace %s/%s is held by this node, and nothing of it was found on its disk", ws.Namespace, ws.Name), nil
 		}
 	}
-	for class, driver := range r.Workspaces.Keeper.Volumes {
-		volumes, err := driver.List(ctx)
+	volumes := r.Workspaces.Keeper.Volumes
+	for _, class := range slices.Sorted(maps.Keys(volumes)) {
+		present, err := volumes[class].List(ctx)
 		if err != nil {
 			return found(classify(err, v1.ReasonContentLost).reason, "volume class %s: %s", class, clip(err.Error())), nil
 		}
-		for _, v := range volumes {
-			if !known[v.ID] {
-				return found(v1.ReasonForeignContent, "volume %s belongs to no workspace that is known: look at it and remove it by hand", v.Dir), nil
+		for _, v := range present {
+			if _, made := r.Workspaces.Keeper.Area.Journal().Get(v.ID); !known[v.ID] && !made {
+				return found(v1.ReasonForeignContent, "volume %s belongs to no workspace that is known: look at it and move it away", v.Dir), nil
 			}
 		}
 	}
@@ -242,15 +244,11 @@ func (r *NodeReconciler) unsaved(ctx context.Context, e state.Entry) (*finding, 
 
 // classes reports the space of each volume class. Small changes of what is free are not worth a write.
 func (r *NodeReconciler) classes(ctx context.Context, before []v1.ClassCapacity, entries []state.Entry) []v1.ClassCapacity {
-	names := make([]string, 0, len(r.Workspaces.Keeper.Volumes))
-	for name := range r.Workspaces.Keeper.Volumes {
-		names = append(names, name)
-	}
-	slices.Sort(names)
-	out := make([]v1.ClassCapacity, 0, len(names))
-	for _, name := range names {
-		driver := r.Workspaces.Keeper.Volumes[name]
-		capacity, err := driver.Capacity(ctx)
+	volumes := r.Workspaces.Keeper.Volumes
+	out := make([]v1.ClassCapacity, 0, len(volumes))
+	for _, name := range slices.Sorted(maps.Keys(volumes)) {
+		driver := volumes[name]
+		capacity, err := r.Workspaces.Keeper.Capacity(ctx, name)
 		if err != nil {
 			log.FromContext(ctx).Error(err, "a volume class cannot be measured, and is not offered", "class", name)
 			continue

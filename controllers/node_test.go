@@ -12,6 +12,7 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
+	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -89,11 +90,11 @@ func TestS1_ReleaseThatWasTakenBackIsNotSafeToRemove(t *testing.T) {
 	ws := w.create("web")
 	w.running(ws)
 	w.write(ws, "file", "unsaved")
-	w.machine(false)
 	e, _ := w.workspaces.Keeper.Area.Journal().Get(string(ws.UID))
 	e.Released = "the fingerprint of an earlier release"
-	w.Expect(w.workspaces.Keeper.Area.Journal().Put(e)).To(Succeed())
-	w.safeToRemove("False/InUse")
+	safe, err := (&NodeReconciler{Workspaces: w.workspaces}).safeToRemove(t.Context(), []state.Entry{e})
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(safe).To(Equal(found(v1.ReasonInUse, "the node holds workspaces and is not cordoned")))
 }
 
 // What pods wrote after the last look at the tree is unsaved, however long after the cordon that look was.

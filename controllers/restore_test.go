@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/content"
@@ -148,4 +149,36 @@ func TestForeignHistoryStallsAndHasAWayOut(t *testing.T) {
 	w.patch(ws, "spec: {state: Running}")
 	w.running(ws)
 	w.Expect(w.path(ws, "file")).NotTo(BeAnExistingFile())
+}
+
+func TestFencedBurialStallsAndHasAWayOut(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	ws := w.create("web", func(ws *v1.Workspace) { ws.Spec.DeletionPolicy = v1.DeletionDelete })
+	w.running(ws)
+	w.write(ws, "file", "one")
+	w.stopped(ws)
+	w.imported("web")
+	w.Expect(w.Delete(t.Context(), ws)).To(Succeed())
+	w.Expect(w.becomes(ws, "Stalled", "True/Fenced")).To(HaveSuffix("set spec.deletionPolicy to Retain to let the object go and keep its backups"))
+	w.becomes(ws, "Ready", "False/Deleting")
+	w.patch(ws, "spec: {deletionPolicy: Retain}")
+	w.gone(ws)
+}
+
+// A stop that is taken back leaves no trace in the next one.
+func TestStopTakenBack(t *testing.T) {
+	w := newWorld(t)
+	w.start()
+	ws := w.create("web")
+	w.running(ws)
+	pod := w.pod("web")
+	w.patch(ws, "spec: {state: Stopped}")
+	w.becomes(ws, "FinalBackup", "False/WaitingForPods")
+	w.Expect(w.now(ws).Status.Operation.Type).To(Equal(v1.OperationFinalBackup))
+	w.patch(ws, "spec: {state: Running}")
+	w.running(ws)
+	w.becomes(ws, "FinalBackup", "absent")
+	w.Expect(w.now(ws).Status.Operation).To(BeNil())
+	w.Expect(w.Delete(t.Context(), pod, client.GracePeriodSeconds(0))).To(Succeed())
 }

@@ -82,6 +82,9 @@ func (r *SnapshotReconciler) JobEnded(key jobs.Key) {
 func (r *SnapshotReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
 	var snapshot v1.Snapshot
 	if err := r.Workspaces.Get(ctx, req.NamespacedName, &snapshot); err != nil {
+		for _, key := range r.Workspaces.Jobs.Find(snapshotJob + req.String() + "/") {
+			r.Workspaces.Jobs.Forget(key) // nobody will ask for its result
+		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
 	if r.Workspaces.memory.stale(&snapshot) {

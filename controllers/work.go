@@ -34,10 +34,10 @@ type task struct {
 
 // outcome is how a task stands.
 type outcome struct {
-	done   bool  // it ended well; result is what it returned
-	failed bool  // it ended badly just now, with err
-	result any   //
-	err    error //
+	done   bool // it ended well; result is what it returned
+	failed bool // it ended badly just now, with err
+	result any
+	err    error
 }
 
 // work starts a task, or looks after the one that runs, and takes its end. Failures are counted in the operation's status and

@@ -191,7 +191,12 @@ func TestProgressIsReportedRarely(t *testing.T) {
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
-			s := running(func(s *scope) { s.status.Operation = tt.before })
+			s := running(func(s *scope) {
+				s.status.Operation = tt.before
+				if tt.before == stopping {
+					s.ws.Spec.State = v1.StateStopped
+				}
+			})
 			s.progress(v1.OperationBackup, tt.state)
 			g.Expect(s.status.Operation).To(Equal(tt.want))
 			g.Expect(s.requeue).To(Equal(tt.requeue))

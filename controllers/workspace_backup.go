@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"context"
+	"errors"
 	"slices"
 	"time"
 
@@ -18,22 +19,9 @@ import (
 // stepBackup starts a backup when one is due. How it ended is in the journal, which survives the daemon and needs no API
 // server: a workspace goes on being backed up while there is none.
 func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, error) {
-	if s.seen.Journal.Backup.Reason == v1.ReasonFenced && s.held(r.Node) && s.stalled == nil {
-		s.stalled = found(v1.ReasonFenced, "%s", clip(s.seen.Journal.Backup.Failure+s.wayOut(history.ErrFenced)))
-	}
-	key := s.key(v1.OperationBackup)
-	job := r.Jobs.State(key)
-	if job.Phase == jobs.Done {
-		r.memory.backupEnded(s.ws.UID, job.Err, s.now, r.Settings.RetryMax)
-		r.Jobs.Forget(key)
-		job.Phase = jobs.None
-	}
-	if job.Phase != jobs.None {
-		s.progress(v1.OperationBackup, job)
+	s.reportFenced(r.Node)
+	if r.backingUp(s) {
 		return false, nil
-	}
-	if o := s.status.Operation; o != nil && !s.pending(o.Type) {
-		s.status.Operation = nil
 	}
 	evacuate, err := r.evacuates(ctx, s)
 	if err != nil {
@@ -50,15 +38,51 @@ func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, e
 		s.at(due)
 		return false, nil
 	}
-	if !r.Jobs.Start(key, ClassBackup, r.Settings.Timeouts.Backup.Duration, r.backup(s)) {
+	if !r.Jobs.Start(s.key(v1.OperationBackup), ClassBackup, r.Settings.Timeouts.Backup.Duration, r.backup(s)) {
 		s.after(time.Second)
 	}
 	return false, nil
 }
 
+// reportFenced says what only a person can mend: somebody else writes to the history of content that this node holds.
+func (s *scope) reportFenced(node string) {
+	b := s.seen.Journal.Backup
+	if b.Reason == v1.ReasonFenced && s.held(node) && s.stalled == nil {
+		s.stalled = found(v1.ReasonFenced, "%s", clip(b.Failure+wayOut(history.ErrFenced, s.status.Claim, true)))
+	}
+}
+
+// backingUp takes the end of a backup, or says that one is at work.
+func (r *WorkspaceReconciler) backingUp(s *scope) bool {
+	key := s.key(v1.OperationBackup)
+	job := r.Jobs.State(key)
+	switch job.Phase {
+	case jobs.Queued, jobs.Running:
+		s.progress(v1.OperationBackup, job)
+		return true
+	case jobs.Done:
+		if !errors.Is(job.Err, jobs.ErrCancelled) { // by a stop that was taken back
+			r.memory.backupEnded(s.ws.UID, job.Err, s.now, r.Settings.RetryMax)
+		}
+		r.Jobs.Forget(key)
+	case jobs.None:
+	}
+	if o := s.status.Operation; o != nil && !s.pending(o.Type) {
+		s.status.Operation = nil
+	}
+	return false
+}
+
 // pending says whether work of this kind is still under way, or waits, while the content is in use.
 func (s *scope) pending(op v1.OperationType) bool {
-	return op == v1.OperationFinalBackup || op == v1.OperationDiscard || (op == v1.OperationProvision && !s.provisioned())
+	switch op {
+	case v1.OperationFinalBackup, v1.OperationDiscard:
+		return !s.wanted()
+	case v1.OperationProvision:
+		return !s.provisioned()
+	default:
+		return false
+	}
 }
 
 // decideBackup returns when the next backup is due: at once for a new trigger, else an interval after the last look at the

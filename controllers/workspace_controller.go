@@ -118,7 +118,7 @@ func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		if !apierrors.IsNotFound(err) {
 			return ctrl.Result{}, err
 		}
-		r.memory.forgetName(req.NamespacedName)
+		r.forgetGone(req.NamespacedName)
 		return r.reconcileDeparted(ctx, req.NamespacedName, "")
 	}
 	if r.memory.stale(&ws) {
@@ -140,6 +140,17 @@ func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		return ctrl.Result{}, err
 	}
 	return ctrl.Result{RequeueAfter: s.requeue}, nil
+}
+
+// forgetGone drops what is remembered of objects of a name of which nothing lies on this node any more.
+func (r *WorkspaceReconciler) forgetGone(name types.NamespacedName) {
+	if len(r.Keeper.Area.Journal().Find(name.Namespace, name.Name)) > 0 {
+		return
+	}
+	for _, uid := range r.memory.named(name) {
+		r.memory.forget(uid)
+		r.Jobs.ForgetUID(string(uid))
+	}
 }
 
 // checkRevision finds out whether the API server has an older version of an object than the cache: then it was restored from

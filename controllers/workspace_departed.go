@@ -153,7 +153,7 @@ func (r *WorkspaceReconciler) stuckEntry(ctx context.Context, e state.Entry, ws 
 	}
 	log.FromContext(ctx).Error(err, "content whose owner moved on stays on the node", "uid", e.UID, "claim", e.Claim)
 	r.Recorder.Eventf(ws, nil, corev1.EventTypeWarning, v1.ReasonFailed, "Remove",
-		"content on node %s whose owner moved on cannot be saved and stays: %s", r.Node, clip(err.Error()))
+		"content on node %s whose owner moved on cannot be saved and stays: %s", r.Node, clip(err.Error()+wayOut(err, e.Claim, false)))
 	return r.Settings.RetryMax
 }
 

@@ -99,7 +99,7 @@ func (r *WorkspaceReconciler) release(ctx context.Context, s *scope) error {
 	return nil
 }
 
-// busy cancels.work on content that is not wanted any more and waits for its end.
+// busy cancels work on content that is not wanted any more and waits for its end.
 func (r *WorkspaceReconciler) busy(s *scope) bool {
 	key, running := r.Jobs.Running(string(s.ws.UID))
 	if !running {

@@ -242,18 +242,19 @@ func (s *scope) reportGrowing(out outcome) {
 }
 
 func (s *scope) reportLost() {
-	if s.seen.Exists() && s.seen.Marker.UID == "" {
-		s.volume = found(v1.ReasonContentLost, "volume %s has lost its marker, so nobody can tell whose content it holds: copy what is in it to a safe place, "+
-			"move the directory away, and set the annotation %s=%d to go on from the last backup%s",
-			s.seen.Volume.Dir, v1.AnnotationAcceptLost, s.status.Claim, since(s.status.Backup))
-		s.stalled = s.volume
-		s.after(10 * time.Second)
-		return
-	}
-	s.volume = found(v1.ReasonContentLost, "the content of claim %d should be on this node's disk and is not: bring the disk back, "+
-		"or set the annotation %s=%d to go on from the last backup%s", s.status.Claim, v1.AnnotationAcceptLost, s.status.Claim, since(s.status.Backup))
+	s.volume = s.loss()
 	s.stalled = s.volume
 	s.after(10 * time.Second) // the disk may be brought back
+}
+
+func (s *scope) loss() *finding {
+	if s.seen.Exists() && s.seen.Marker.UID == "" {
+		return found(v1.ReasonContentLost, "volume %s has lost its marker, so nobody can tell whose content it holds: copy what is in it to a safe place, "+
+			"move the directory away, and set the annotation %s=%d to go on from the last backup%s",
+			s.seen.Volume.Dir, v1.AnnotationAcceptLost, s.status.Claim, since(s.status.Backup))
+	}
+	return found(v1.ReasonContentLost, "the content of claim %d should be on this node's disk and is not: bring the disk back, "+
+		"or set the annotation %s=%d to go on from the last backup%s", s.status.Claim, v1.AnnotationAcceptLost, s.status.Claim, since(s.status.Backup))
 }
 
 func orElse(f, otherwise *finding) *finding {

@@ -135,7 +135,7 @@ serve_repository() {
 
 # disk_is_empty NODE says whether nothing is left of any workspace on a node: no volume, no journal entry, nothing half-removed.
 disk_is_empty() {
-	[[ -z $(find "$work/$1/volumes/default" "$work/$1/journal" -mindepth 1 ! -name .trash -print -quit) ]]
+	[[ -z $(find "$work/$1/volumes/default" "$work/$1/journal" -mindepth 1 ! -name .trash ! -name .owner -print -quit) ]]
 }
 
 #################################################################### the story

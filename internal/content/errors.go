@@ -65,12 +65,20 @@ type DamagedError struct {
 	// What was to be restored: a backup or a snapshot.
 	What string
 	Err  error
+	// Instead is what can be done if it cannot be brought back.
+	Instead string
 }
+
+// What can be done in place of what is damaged.
+const (
+	otherBackup   = "stop the workspace and set spec.restore to another backup"
+	otherSnapshot = "create another workspace from another snapshot"
+	startAgain    = "stop the workspace and start it again"
+)
 
 // Error names what is damaged and says what to do.
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%s cannot be restored: %v: bring the object back from a copy of the store, or stop the workspace and set spec.restore to another backup",
-		e.What, e.Err)
+	return fmt.Sprintf("%s cannot be read: %v: bring the object back from a copy of the store, or %s", e.What, e.Err, e.Instead)
 }
 
 // Unwrap returns the cause.

@@ -170,7 +170,7 @@ func (f *filling) claim(ctx context.Context) error {
 		return err
 	}
 	if err := f.log.PublishClaim(ctx, f.r.Claim, owner, parent); err != nil {
-		return err
+		return orDamaged(err, fmt.Sprintf("the record of claim %d of workspace %s", f.r.Claim, f.r.Subject), startAgain)
 	}
 	return f.found(f.log.Base(ctx, f.r.Claim))
 }
@@ -193,13 +193,19 @@ func (f *filling) found(base history.Commit, ref history.Ref, err error) error {
 		return f.missing("")
 	case errors.Is(err, store.ErrNotFound):
 		return &NoBackupError{Subject: f.r.Subject, Wanted: "the backup that the claim names as its parent"}
-	case history.Gone(err):
-		return &DamagedError{What: "the newest backup of workspace " + f.r.String(), Err: err}
 	case err != nil:
-		return err
+		return orDamaged(err, "the newest backup of workspace "+f.r.String(), otherBackup)
 	}
 	f.base, f.ref = base, ref
 	return f.missing(base.Name.String())
+}
+
+// orDamaged returns a *DamagedError in place of an error which says that something in the store is gone or damaged.
+func orDamaged(err error, what, instead string) error {
+	if history.Gone(err) {
+		return &DamagedError{What: what, Err: err, Instead: instead}
+	}
+	return err
 }
 
 // rewind returns the backup that a request to go back in time names, nil if there is no such request or no need any more.
@@ -313,7 +319,7 @@ func (f *filling) loadFrom(ctx context.Context, dir string) (volume.Content, err
 	init := f.r.Initializer
 	switch {
 	case f.ref.Hash != "":
-		c, err := f.restore(ctx, dir, f.base)
+		c, err := f.restore(ctx, dir, f.base, fmt.Sprintf("backup %s of workspace %s", f.ref.Name, f.r.Subject), otherBackup)
 		c.Source, c.Backup = SourceBackup, f.ref.Name.String()
 		return c, err
 	case init.SnapshotID != nil:
@@ -333,22 +339,18 @@ func (f *filling) restoreSnapshot(ctx context.Context, dir string) (volume.Conte
 		return volume.Content{}, &NoBackupError{Subject: f.r.Subject, Wanted: "snapshot " + id}
 	}
 	if err != nil {
-		return volume.Content{}, err
+		return volume.Content{}, orDamaged(err, "snapshot "+id, otherSnapshot)
 	}
-	c, err := f.restore(ctx, dir, pinned.Commit)
+	c, err := f.restore(ctx, dir, pinned.Commit, "snapshot "+id, otherSnapshot)
 	c.Source, c.SnapshotID = SourceSnapshot, id
 	return c, err
 }
 
 // restore brings a commit's tree back and proves that it is the one that was saved.
-func (f *filling) restore(ctx context.Context, dir string, c history.Commit) (volume.Content, error) {
+func (f *filling) restore(ctx context.Context, dir string, c history.Commit, what, instead string) (volume.Content, error) {
 	report, err := archive.Restore(ctx, toArchive(c.Packs), packs{f.domain}, dir, f.r.Progress)
-	what := fmt.Sprintf("backup %s of workspace %s/%s", c.Name, c.Domain, c.Workspace)
-	if history.Gone(err) {
-		return volume.Content{}, &DamagedError{What: what, Err: err}
-	}
 	if err != nil {
-		return volume.Content{}, fmt.Errorf("restore %s: %w", what, err)
+		return volume.Content{}, orDamaged(fmt.Errorf("restore %s: %w", what, err), what, instead)
 	}
 	if report.Digest != c.Tree.Digest {
 		return volume.Content{}, fmt.Errorf("restore %s: the tree that was written does not equal the one that was saved (%s, not %s)",

@@ -112,7 +112,8 @@ func (k *Keeper) Provision(ctx context.Context, s Subject, size, inodes int64) e
 	if err := k.record(s, func(*state.Entry) {}); err != nil {
 		return err
 	}
-	info, err := driver.Ensure(ctx, volume.Spec{ID: s.UID, Size: size, Inodes: inodes})
+	spec := volume.Spec{ID: s.UID, Size: size, Inodes: inodes}
+	info, err := driver.Ensure(ctx, spec)
 	if err != nil {
 		return err
 	}
@@ -120,8 +121,7 @@ func (k *Keeper) Provision(ctx context.Context, s Subject, size, inodes int64) e
 		if err != nil {
 			return err
 		}
-		_, err = driver.Resize(ctx, volume.Spec{ID: s.UID, Size: size, Inodes: inodes})
-		return err
+		return grow(ctx, driver, spec)
 	}
 	if err := bare(driver, info); err != nil {
 		return err
@@ -131,6 +131,16 @@ func (k *Keeper) Provision(ctx context.Context, s Subject, size, inodes int64) e
 		return err
 	}
 	return volume.WriteMarker(info, m)
+}
+
+// grow makes a volume as large as it shall be. What the driver says afterwards decides whether it has to be done again.
+func grow(ctx context.Context, driver volume.Driver, spec volume.Spec) error {
+	info, err := driver.Resize(ctx, spec)
+	if err == nil && (info.Size < spec.Size || info.Inodes != spec.Inodes) {
+		err = fmt.Errorf("volume %s has %d bytes and %d inodes after it was made to have %d and %d",
+			info.Dir, info.Size, info.Inodes, spec.Size, spec.Inodes)
+	}
+	return err
 }
 
 // bare makes sure that a volume without a marker holds nothing, wherever content may lie. A marker may get lost; what lay
@@ -196,6 +206,18 @@ func (k *Keeper) driver(ctx context.Context, s Subject) (volume.Driver, error) {
 		return nil, fmt.Errorf("%w: add %q to volumes.classes; what workspace %s has in it stays untouched until then", ErrUnknownClass, s.Class, s)
 	}
 	return driver, k.identify(ctx, s.Class, driver)
+}
+
+// Capacity measures the disk of a class, once that is known to be the right one.
+func (k *Keeper) Capacity(ctx context.Context, class string) (volume.Capacity, error) {
+	driver, ok := k.Volumes[class]
+	if !ok {
+		return volume.Capacity{}, fmt.Errorf("%w: %q", ErrUnknownClass, class)
+	}
+	if err := k.identify(ctx, class, driver); err != nil {
+		return volume.Capacity{}, err
+	}
+	return driver.Capacity(ctx)
 }
 
 // identify makes sure that a class has the disk on which this node's volumes lie. Volumes that the journal knows must lie

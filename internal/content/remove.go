@@ -2,10 +2,7 @@ package content
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"io/fs"
-	"os"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/faults"
@@ -80,13 +77,6 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, consent Consent, inUse f
 func (k *Keeper) free(
 	ctx context.Context, driver volume.Driver, o Observation, consent Consent, inUse func(context.Context) error,
 ) (string, error) {
-	at, err := driver.Position(ctx, o.Volume.ID)
-	if err != nil {
-		return "", err
-	}
-	if err := nothingElse(driver.Path(o.Volume.ID, volume.Published), at); err != nil {
-		return "", err
-	}
 	if err := inUse(ctx); err != nil {
 		return "", err
 	}
@@ -120,30 +110,14 @@ func (k *Keeper) free(
 	return stray, k.markReleased(owner, o, sum, strayMark(stray, o.Marker.Released))
 }
 
-// nothingElse refuses to go on while something that is not the content lies where users look for it: made, for example, by a
-// pod that started after the content had been taken away. An empty directory is nothing.
-func nothingElse(path string, at volume.Position) error {
-	if at == volume.Published {
-		return nil // it is the content
-	}
-	entries, err := os.ReadDir(path)
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return nil
-	case err != nil:
-		return &volume.ForeignError{Path: path, Reason: err.Error()}
-	case len(entries) > 0:
-		return &volume.ForeignError{Path: path, Reason: "it was made after the content had been taken away: move it to safety"}
-	default:
-		return nil
-	}
-}
-
 // saveUnchanged saves a tree as a stray snapshot, unless a backup has it, and makes sure that it did not change meanwhile: it
 // goes next.
 func (k *Keeper) saveUnchanged(
 	ctx context.Context, s Subject, path string, consent Consent, progress archive.Progress,
 ) (stray, sum string, err error) {
+	if err = volume.CheckWriters(ctx, path); err != nil {
+		return "", "", err
+	}
 	if sum, err = k.steady(ctx, path); err != nil {
 		return "", "", err
 	}

@@ -165,7 +165,7 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 	if how == lazy && lost == nil && sum != "" && sum == entry.Backup.Fingerprint && entry.Backup.Complete {
 		c, err := w.known(ctx, entry)
 		if err == nil {
-			return c, w.k.checked(w.r, sum)
+			return c, w.k.checked(w.r, sum, began)
 		}
 		if !history.Gone(err) {
 			return history.Commit{}, err
@@ -234,11 +234,10 @@ func (w *saving) known(ctx context.Context, e state.Entry) (history.Commit, erro
 	return c, w.domain.VerifyPacks(ctx, c.Packs)
 }
 
-// checked records that the tree equals the newest backup.
-func (k *Keeper) checked(r SaveRequest, sum string) error {
-	now := k.Now()
+// checked records that the tree equalled the newest backup when the look at it began.
+func (k *Keeper) checked(r SaveRequest, sum string, began time.Time) error {
 	return k.record(r.Subject, func(e *state.Entry) {
-		e.Backup.CheckedAt, e.Backup.Fingerprint = now, sum
+		e.Backup.CheckedAt, e.Backup.Fingerprint = began, sum
 		if r.Trigger != "" {
 			e.Backup.Trigger = r.Trigger
 		}
@@ -314,7 +313,7 @@ func (w *saving) commit(ctx context.Context, how effort, e state.Entry, sum stri
 	faults.Point("backup.stored")
 	if last, ok := w.same(ctx, e, report); ok && how != anew {
 		// what was just stored is referenced by nothing and known to nobody
-		return last, errors.Join(w.domain.DropPacks(ctx, toHistory(stored)), w.k.checked(w.r, fingerprintOf(last, report, sum)))
+		return last, errors.Join(w.domain.DropPacks(ctx, toHistory(stored)), w.k.checked(w.r, fingerprintOf(last, report, sum), began))
 	}
 	c, err := w.k.newCommit(w.r.Subject, e, report, toHistory(stored))
 	if err != nil {

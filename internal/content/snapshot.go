@@ -46,7 +46,7 @@ func (k *Keeper) newest(ctx context.Context, r SaveRequest, log *history.Log, he
 		if errors.Is(err, history.ErrNoBackup) {
 			return c, &NoBackupError{Subject: r.Subject, Wanted: "a backup"}
 		}
-		return c, err
+		return c, orDamaged(err, "the newest backup of workspace "+r.String(), otherBackup)
 	}
 	driver, o, err := k.own(ctx, r.Subject)
 	if err != nil {
@@ -93,11 +93,8 @@ func (k *Keeper) Rewind(ctx context.Context, s Subject, backup, request string) 
 	if err == nil {
 		err = domain.VerifyPacks(ctx, wanted.Packs)
 	}
-	if history.Gone(err) {
-		return Rewound{}, &DamagedError{What: fmt.Sprintf("backup %s of workspace %s", backup, s), Err: err}
-	}
 	if err != nil {
-		return Rewound{}, err
+		return Rewound{}, orDamaged(err, fmt.Sprintf("backup %s of workspace %s", backup, s), "name another one")
 	}
 	// both are pinned: retention of later backups must take neither what was newest nor what was asked for
 	if err := domain.Pin(ctx, pinID("restored", s, backup, request), wanted, history.Pin{Kind: history.PinRestore, Node: k.Node}); err != nil {

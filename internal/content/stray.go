@@ -97,10 +97,9 @@ func (k *Keeper) pinStray(
 	return id, report, k.thinStrays(ctx, s, domain, id)
 }
 
-// thinStrays lets go of the oldest stray snapshots of one stay on this node, never of the newest one, whatever the clock says:
-// content that goes on changing, and being saved, after its owner moved on must not fill the store.
+// thinStrays keeps the first stray snapshot of a stay on this node, which has what was there when the owner moved on, the newest
+// one, whatever the clock says, and the one before: content that goes on changing, and being saved, must not fill the store.
 func (k *Keeper) thinStrays(ctx context.Context, s Subject, domain *history.Domain, newest string) error {
-	const kept = 2 // beside the newest
 	pins, err := domain.Pins(ctx, history.StrayPrefix(s.Name, k.Node))
 	if err != nil {
 		return err
@@ -115,7 +114,10 @@ func (k *Keeper) thinStrays(ctx context.Context, s Subject, domain *history.Doma
 			ours = append(ours, p.ID)
 		}
 	}
-	for _, id := range ours[:max(0, len(ours)-kept)] {
+	if len(ours) < 3 {
+		return nil
+	}
+	for _, id := range ours[1 : len(ours)-1] {
 		if err := domain.Unpin(ctx, id); err != nil {
 			return err
 		}

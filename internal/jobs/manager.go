@@ -118,13 +118,13 @@ func (m *Manager) ForgetUID(uid string) {
 	maps.DeleteFunc(m.jobs, func(key Key, j *job) bool { return key.UID == uid && j.state.Phase == Done })
 }
 
-// Find returns the keys of all jobs of an operation, in any phase, whosever they are.
-func (m *Manager) Find(op string) []Key {
+// Find returns the keys of all jobs whose operation begins with a prefix, in any phase, whosever they are.
+func (m *Manager) Find(prefix string) []Key {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	var keys []Key
 	for key := range m.jobs {
-		if key.Op == op {
+		if strings.HasPrefix(key.Op, prefix) {
 			keys = append(keys, key)
 		}
 	}

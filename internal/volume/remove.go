@@ -44,7 +44,32 @@ func (d *Directory) remove(ctx context.Context, id string) error {
 	if !isDir(st) {
 		return fmt.Errorf("%s is %s and no volume", filepath.Join(d.root, id), kind(st))
 	}
+	at, err := d.Position(ctx, id)
+	if err == nil && at != Published {
+		err = d.vacant(root, id)
+	}
+	if err != nil {
+		return err
+	}
 	return d.discard(ctx, id, root, root, id, filepath.Join(d.root, id))
+}
+
+// vacant refuses to remove a volume while something that is not its content lies where users look for it: made, for example, by
+// a pod that started after the content had been taken away. An empty directory is nothing.
+func (d *Directory) vacant(root *os.File, id string) error {
+	dir, err := openFile(int(root.Fd()), id, dirFlags)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	switch err := unix.Unlinkat(int(dir.Fd()), contentDir, unix.AT_REMOVEDIR); {
+	case err == nil, errors.Is(err, unix.ENOENT):
+		return nil
+	case errors.Is(err, unix.EBUSY):
+		return fmt.Errorf("%s is a mount: %w", d.Path(id, Published), ErrInUse)
+	default:
+		return &ForeignError{Path: d.Path(id, Published), Reason: "it was made after the content had been taken away"}
+	}
 }
 
 // Sweep empties the trash.

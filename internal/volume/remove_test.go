@@ -298,3 +298,21 @@ func TestPositionIsNeverNoneWhileContentMoves(t *testing.T) {
 	close(stop)
 	mover.Wait()
 }
+
+// Somebody makes a directory where users look for the content, after it was taken away: nothing of it is lost.
+func TestRemoveLeavesWhatIsNotContent(t *testing.T) {
+	g := NewWithT(t)
+	d, _ := newDirectory(t)
+	info, err := d.Ensure(t.Context(), volume.Spec{ID: "a", Size: 1})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(os.Mkdir(info.Path, 0o755)).To(Succeed())
+	late := filepath.Join(info.Path, "late")
+	g.Expect(os.WriteFile(late, []byte("precious"), 0o600)).To(Succeed())
+	var foreign *volume.ForeignError
+	g.Expect(errors.As(d.Remove(t.Context(), "a"), &foreign)).To(BeTrue())
+	g.Expect(foreign.Path).To(Equal(info.Path))
+	g.Expect(os.ReadFile(late)).To(BeEquivalentTo("precious"))
+	g.Expect(os.Remove(late)).To(Succeed())
+	g.Expect(d.Remove(t.Context(), "a")).To(Succeed())
+	g.Expect(info.Dir).NotTo(BeADirectory())
+}

@@ -16,7 +16,9 @@ const openLevels = 64
 type walker struct {
 	// visit is called with a directory's own descriptor and the name "", and for everything else that lies in it.
 	visit func(dir *os.File, name string, st unix.Statx_t) error
-	stack []level
+	// lenient passes over what cannot be looked at.
+	lenient bool
+	stack   []level
 }
 
 // level is a directory on the way down.
@@ -56,6 +58,9 @@ func (w *walker) push(ctx context.Context, dir int, name string) error {
 	if errors.Is(err, unix.ENOENT) || errors.Is(err, unix.EXDEV) || errors.Is(err, unix.ENOTDIR) || errors.Is(err, unix.ELOOP) {
 		return nil
 	}
+	if err != nil && w.lenient {
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -84,12 +89,15 @@ func (w *walker) entries(ctx context.Context, dir *os.File) ([]string, error) {
 	var dirs []string
 	for ctx.Err() == nil {
 		names, err := dir.Readdirnames(batch)
+		if len(names) == 0 && w.lenient {
+			return dirs, nil
+		}
 		if len(names) == 0 {
 			return dirs, atEnd(err)
 		}
 		for _, name := range names {
 			st, err := stat(int(dir.Fd()), name)
-			if errors.Is(err, unix.ENOENT) {
+			if errors.Is(err, unix.ENOENT) || err != nil && w.lenient {
 				continue
 			}
 			if err != nil {
@@ -128,7 +136,7 @@ func (w *walker) pop() error {
 		return err
 	}
 	if !sameFile(st, w.stack[last-1].is) {
-		return errors.New("a directory was moved while it was measured: try again")
+		return errors.New("a directory was moved while the tree was walked: try again")
 	}
 	return nil
 }

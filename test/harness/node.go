@@ -263,7 +263,7 @@ func (n *Node) logFile() string { return filepath.Join(n.Dir, "daemon.log") }
 
 // Volumes lists the volumes on the disk, by the UID of their object.
 func (n *Node) Volumes() []string {
-	return slices.DeleteFunc(names(filepath.Join(n.Area, "volumes", "default")), func(name string) bool { return name == ".trash" })
+	return slices.DeleteFunc(names(filepath.Join(n.Area, "volumes", "default")), func(name string) bool { return strings.HasPrefix(name, ".") })
 }
 
 // Journal lists the journal's files.

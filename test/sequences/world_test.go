@@ -274,7 +274,7 @@ func (n *node) volumes() []string {
 	for _, pattern := range []string{"volumes/default/*", "volumes/default/.trash/*", "journal/*"} {
 		found, _ := filepath.Glob(filepath.Join(n.area, pattern))
 		for _, f := range found {
-			if filepath.Base(f) != ".trash" {
+			if name := filepath.Base(f); name != ".trash" && name != ".owner" {
 				all = append(all, strings.TrimPrefix(f, n.area+"/"))
 			}
 		}

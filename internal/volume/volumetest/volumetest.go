@@ -162,6 +162,10 @@ func (s *suite) resize() {
 	info.Size = 2 * gibibyte
 	s.Expect(grown).To(Equal(info))
 	s.Expect(s.driver.Resize(s.ctx, volume.Spec{ID: "a", Size: 2 * gibibyte})).To(Equal(info))
+	info.Inodes = 5000
+	s.Expect(s.driver.Resize(s.ctx, volume.Spec{ID: "a", Size: 2 * gibibyte, Inodes: 5000})).To(Equal(info), "what is asked for is told back")
+	_, err = s.driver.Resize(s.ctx, volume.Spec{ID: "a", Size: 2 * gibibyte, Inodes: 4999})
+	s.Expect(err).To(MatchError(volume.ErrShrink))
 	_, err = s.driver.Resize(s.ctx, volume.Spec{ID: "a", Size: gibibyte})
 	s.Expect(err).To(MatchError(volume.ErrShrink))
 	s.Expect(s.driver.Get(s.ctx, "a")).To(Equal(info))
