@@ -16,9 +16,7 @@ func TestLife(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	w := env.World(t)
-	a, b := w.Node("a"), w.Node("b")
-	a.Supervise()
-	b.Supervise()
+	a, b := w.Node("a").Supervise(), w.Node("b").Supervise()
 
 	ws := w.Workspace("one", a, harness.WithGit(w.GitServer()))
 	o := ws.Ready()
@@ -35,8 +33,7 @@ func TestLife(t *testing.T) {
 	a.Leftovers()
 
 	tree = onOtherNode(t, ws, b, tree)
-	ws.Delete()
-	ws.Gone()
+	ws.Delete().Gone()
 	b.Leftovers()
 	g.Expect(ws.History()).To(HaveLen(2))
 	g.Expect(ws.History()[0].Name.String()).To(Equal("2.1"))
@@ -47,8 +44,7 @@ func TestLife(t *testing.T) {
 	g.Expect(o.Status.Content.Backup).To(BeEquivalentTo("2.1"), "the name finds its backups again")
 	g.Expect(harness.Snapshot(t, ws.Content())).To(Equal(tree))
 	ws.Write("unsaved", "given up together with the backups")
-	ws.Delete()
-	ws.Gone()
+	ws.Delete().Gone()
 	a.Leftovers()
 	g.Expect(ws.History()).To(BeEmpty(), "the tombstone covers all of it")
 

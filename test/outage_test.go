@@ -75,7 +75,7 @@ func stopDuring(t *testing.T, w *harness.World, o outage) {
 	g.Expect(seen.Status.Operation.LastFailure).To(ContainSubstring(o.message))
 	g.Expect(seen.Status.NodeName).To(Equal(a.Name))
 	g.Expect(seen.Status.Backup.Latest.Name).To(BeEquivalentTo("1.1"))
-	g.Expect(harness.Snapshot(t, withdrawn(ws))).To(Equal(want))
+	g.Expect(harness.Snapshot(t, ws.Withdrawn())).To(Equal(want))
 	o.end(w)
 
 	ws.Stopped()
@@ -85,8 +85,7 @@ func stopDuring(t *testing.T, w *harness.World, o outage) {
 	g.Expect(a.Deaths()).To(BeZero())
 	a.Leftovers()
 	b.Start()
-	ws.StartOn(b)
-	ws.Ready()
+	ws.StartOn(b).Ready()
 	g.Expect(harness.Snapshot(t, ws.Content())).To(Equal(want))
 }
 
@@ -102,11 +101,6 @@ func noise(size int) string {
 		text[i] = byte(source.Uint32())
 	}
 	return string(text)
-}
-
-// withdrawn is where content lies that was taken away from its users.
-func withdrawn(ws *harness.Workspace) string {
-	return filepath.Join(filepath.Dir(ws.Content()), ".ws", "withdrawn")
 }
 
 // backsOff waits for the n-th attempt of an operation, after which the next one is longer away than after the first.
@@ -127,8 +121,7 @@ func TestS7_StoreUnreachableAtStart(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	w := env.World(t)
-	a := w.Node("a", retryMax(8*time.Second))
-	a.Supervise()
+	a := w.Node("a", retryMax(8*time.Second)).Supervise()
 	w.HideStore()
 	ws := w.Workspace("one", a)
 	// The daemon does not even start without its store, or it says why it waits: either way it goes on by itself.
@@ -157,8 +150,7 @@ func TestS7_StoreUnreachableWhileRunning(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	w := env.World(t)
-	a := w.Node("a")
-	a.Supervise()
+	a := w.Node("a").Supervise()
 	ws := w.Workspace("one", a, harness.WithInterval(time.Second))
 	ws.Ready()
 	ws.Write("first", "first")
@@ -188,8 +180,7 @@ func TestS7_PassedDeadlineOfPodsRemovesNothing(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	w := env.World(t)
-	a := w.Node("a", func(c *config.Config) { c.Content.Timeouts.Pods.Duration = 2 * time.Second })
-	a.Supervise()
+	a := w.Node("a", func(c *config.Config) { c.Content.Timeouts.Pods.Duration = 2 * time.Second }).Supervise()
 	ws := w.Workspace("one", a)
 	ws.Ready()
 	ws.Write("first", "first")
@@ -211,8 +202,7 @@ func TestS7_PassedDeadlineOfPodsRemovesNothing(t *testing.T) {
 	w.RemovePod(pod)
 	ws.Stopped()
 	a.Leftovers()
-	ws.StartOn(a)
-	ws.Ready()
+	ws.StartOn(a).Ready()
 	g.Expect(harness.Snapshot(t, ws.Content())).To(Equal(want))
 	g.Expect(ws.Object().Status.Conditions).NotTo(ContainElement(HaveField("Type", v1.ConditionStalled)))
 }
@@ -222,8 +212,7 @@ func TestS7_PassedDeadlineOfBackupRemovesNothing(t *testing.T) {
 	g := NewWithT(t)
 	w := env.World(t)
 	short := func(c *config.Config) { c.Content.Timeouts.Backup.Duration = time.Millisecond }
-	a := w.Node("a", short, retryMax(8*time.Second))
-	a.Start()
+	a := w.Node("a", short, retryMax(8*time.Second)).Start()
 	ws := w.Workspace("one", a)
 	ws.Ready()
 	harness.WriteTree(t, ws.Content(), "first")
@@ -237,8 +226,7 @@ func TestS7_PassedDeadlineOfBackupRemovesNothing(t *testing.T) {
 	a.Start()
 	ws.Stopped()
 	a.Leftovers()
-	ws.StartOn(a)
-	ws.Ready()
+	ws.StartOn(a).Ready()
 	g.Expect(harness.Snapshot(t, ws.Content())).To(Equal(want))
 }
 
@@ -338,12 +326,7 @@ func awayWhileRunning(t *testing.T, w *harness.World, a *harness.Node) {
 	a.Proxy.Cut()
 	last := commitsGoOn(w, ws, 2)
 	a.Proxy.Mend()
-	ws.Await("reports what was done meanwhile", func(o *v1.Workspace) error {
-		if latest := o.Status.Backup.Latest; latest.Files != last {
-			return fmt.Errorf("the newest backup is %+v, not of %d files", latest, last)
-		}
-		return nil
-	})
+	reports(ws, last)
 	ws.AwaitCondition(v1.ConditionBackedUp, metav1.ConditionTrue, v1.ReasonUpToDate)
 	g.Expect(a.Deaths()).To(BeZero())
 }
@@ -362,6 +345,16 @@ func commitsGoOn(w *harness.World, ws *harness.Workspace, times int) int64 {
 		})
 	}
 	return before + int64(times)
+}
+
+// reports waits until the object tells of a backup with so many files.
+func reports(ws *harness.Workspace, files int64) {
+	ws.Await("reports what was done meanwhile", func(o *v1.Workspace) error {
+		if latest := o.Status.Backup.Latest; latest.Files != files {
+			return fmt.Errorf("the newest backup is %+v, not of %d files", latest, files)
+		}
+		return nil
+	})
 }
 
 func awayWhileStopping(t *testing.T, w *harness.World, a *harness.Node) {
@@ -385,7 +378,7 @@ func awayWhileLeaving(t *testing.T, w *harness.World, a *harness.Node, leave, le
 	w.HideStore()
 	leave(ws)
 	ws.AwaitCondition(v1.ConditionFinalBackup, metav1.ConditionFalse, v1.ReasonStoreUnavailable)
-	want := harness.Snapshot(t, withdrawn(ws))
+	want := harness.Snapshot(t, ws.Withdrawn())
 	a.Proxy.Cut()
 	w.ShowStore()
 	unanswered(w, a, 3)
@@ -426,9 +419,7 @@ func vain(n *harness.Node) int {
 func TestS7_APIServerRestarts(t *testing.T) {
 	g := NewWithT(t)
 	w := env.World(t)
-	a, b := w.Node("a"), w.Node("b")
-	a.Supervise()
-	b.Supervise()
+	a, b := w.Node("a").Supervise(), w.Node("b").Supervise()
 	running := w.Workspace("running", a, harness.WithInterval(time.Second))
 	stopping := w.Workspace("stopping", b)
 	running.Ready()
@@ -445,14 +436,8 @@ func TestS7_APIServerRestarts(t *testing.T) {
 	g.Expect(env.Cluster.StartAPI(t.Context())).To(Succeed())
 	stopping.Stopped()
 	b.Leftovers()
-	running.Await("reports what was done meanwhile", func(o *v1.Workspace) error {
-		if latest := o.Status.Backup.Latest; latest.Files != last {
-			return fmt.Errorf("the newest backup is %+v, not of %d files", latest, last)
-		}
-		return nil
-	})
+	reports(running, last)
 	g.Expect(a.Deaths() + b.Deaths()).To(BeZero())
-	stopping.StartOn(a)
-	stopping.Ready()
+	stopping.StartOn(a).Ready()
 	g.Expect(stopping.Read("first")).To(Equal("first"))
 }

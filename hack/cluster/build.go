@@ -10,6 +10,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"wsdaemon.dev/ws-daemon/hack/process"
 )
 
 // progressInterval is how often a running build says how far it is.
@@ -123,10 +125,5 @@ func (o *buildOutput) progress() (lines int, last string) {
 func (o *buildOutput) tail() string {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	return lastLines(o.text.String(), 20)
-}
-
-func lastLines(text string, n int) string {
-	lines := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return strings.Join(lines[max(0, len(lines)-n):], "\n")
+	return process.LastLines(o.text.String(), 20)
 }

@@ -13,6 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 	"k8s.io/client-go/rest"
+
+	"wsdaemon.dev/ws-daemon/hack/process"
 )
 
 // startTimeout is how long each program may take until it answers, on a busy machine.
@@ -41,9 +43,9 @@ type Cluster struct {
 	lock    *os.File
 
 	mu      sync.Mutex
-	etcd    *process
-	api     *process
-	manager *process
+	etcd    *process.Process
+	api     *process.Process
+	manager *process.Process
 }
 
 type ports struct{ etcd, peer, api int }
@@ -165,37 +167,37 @@ func (c *Cluster) startAll(ctx context.Context) error {
 
 func (c *Cluster) startEtcd(ctx context.Context) error {
 	client, peer := url("http", c.ports.etcd), url("http", c.ports.peer)
-	etcd, err := startProcess(c.dir, Etcd, c.tools[Etcd], []string{
-		"--data-dir=" + c.path("etcd"),
-		"--listen-client-urls=" + client,
-		"--advertise-client-urls=" + client,
-		"--listen-peer-urls=" + peer,
-		"--initial-advertise-peer-urls=" + peer,
-		"--initial-cluster=default=" + peer,
+	etcd, err := c.start(Etcd,
+		"--data-dir="+c.path("etcd"),
+		"--listen-client-urls="+client,
+		"--advertise-client-urls="+client,
+		"--listen-peer-urls="+peer,
+		"--initial-advertise-peer-urls="+peer,
+		"--initial-cluster=default="+peer,
 		// Power cuts do not matter here; the page cache survives a kill.
 		"--unsafe-no-fsync",
 		"--log-level=warn",
-	})
+	)
 	if err != nil {
 		return err
 	}
 	c.etcd = etcd
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return etcd.wait(ctx, func(ctx context.Context) error { return checkEtcd(ctx, client) })
+	return wait(ctx, Etcd, etcd, func(ctx context.Context) error { return checkEtcd(ctx, client) })
 }
 
 func (c *Cluster) startAPI(ctx context.Context) error {
-	api, err := startProcess(c.dir, APIServer, c.tools[APIServer], []string{
-		"--etcd-servers=" + url("http", c.ports.etcd),
+	api, err := c.start(APIServer,
+		"--etcd-servers="+url("http", c.ports.etcd),
 		"--bind-address=127.0.0.1",
-		"--secure-port=" + strconv.Itoa(c.ports.api),
-		"--tls-cert-file=" + c.path("apiserver.crt"),
-		"--tls-private-key-file=" + c.path("apiserver.key"),
-		"--client-ca-file=" + c.path("ca.crt"),
-		"--cert-dir=" + c.path("certs"),
-		"--service-account-key-file=" + c.path("service-account.key"),
-		"--service-account-signing-key-file=" + c.path("service-account.key"),
+		"--secure-port="+strconv.Itoa(c.ports.api),
+		"--tls-cert-file="+c.path("apiserver.crt"),
+		"--tls-private-key-file="+c.path("apiserver.key"),
+		"--client-ca-file="+c.path("ca.crt"),
+		"--cert-dir="+c.path("certs"),
+		"--service-account-key-file="+c.path("service-account.key"),
+		"--service-account-signing-key-file="+c.path("service-account.key"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--authorization-mode=RBAC,Node",
 		"--service-cluster-ip-range=10.0.0.0/24",
@@ -204,26 +206,26 @@ func (c *Cluster) startAPI(ctx context.Context) error {
 		// A loopback address is not accepted as an endpoint, and nobody looks it up.
 		"--endpoint-reconciler-type=none",
 		"--allow-privileged=true",
-	})
+	)
 	if err != nil {
 		return err
 	}
 	c.api = api
 	ctx, cancel := context.WithTimeout(ctx, startTimeout)
 	defer cancel()
-	return api.wait(ctx, c.checkAPI)
+	return wait(ctx, APIServer, api, c.checkAPI)
 }
 
 func (c *Cluster) startManager() error {
 	if !c.manages {
 		return nil
 	}
-	manager, err := startProcess(c.dir, ControllerManager, c.tools[ControllerManager], []string{
-		"--kubeconfig=" + c.Kubeconfig(),
+	manager, err := c.start(ControllerManager,
+		"--kubeconfig="+c.Kubeconfig(),
 		"--controllers=namespace-controller,garbage-collector-controller",
 		"--leader-elect=false",
 		"--secure-port=0",
-	})
+	)
 	if err != nil {
 		return err
 	}
@@ -244,7 +246,7 @@ func (c *Cluster) Dir() string { return c.dir }
 func (c *Cluster) StopAPI() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.api.stop()
+	_ = c.api.Stop(stopGrace) // it is to be gone, not to be well
 	c.api = nil
 }
 
@@ -252,7 +254,7 @@ func (c *Cluster) StopAPI() {
 func (c *Cluster) StartAPI(ctx context.Context) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.api != nil && c.api.alive() == nil {
+	if c.api.Alive() {
 		return nil
 	}
 	return c.startAPI(ctx)
@@ -262,13 +264,7 @@ func (c *Cluster) StartAPI(ctx context.Context) error {
 func (c *Cluster) Alive() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var errs []error
-	for _, p := range []*process{c.etcd, c.api, c.manager} {
-		if p != nil {
-			errs = append(errs, p.alive())
-		}
-	}
-	return errors.Join(errs...)
+	return errors.Join(alive(Etcd, c.etcd), alive(APIServer, c.api), alive(ControllerManager, c.manager))
 }
 
 // Stop ends all processes. What they stored stays in the directory.
@@ -281,8 +277,8 @@ func (c *Cluster) Stop() {
 
 // stopAll stops clients before their servers.
 func (c *Cluster) stopAll() {
-	for _, p := range []**process{&c.manager, &c.api, &c.etcd} {
-		(*p).stop()
+	for _, p := range []**process.Process{&c.manager, &c.api, &c.etcd} {
+		_ = (*p).Stop(stopGrace) // it is to be gone, not to be well
 		*p = nil
 	}
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strconv"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -16,6 +17,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -45,6 +47,8 @@ type Env struct {
 	Binary string
 	// Dir holds everything; it goes with the Env.
 	Dir string
+	// Root is the repository.
+	Root string
 
 	serial atomic.Int64
 }
@@ -71,11 +75,24 @@ func Start(ctx context.Context) (*Env, error) {
 	}
 	e := &Env{Dir: dir, Binary: filepath.Join(dir, "bin", "ws-daemon")}
 	// Users reach their content below it.
-	if err := errors.Join(os.Chmod(dir, 0o711), e.build(ctx), e.startCluster(ctx)); err != nil {
+	if err := errors.Join(os.Chmod(dir, 0o711), e.start(ctx)); err != nil {
 		e.Close()
 		return nil, err
 	}
 	return e, nil
+}
+
+func (e *Env) start(ctx context.Context) error {
+	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
+	if err != nil {
+		return fmt.Errorf("find the module: %w", err)
+	}
+	e.Root = strings.TrimSpace(string(out))
+	if err := e.build(ctx); err != nil {
+		return err
+	}
+	e.Cluster, e.Client, err = e.startCluster(ctx, filepath.Join(e.Dir, "cluster"))
+	return err
 }
 
 // Close ends the API server and removes everything.
@@ -112,34 +129,27 @@ func (e *Env) build(ctx context.Context) error {
 	return nil
 }
 
-func (e *Env) startCluster(ctx context.Context) error {
-	root, err := moduleDir(ctx)
+// startCluster starts an API server in a directory, with our CRDs and roles, and returns the administrator's client as well.
+func (e *Env) startCluster(ctx context.Context, dir string) (*cluster.Cluster, client.Client, error) {
+	c, err := cluster.Start(ctx, cluster.Options{Dir: dir, ControllerManager: true, Log: os.Stderr})
 	if err != nil {
-		return err
+		return nil, nil, err
 	}
-	e.Cluster, err = cluster.Start(ctx, cluster.Options{Dir: filepath.Join(e.Dir, "cluster"), ControllerManager: true, Log: os.Stderr})
+	cl, err := newClient(c)
+	if err == nil {
+		err = errors.Join(c.InstallCRDs(ctx, e.crds()), grant(ctx, cl, filepath.Join(e.Root, "config", "rbac", "role.yaml")))
+	}
 	if err != nil {
-		return err
+		c.Stop()
+		return nil, nil, err
 	}
-	if err := e.Cluster.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases")); err != nil {
-		return err
-	}
-	if e.Client, err = NewClient(e.Cluster); err != nil {
-		return err
-	}
-	return e.grant(ctx, filepath.Join(root, "config", "rbac", "role.yaml"))
+	return c, cl, nil
 }
 
-func moduleDir(ctx context.Context) (string, error) {
-	out, err := exec.CommandContext(ctx, "go", "list", "-m", "-f", "{{.Dir}}").Output()
-	if err != nil {
-		return "", fmt.Errorf("find the module: %w", err)
-	}
-	return string(out[:len(out)-1]), nil
-}
+func (e *Env) crds() string { return filepath.Join(e.Root, "config", "crd", "bases") }
 
 // grant gives the daemons the role that they are deployed with, and nothing more: a missing permission fails a test.
-func (e *Env) grant(ctx context.Context, file string) error {
+func grant(ctx context.Context, cl client.Client, file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
@@ -153,16 +163,14 @@ func (e *Env) grant(ctx context.Context, file string) error {
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
 		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: daemons}},
 	}
-	if err := e.Client.Create(ctx, &role); err != nil {
-		return err
-	}
-	return e.Client.Create(ctx, binding)
+	return errors.Join(cl.Create(ctx, &role), cl.Create(ctx, binding))
 }
 
-// NewClient gives the administrator's client of a cluster, uncached and without a rate limit.
-func NewClient(c *cluster.Cluster) (client.Client, error) {
+// newClient gives the administrator's client of a cluster, uncached and without a rate limit.
+func newClient(c *cluster.Cluster) (client.Client, error) {
 	scheme := runtime.NewScheme()
-	err := errors.Join(corev1.AddToScheme(scheme), eventsv1.AddToScheme(scheme), rbacv1.AddToScheme(scheme), v1.AddToScheme(scheme))
+	err := errors.Join(corev1.AddToScheme(scheme), eventsv1.AddToScheme(scheme), rbacv1.AddToScheme(scheme),
+		apiextensionsv1.AddToScheme(scheme), v1.AddToScheme(scheme))
 	if err != nil {
 		return nil, err
 	}

@@ -5,15 +5,20 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 )
 
-// Leftovers waits until nothing of any workspace is left on the node, nor of any work: no volume, trash, journal entry,
-// temporary file (the store's included) or child process. What stays fails the test.
-func (n *Node) Leftovers() {
+// Leftovers waits until nothing of any workspace but these is left on the node, nor of any work: no volume, trash, journal
+// entry, temporary file (the store's included) or child process. What stays fails the test.
+func (n *Node) Leftovers(but ...*Workspace) {
 	n.w.t.Helper()
 	n.w.Eventually("nothing is left on node "+n.Name, func() error {
-		if left := n.leftovers(); len(left) > 0 {
+		left := n.leftovers()
+		for _, ws := range but {
+			left = slices.DeleteFunc(left, func(path string) bool { return strings.TrimSuffix(filepath.Base(path), ".json") == ws.UID })
+		}
+		if len(left) > 0 {
 			return fmt.Errorf("there is %s", strings.Join(left, ", "))
 		}
 		return nil
@@ -21,12 +26,9 @@ func (n *Node) Leftovers() {
 }
 
 func (n *Node) leftovers() []string {
-	volumes := filepath.Join(n.Area, "volumes", "default")
-	left := append(below(volumes, n.Volumes()), below(filepath.Join(volumes, ".trash"), names(filepath.Join(volumes, ".trash")))...)
-	left = append(left, below(filepath.Join(n.Area, "journal"), n.Journal())...)
-	left = append(left, temporary(n.Area)...)
-	left = append(left, temporary(n.w.Store)...)
-	return append(left, n.children()...)
+	volumes, trash := filepath.Join(n.Area, "volumes", "default"), filepath.Join(n.Area, "volumes", "default", ".trash")
+	return slices.Concat(below(volumes, n.Volumes()), below(trash, names(trash)), below(filepath.Join(n.Area, "journal"), n.Journal()),
+		temporary(n.Area), temporary(n.w.Store), n.children())
 }
 
 func below(dir string, names []string) []string {
@@ -54,7 +56,7 @@ func (n *Node) children() []string {
 	if !n.Alive() {
 		return nil
 	}
-	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", n.Pid()))
+	files, _ := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/children", n.current().Pid()))
 	var found []string
 	for _, file := range files {
 		text, _ := os.ReadFile(file)

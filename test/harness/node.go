@@ -16,6 +16,7 @@ import (
 
 	"k8s.io/client-go/tools/clientcmd"
 
+	"wsdaemon.dev/ws-daemon/hack/process"
 	"wsdaemon.dev/ws-daemon/internal/config"
 )
 
@@ -30,14 +31,15 @@ type Node struct {
 	Dir, Area string
 	// Proxy is the way to the API server.
 	Proxy *Proxy
+	// Kubeconfig leads through it, unless a test puts another one in its place for the next start.
+	Kubeconfig string
 
-	w          *World
-	kubeconfig string
-	env        []string
-	once       string // exists if KillAt has killed
+	w    *World
+	env  []string
+	once string // exists if KillAt has killed
 
 	mu         sync.Mutex
-	proc       *process
+	proc       *process.Process
 	supervised bool
 	deaths     atomic.Int32
 }
@@ -68,12 +70,9 @@ func (n *Node) access() {
 	for _, c := range access.Clusters {
 		c.Server = (&url.URL{Scheme: "https", Host: n.Proxy.Address()}).String()
 	}
-	n.kubeconfig = filepath.Join(n.Dir, "kubeconfig")
-	n.w.must(clientcmd.WriteToFile(*access, n.kubeconfig))
+	n.Kubeconfig = filepath.Join(n.Dir, "kubeconfig")
+	n.w.must(clientcmd.WriteToFile(*access, n.Kubeconfig))
 }
-
-// UseKubeconfig replaces the way to the API server from the next start on.
-func (n *Node) UseKubeconfig(path string) { n.kubeconfig = path }
 
 // Configure writes the daemon's configuration anew, for the next start.
 func (n *Node) Configure(opts ...func(*config.Config)) {
@@ -129,119 +128,101 @@ func (n *Node) Traced() []string {
 
 func (n *Node) traceFile() string { return filepath.Join(n.Dir, "trace") }
 
-// Start starts the daemon.
-func (n *Node) Start() {
+// Start starts the daemon, and returns the node.
+func (n *Node) Start() *Node {
 	n.w.t.Helper()
-	n.w.must(n.start())
-}
-
-func (n *Node) start() error {
 	n.mu.Lock()
 	defer n.mu.Unlock()
-	if n.proc != nil && n.proc.alive() {
+	n.w.must(n.start())
+	return n
+}
+
+// start is called with the lock held.
+func (n *Node) start() error {
+	if n.proc.Alive() {
 		return fmt.Errorf("the daemon of %s runs already", n.Name)
 	}
-	args := []string{"run", "--config", n.ConfigFile(), "--kubeconfig", n.kubeconfig, "--node", n.Name}
 	var err error
-	n.proc, err = startProcess(n.w.Env.Binary, args, append(os.Environ(), n.env...), n.logFile())
+	n.proc, err = process.Start(n.logFile(), append(os.Environ(), n.env...), n.w.Env.Binary,
+		"run", "--config", n.ConfigFile(), "--kubeconfig", n.Kubeconfig, "--node", n.Name)
 	return err
 }
 
-// Supervise starts the daemon, and starts it again whenever it ends, until Stop, Kill or the end of the test.
-func (n *Node) Supervise() {
+// Supervise starts the daemon, and starts it again whenever it ends, until Stop, Kill or the end of the test. It returns the
+// node.
+func (n *Node) Supervise() *Node {
 	n.w.t.Helper()
 	n.Start()
 	n.mu.Lock()
 	n.supervised = true
 	n.mu.Unlock()
 	go func() {
-		for {
-			<-n.current().done
+		for again := true; again; again = n.restart() {
+			<-n.current().Done()
 			time.Sleep(restartPause)
-			if !n.restart() {
-				return
-			}
 		}
 	}()
+	return n
 }
 
 func (n *Node) restart() bool {
 	n.mu.Lock()
-	wanted := n.supervised
-	n.mu.Unlock()
+	defer n.mu.Unlock()
 	n.deaths.Add(1)
-	return wanted && n.start() == nil
+	return n.supervised && n.start() == nil
 }
 
 // Deaths is how often a supervised daemon has ended.
 func (n *Node) Deaths() int { return int(n.deaths.Load()) }
 
-func (n *Node) current() *process {
+// current is the daemon that was started last, nil before the first start.
+func (n *Node) current() *process.Process {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	return n.proc
 }
 
-// Alive says whether the daemon runs.
-func (n *Node) Alive() bool {
-	p := n.current()
-	return p != nil && p.alive()
+// dismiss returns the daemon, which nobody starts again any more.
+func (n *Node) dismiss() *process.Process {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.supervised = false
+	return n.proc
 }
 
-// Pid is the process id of the daemon that was started last.
-func (n *Node) Pid() int { return n.current().cmd.Process.Pid }
+// Alive says whether the daemon runs.
+func (n *Node) Alive() bool { return n.current().Alive() }
 
-// Kill ends the daemon by SIGKILL and waits until it is gone.
-func (n *Node) Kill() { _ = n.end(syscall.SIGKILL) }
+// Kill ends the daemon by SIGKILL, as a power cut would, and waits until it is gone.
+func (n *Node) Kill() {
+	if p := n.dismiss(); p != nil {
+		p.Signal(syscall.SIGKILL)
+		<-p.Done()
+	}
+}
 
 // Stop ends the daemon by SIGTERM, waits, and fails the test if it does not end well.
 func (n *Node) Stop() {
 	n.w.t.Helper()
-	if err := n.end(syscall.SIGTERM); err != nil {
-		n.w.t.Fatalf("the daemon of %s ended badly: %v\n%s", n.Name, err, tail(n.Log(), 30))
-	}
-}
-
-func (n *Node) end(s syscall.Signal) error {
-	n.mu.Lock()
-	n.supervised = false
-	p := n.proc
-	n.mu.Unlock()
-	if p == nil {
-		return nil
-	}
-	p.signal(s)
-	select {
-	case <-p.done:
-		return p.err
-	case <-time.After(Patience):
-		p.signal(syscall.SIGKILL)
-		<-p.done
-		return fmt.Errorf("it had not ended %s after signal %d", Patience, s)
+	if err := n.dismiss().Stop(Patience); err != nil {
+		n.w.t.Fatalf("the daemon of %s ended badly: %v\n%s", n.Name, err, process.LastLines(n.Log(), 30))
 	}
 }
 
 // Wait waits until the daemon ends by itself and returns how.
 func (n *Node) Wait() error {
 	n.w.t.Helper()
-	p := n.current()
-	select {
-	case <-p.done:
-		return p.err
-	case <-time.After(Patience):
-		n.w.t.Fatalf("the daemon of %s has not ended after %s", n.Name, Patience)
+	n.w.Eventually("the daemon of "+n.Name+" has ended", func() error {
+		if n.Alive() {
+			return errors.New("it runs")
+		}
 		return nil
-	}
+	})
+	return n.current().Err()
 }
 
-// Pause freezes the daemon, as a machine under great load is; Resume lets it go on.
-func (n *Node) Pause() { n.current().signal(syscall.SIGSTOP) }
-
-// Resume ends a Pause.
-func (n *Node) Resume() { n.current().signal(syscall.SIGCONT) }
-
 func (n *Node) close() {
-	_ = n.end(syscall.SIGKILL)
+	n.Kill()
 	n.Proxy.close()
 	for _, mistake := range []string{"DATA RACE", "panic"} {
 		if _, after, found := strings.Cut(n.Log(), mistake); found {
@@ -277,10 +258,4 @@ func names(dir string) []string {
 		list = append(list, e.Name())
 	}
 	return list
-}
-
-// tail returns the last lines of a text.
-func tail(text string, lines int) string {
-	all := strings.Split(strings.TrimRight(text, "\n"), "\n")
-	return strings.Join(all[max(0, len(all)-lines):], "\n")
 }

@@ -8,10 +8,16 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
 
-// ballast is the file that fills a store.
-const ballast = "ballast"
+const (
+	// ballast is the file that fills a store.
+	ballast = "ballast"
+	// away is what the name of something hidden ends with.
+	away = ".away"
+)
 
 // mountStore puts the store on a tmpfs if the test asked for that.
 func (w *World) mountStore() {
@@ -33,16 +39,52 @@ func (w *World) unmountStore() {
 	w.mounted = false
 }
 
-// HideStore makes the store unreachable, as a mount that is gone.
+// Hide takes a file or directory away, as a mount that is gone.
+func (w *World) Hide(path string) {
+	w.t.Helper()
+	w.must(os.Rename(path, path+away))
+}
+
+// Show brings it back, in the place of what is there meanwhile.
+func (w *World) Show(path string) {
+	w.t.Helper()
+	_, err := os.Lstat(path + away)
+	w.must(err)
+	w.must(os.RemoveAll(path))
+	w.must(os.Rename(path+away, path))
+}
+
+// HideStore makes the store unreachable.
 func (w *World) HideStore() {
 	w.t.Helper()
-	w.must(os.Rename(w.Store, w.Store+".away"))
+	w.Hide(w.Store)
 }
 
 // ShowStore brings it back.
 func (w *World) ShowStore() {
 	w.t.Helper()
-	w.must(os.Rename(w.Store+".away", w.Store))
+	w.Show(w.Store)
+}
+
+// Packs is where the store keeps the content of all backups of the namespace.
+func (w *World) Packs() string { return filepath.Join(w.Store, "d", w.Namespace, "p") }
+
+// Backups is where the store keeps what backups there are of its workspaces.
+func (w *World) Backups() string { return filepath.Join(w.Store, "d", w.Namespace, "w") }
+
+// InitStore makes a directory that is a store.
+func (w *World) InitStore(dir string) {
+	w.t.Helper()
+	w.must(os.MkdirAll(dir, 0o700))
+	_, err := store.Init(w.t.Context(), w.openStore(dir))
+	w.must(err)
+}
+
+func (w *World) openStore(dir string) store.Store {
+	w.t.Helper()
+	s, err := store.NewFilesystem(dir)
+	w.must(err)
+	return s
 }
 
 // FillStore takes all space of a store on a tmpfs.

@@ -1,12 +1,15 @@
 package harness
 
 import (
-	"errors"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"time"
 
+	"github.com/onsi/gomega"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
@@ -104,12 +107,15 @@ func (ws *Workspace) Write(name, text string) {
 	ws.w.must(os.WriteFile(filepath.Join(ws.Content(), name), []byte(text), 0o600))
 }
 
+// Withdrawn is where the content lies that was taken away from its users, and is not saved yet.
+func (ws *Workspace) Withdrawn() string {
+	return filepath.Join(filepath.Dir(ws.Content()), ".ws", "withdrawn")
+}
+
 // Read reads a file of the content.
 func (ws *Workspace) Read(name string) string {
 	ws.w.t.Helper()
-	text, err := os.ReadFile(filepath.Join(ws.Content(), name))
-	ws.w.must(err)
-	return string(text)
+	return ws.w.read(filepath.Join(ws.Content(), name))
 }
 
 // Await waits until check accepts the object, which it returns.
@@ -127,32 +133,44 @@ func (ws *Workspace) Await(what string, check func(*v1.Workspace) error) *v1.Wor
 	return seen
 }
 
-// AwaitCondition waits for a condition's status and reason (any reason if it is empty) and returns it.
-func (ws *Workspace) AwaitCondition(kind string, status metav1.ConditionStatus, reason string) metav1.Condition {
+// Condition returns a condition as the API server has it now, the zero value if there is none of its kind.
+func (ws *Workspace) Condition(kind string) metav1.Condition {
 	ws.w.t.Helper()
-	var seen metav1.Condition
-	ws.Await(fmt.Sprintf("has condition %s=%s/%s", kind, status, reason), func(o *v1.Workspace) error {
-		c := apimeta.FindStatusCondition(o.Status.Conditions, kind)
-		if c == nil {
-			return fmt.Errorf("there is no condition %s", kind)
-		}
-		seen = *c
-		if c.Status != status || (reason != "" && c.Reason != reason) {
+	return condition(ws.Object(), kind)
+}
+
+func condition(o *v1.Workspace, kind string) metav1.Condition {
+	if c := apimeta.FindStatusCondition(o.Status.Conditions, kind); c != nil {
+		return *c
+	}
+	return metav1.Condition{}
+}
+
+// AwaitCondition waits for a condition's status and one of the reasons (any reason if none is given) and returns it.
+func (ws *Workspace) AwaitCondition(kind string, status metav1.ConditionStatus, reasons ...string) metav1.Condition {
+	ws.w.t.Helper()
+	o := ws.Await(fmt.Sprintf("has condition %s=%s/%s", kind, status, strings.Join(reasons, "|")), func(o *v1.Workspace) error {
+		c := condition(o, kind)
+		if c.Status != status || (len(reasons) > 0 && !slices.Contains(reasons, c.Reason)) {
 			return fmt.Errorf("it is %s/%s: %s", c.Status, c.Reason, c.Message)
 		}
 		return nil
 	})
-	return seen
+	return condition(o, kind)
+}
+
+// AwaitNoCondition waits until there is no condition of a kind.
+func (ws *Workspace) AwaitNoCondition(kind string) {
+	ws.w.t.Helper()
+	ws.AwaitCondition(kind, "")
 }
 
 // Ready waits until the workspace runs on its node, by its present spec.
 func (ws *Workspace) Ready() *v1.Workspace {
 	ws.w.t.Helper()
 	return ws.Await("is ready", func(o *v1.Workspace) error {
-		c := apimeta.FindStatusCondition(o.Status.Conditions, v1.ConditionReady)
+		c := condition(o, v1.ConditionReady)
 		switch {
-		case c == nil:
-			return errors.New("nobody has looked at it")
 		case c.Status != metav1.ConditionTrue || o.Status.ObservedGeneration != o.Generation:
 			return fmt.Errorf("it is %s/%s as of generation %d of %d: %s", c.Status, c.Reason, o.Status.ObservedGeneration, o.Generation, c.Message)
 		case o.Status.NodeName != ws.Node.Name:
@@ -166,11 +184,8 @@ func (ws *Workspace) Ready() *v1.Workspace {
 func (ws *Workspace) Stopped() *v1.Workspace {
 	ws.w.t.Helper()
 	return ws.Await("is stopped", func(o *v1.Workspace) error {
-		c := apimeta.FindStatusCondition(o.Status.Conditions, v1.ConditionReady)
-		switch {
-		case c == nil:
-			return errors.New("nobody has looked at it")
-		case c.Reason != v1.ReasonStopped || o.Status.NodeName != "" || o.Status.ObservedGeneration != o.Generation:
+		c := condition(o, v1.ConditionReady)
+		if c.Reason != v1.ReasonStopped || o.Status.NodeName != "" || o.Status.ObservedGeneration != o.Generation {
 			return fmt.Errorf("it is %s on node %q: %s", c.Reason, o.Status.NodeName, c.Message)
 		}
 		return nil
@@ -214,23 +229,35 @@ func (ws *Workspace) Annotate(key, value string) {
 	ws.Patch(func(o *v1.Workspace) { metav1.SetMetaDataAnnotation(&o.ObjectMeta, key, value) })
 }
 
-// Stop asks for the workspace to be stopped.
-func (ws *Workspace) Stop() {
+// Stop asks for the workspace to be stopped. Like the other wishes it returns the workspace, and does not wait:
+// ws.Stop().Stopped() does.
+func (ws *Workspace) Stop() *Workspace {
 	ws.w.t.Helper()
 	ws.Patch(func(o *v1.Workspace) { o.Spec.State = v1.StateStopped })
+	return ws
 }
 
 // StartOn asks for the workspace to run on a node.
-func (ws *Workspace) StartOn(n *Node) {
+func (ws *Workspace) StartOn(n *Node) *Workspace {
 	ws.w.t.Helper()
 	ws.Patch(func(o *v1.Workspace) { o.Spec.State, o.Spec.NodeName = v1.StateRunning, n.Name })
 	ws.Node = n
+	return ws
+}
+
+// FailOverTo asks for the workspace to run on a node while its own is said to be dead.
+func (ws *Workspace) FailOverTo(n *Node) *Workspace {
+	ws.w.t.Helper()
+	ws.Patch(func(o *v1.Workspace) { o.Spec.NodeName, o.Spec.FencedNode = n.Name, ws.Node.Name })
+	ws.Node = n
+	return ws
 }
 
 // Delete asks for the workspace to be deleted.
-func (ws *Workspace) Delete() {
+func (ws *Workspace) Delete() *Workspace {
 	ws.w.t.Helper()
 	ws.w.must(ws.w.Client.Delete(ws.w.t.Context(), &v1.Workspace{ObjectMeta: metav1.ObjectMeta{Namespace: ws.w.Namespace, Name: ws.Name}}))
+	return ws
 }
 
 // Backup triggers a backup, waits until it is made, and returns it.
@@ -249,9 +276,32 @@ func (ws *Workspace) Backup(trigger string) v1.BackupRecord {
 // Domain opens the domain of the workspace's backups.
 func (ws *Workspace) Domain() *history.Domain {
 	ws.w.t.Helper()
-	domain, err := history.OpenDomain(ws.w.t.Context(), ws.w.OpenStore(), ws.w.Namespace, "unknown", true)
+	domain, err := history.OpenDomain(ws.w.t.Context(), ws.w.openStore(ws.w.Store), ws.w.Namespace, "unknown", true)
 	ws.w.must(err)
 	return domain
+}
+
+// Names lists the workspace's records in the store, newest first. Number 0 of each claim is the claim, the others are backups.
+func (ws *Workspace) Names() []string {
+	ws.w.t.Helper()
+	entries, err := ws.Domain().Workspace(ws.Name).Entries(ws.w.t.Context())
+	ws.w.must(err)
+	all := make([]string, 0, len(entries))
+	for _, e := range entries {
+		all = append(all, e.Name.String())
+	}
+	return all
+}
+
+// AwaitBackup waits until the store has a backup, whatever the object says.
+func (ws *Workspace) AwaitBackup(name string) {
+	ws.w.t.Helper()
+	ws.w.Eventually("there is backup "+name, func() error {
+		if all := ws.Names(); !slices.Contains(all, name) {
+			return fmt.Errorf("there are %v", all)
+		}
+		return nil
+	})
 }
 
 // History reads the workspace's backups, newest first, without the records of claims.
@@ -270,6 +320,55 @@ func (ws *Workspace) History() []history.Commit {
 		commits = append(commits, c)
 	}
 	return commits
+}
+
+// Strays lists the snapshots of what a node had of the workspace and could not commit.
+func (ws *Workspace) Strays(n *Node) []string {
+	ws.w.t.Helper()
+	pins, err := ws.Domain().Pins(ws.w.t.Context(), history.StrayPrefix(ws.Name, n.Name))
+	ws.w.must(err)
+	ids := make([]string, 0, len(pins))
+	for _, p := range pins {
+		ids = append(ids, p.ID)
+	}
+	return ids
+}
+
+// AwaitStray waits until there is one such snapshot, and returns its id.
+func (ws *Workspace) AwaitStray(n *Node) string {
+	ws.w.t.Helper()
+	var ids []string
+	ws.w.Eventually("node "+n.Name+" has left a stray snapshot", func() error {
+		if ids = ws.Strays(n); len(ids) != 1 {
+			return fmt.Errorf("there are %v", ids)
+		}
+		return nil
+	})
+	return ids[0]
+}
+
+// Export unpacks the newest backup, or a snapshot if there is an id, by the command line and tar. It returns the directory.
+func (ws *Workspace) Export(snapshot ...string) string {
+	ws.w.t.Helper()
+	dir := ws.w.t.TempDir()
+	file := filepath.Join(dir, "tar")
+	out := filepath.Join(dir, "out")
+	ws.w.must(os.Mkdir(out, 0o700))
+	args := []string{"archive", "export", "--store", "file://" + ws.w.Store, "--domain", ws.w.Namespace, "--workspace", ws.Name}
+	for _, id := range snapshot {
+		args = append(args, "--snapshot", id)
+	}
+	ws.w.Run(append(args, file)...)
+	tar := exec.CommandContext(ws.w.t.Context(), "tar", "-xpf", file, "--xattrs", "--xattrs-include=user.*", "--numeric-owner", "-C", out)
+	text, err := tar.CombinedOutput()
+	ws.w.g.Expect(err).NotTo(gomega.HaveOccurred(), "%s", text)
+	return out
+}
+
+// Saved reads a file of the newest backup, or of a snapshot if there is an id.
+func (ws *Workspace) Saved(name string, snapshot ...string) string {
+	ws.w.t.Helper()
+	return ws.w.read(filepath.Join(ws.Export(snapshot...), name))
 }
 
 // Keep makes a Snapshot object of a workspace, on its node, and waits until it is ready.

@@ -7,6 +7,8 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -19,7 +21,7 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/hack/cluster"
-	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/hack/process"
 )
 
 const (
@@ -39,9 +41,11 @@ type World struct {
 	Dir string
 	// Store is the directory of the object store.
 	Store string
-	// Client and Cluster are the Env's, unless OnCluster says otherwise.
+	// Client and Cluster are the Env's, unless OnOwnCluster says otherwise.
 	Client  client.Client
 	Cluster *cluster.Cluster
+	// Patience is how long anything may take; a test that restarts much may want more.
+	Patience time.Duration
 
 	t       *testing.T
 	g       *WithT
@@ -56,26 +60,30 @@ type WorldOption func(*World)
 // OnTmpfs puts the store on a file system of its own with so many bytes, which can be filled and frozen.
 func OnTmpfs(size int64) WorldOption { return func(w *World) { w.tmpfs = size } }
 
-// OnCluster uses another API server than the shared one. Its CRDs and roles are the caller's.
-func OnCluster(c *cluster.Cluster, cl client.Client) WorldOption {
-	return func(w *World) { w.Cluster, w.Client = c, cl }
+// OnOwnCluster starts an API server that the test may ruin.
+func OnOwnCluster() WorldOption {
+	return func(w *World) {
+		c, cl, err := w.Env.startCluster(w.t.Context(), filepath.Join(w.Dir, "cluster"))
+		w.must(err)
+		w.Cluster, w.Client = c, cl
+	}
 }
 
 // World makes a namespace and an initialized store for a test, and removes them with it.
 func (e *Env) World(t *testing.T, opts ...WorldOption) *World {
 	t.Helper()
 	w := &World{
-		Env: e, Client: e.Client, Cluster: e.Cluster, t: t, g: NewWithT(t),
+		Env: e, Client: e.Client, Cluster: e.Cluster, Patience: Patience, t: t, g: NewWithT(t),
 		Namespace: fmt.Sprintf("w%d", e.serial.Add(1)),
-	}
-	for _, opt := range opts {
-		opt(w)
 	}
 	w.Dir = filepath.Join(e.Dir, w.Namespace)
 	w.Store = filepath.Join(w.Dir, "store")
 	w.must(os.Mkdir(w.Dir, 0o711))
 	w.must(os.Mkdir(w.Store, 0o700))
 	t.Cleanup(w.close)
+	for _, opt := range opts {
+		opt(w)
+	}
 	w.mountStore()
 	w.InitStore(w.Store)
 	w.must(w.Client.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}}))
@@ -91,14 +99,23 @@ func (w *World) close() {
 		n.close()
 	}
 	w.unmountStore()
+	if err := w.leaveCluster(); err != nil {
+		w.t.Logf("remove the namespace: %v", err)
+	}
 	if err := os.RemoveAll(w.Dir); err != nil {
 		w.t.Errorf("remove what the test has left: %v", err)
 	}
+}
+
+// leaveCluster stops an own cluster; from a shared one it removes what is the test's.
+func (w *World) leaveCluster() error {
+	if w.Cluster != w.Env.Cluster {
+		w.Cluster.Stop()
+		return nil
+	}
 	ctx, cancel := context.WithTimeout(context.Background(), Patience)
 	defer cancel()
-	if err := w.abandon(ctx); err != nil {
-		w.t.Logf("remove the namespace: %v", err)
-	}
+	return w.abandon(ctx)
 }
 
 // abandon deletes the namespace although no daemon is left that would let its objects go.
@@ -138,7 +155,7 @@ func (w *World) dump() {
 		w.t.Log("event:", e)
 	}
 	for _, n := range w.nodes {
-		w.t.Logf("node %s: volumes %v, journal %v, last words:\n%s", n.Name, n.Volumes(), n.Journal(), tail(n.Log(), 60))
+		w.t.Logf("node %s: volumes %v, journal %v, last words:\n%s", n.Name, n.Volumes(), n.Journal(), process.LastLines(n.Log(), 60))
 	}
 }
 
@@ -147,16 +164,17 @@ func (w *World) must(err error) {
 	w.g.Expect(err).NotTo(HaveOccurred())
 }
 
+func (w *World) read(file string) string {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Clean(file))
+	w.must(err)
+	return string(text)
+}
+
 // Eventually calls check until it succeeds, or fails the test with its last error.
 func (w *World) Eventually(what string, check func() error) {
 	w.t.Helper()
-	w.Within(Patience, what, check)
-}
-
-// Within is Eventually with another limit.
-func (w *World) Within(limit time.Duration, what string, check func() error) {
-	w.t.Helper()
-	deadline := time.NewTimer(limit)
+	deadline := time.NewTimer(w.Patience)
 	defer deadline.Stop()
 	tick := time.NewTicker(Tick)
 	defer tick.Stop()
@@ -167,7 +185,7 @@ func (w *World) Within(limit time.Duration, what string, check func() error) {
 		}
 		select {
 		case <-deadline.C:
-			w.t.Fatalf("after %s still waiting until %s: %v", limit, what, err)
+			w.t.Fatalf("after %s still waiting until %s: %v", w.Patience, what, err)
 		case <-w.t.Context().Done():
 			w.t.Fatalf("the test ended while waiting until %s: %v", what, err)
 		case <-tick.C:
@@ -175,21 +193,10 @@ func (w *World) Within(limit time.Duration, what string, check func() error) {
 	}
 }
 
-// InitStore makes a directory a store.
-func (w *World) InitStore(dir string) {
+// InstallCRDs brings our types back to a cluster that has lost them.
+func (w *World) InstallCRDs() {
 	w.t.Helper()
-	s, err := store.NewFilesystem(dir)
-	w.must(err)
-	_, err = store.Init(w.t.Context(), s)
-	w.must(err)
-}
-
-// OpenStore opens the store as a program would.
-func (w *World) OpenStore() store.Store {
-	w.t.Helper()
-	s, err := store.NewFilesystem(w.Store)
-	w.must(err)
-	return s
+	w.must(w.Cluster.InstallCRDs(w.t.Context(), w.Env.crds()))
 }
 
 // Run calls the daemon's command line and returns what it prints.
@@ -200,14 +207,19 @@ func (w *World) Run(args ...string) string {
 	return string(out)
 }
 
-// Events returns the messages of the namespace's events with a reason, of all events if it is empty.
-func (w *World) Events(reason string) []string {
+// AwaitEvent waits for an event with a reason whose message contains a text.
+func (w *World) AwaitEvent(reason, text string) {
 	w.t.Helper()
-	events, err := w.events(w.t.Context(), reason)
-	w.must(err)
-	return events
+	w.Eventually("there is an event "+reason+" with "+text, func() error {
+		messages, err := w.events(w.t.Context(), reason)
+		if err == nil && !slices.ContainsFunc(messages, func(m string) bool { return strings.Contains(m, text) }) {
+			err = fmt.Errorf("there are %q", messages)
+		}
+		return err
+	})
 }
 
+// events returns the messages of the namespace's events with a reason; of all events, and with more, if it is empty.
 func (w *World) events(ctx context.Context, reason string) ([]string, error) {
 	var list eventsv1.EventList
 	if err := w.Client.List(ctx, &list, client.InNamespace(w.Namespace)); err != nil {
