@@ -248,7 +248,7 @@ func (p *play) stray(ws *harness.Workspace, want map[string]string) {
 	pinned, err := ws.Domain().Pinned(p.t.Context(), pins[0].ID)
 	p.Expect(err).NotTo(HaveOccurred())
 	p.Expect(pinned.Kind).To(Equal(history.PinStray))
-	p.Expect(harness.Snapshot(p.t, ws.Export(pins[0].ID))).To(Equal(want))
+	p.Expect(harness.Snapshot(p.t, ws.Export("--snapshot", pins[0].ID))).To(Equal(want))
 }
 
 // point is the place of a kill.

@@ -347,28 +347,25 @@ func (ws *Workspace) AwaitStray(n *Node) string {
 	return ids[0]
 }
 
-// Export unpacks the newest backup, or a snapshot if there is an id, by the command line and tar. It returns the directory.
-func (ws *Workspace) Export(snapshot ...string) string {
+// Export unpacks the newest backup by the command line and tar, or what more arguments name: "--snapshot", id. It returns the
+// directory.
+func (ws *Workspace) Export(which ...string) string {
 	ws.w.t.Helper()
 	dir := ws.w.t.TempDir()
-	file := filepath.Join(dir, "tar")
-	out := filepath.Join(dir, "out")
+	file, out := filepath.Join(dir, "tar"), filepath.Join(dir, "out")
 	ws.w.must(os.Mkdir(out, 0o700))
-	args := []string{"archive", "export", "--store", "file://" + ws.w.Store, "--domain", ws.w.Namespace, "--workspace", ws.Name}
-	for _, id := range snapshot {
-		args = append(args, "--snapshot", id)
-	}
-	ws.w.Run(append(args, file)...)
+	newest := []string{"archive", "export", "--store", "file://" + ws.w.Store, "--domain", ws.w.Namespace, "--workspace", ws.Name, file}
+	ws.w.Run(slices.Concat(newest, which)...)
 	tar := exec.CommandContext(ws.w.t.Context(), "tar", "-xpf", file, "--xattrs", "--xattrs-include=user.*", "--numeric-owner", "-C", out)
 	text, err := tar.CombinedOutput()
 	ws.w.g.Expect(err).NotTo(gomega.HaveOccurred(), "%s", text)
 	return out
 }
 
-// Saved reads a file of the newest backup, or of a snapshot if there is an id.
-func (ws *Workspace) Saved(name string, snapshot ...string) string {
+// Saved reads a file of what Export unpacks.
+func (ws *Workspace) Saved(name string, which ...string) string {
 	ws.w.t.Helper()
-	return ws.w.read(filepath.Join(ws.Export(snapshot...), name))
+	return ws.w.read(filepath.Join(ws.Export(which...), name))
 }
 
 // Keep makes a Snapshot object of a workspace, on its node, and waits until it is ready.

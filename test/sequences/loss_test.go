@@ -1,6 +1,7 @@
 package sequences
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -14,164 +15,129 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/test/harness"
 )
-
-func shortGrace(c *config.Config) { c.Content.OrphanGrace.Duration = 3 * time.Second }
 
 // A pod that starts after the daemon has looked for pods keeps the content, and what it writes is saved.
 func TestS1_PodStartsBetweenTheCheckAndTheRemoval(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.newNode("a")
+	g, w := NewWithT(t), env.World(t)
+	a := w.Node("a")
 	// killed when the content has just been withdrawn: at the restart the first check is over, as far as the disk shows
-	a.env = []string{"WS_DAEMON_FAULT=release.withdrawn", "WS_DAEMON_FAULT_ONCE=" + filepath.Join(w.dir, "once")}
-	a.start()
-	w.workspace("web", a)
-	path := w.running("web", a)
-	w.write(path, "file", "one")
-	w.patch("web", "spec: {state: Stopped}")
-	w.Eventually(func() bool {
-		select {
-		case <-a.ended:
-			return true
-		default:
-			return false
-		}
-	}).Should(BeTrue(), "the daemon is killed at the fault point")
-	pod := w.pod("late", "web", a)
-	a.start()
-	w.is("web", v1.ConditionFinalBackup, "False/WaitingForPods")
-	withdrawn := filepath.Join(filepath.Dir(path), ".ws", "withdrawn")
-	for _, dir := range []string{path, withdrawn} {
-		if _, err := os.Stat(dir); err == nil {
-			w.write(dir, "late", "by the pod") // through the mount that it had
+	a.KillAt("release.withdrawn")
+	web := begin(w, a.Start(), "one")
+	web.Stop()
+	g.Expect(a.Wait()).To(MatchError("signal: killed"))
+	pod := w.Pod("late", web, a)
+	a.Start()
+	web.AwaitCondition(v1.ConditionFinalBackup, metav1.ConditionFalse, v1.ReasonWaitingForPods)
+	for _, dir := range []string{web.Content(), web.Withdrawn()} {
+		if _, err := os.Stat(dir); err == nil { // through the mount that it had
+			g.Expect(os.WriteFile(filepath.Join(dir, "late"), []byte("by the pod"), 0o600)).To(Succeed())
 		}
 	}
-	w.Consistently(func() string { return w.get("web").Status.NodeName }, "2s").Should(Equal(a.name))
-	w.end(pod)
-	w.stopped("web")
-	a.clean()
-	w.Expect(w.read(w.newest("web"), "late")).To(Equal("by the pod"))
+	staysOn(t, web, a, 2*time.Second)
+	w.RemovePod(pod)
+	hasStopped(t, web, "late", "by the pod")
 }
 
 // Pods that stay are named when the deadline has passed. The content is saved as it is, and stays.
 func TestS7_PodsRemain(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a", func(c *config.Config) { c.Content.Timeouts.Pods.Duration = 2 * time.Second })
-	w.workspace("web", a)
-	path := w.running("web", a)
-	pod := w.pod("stays", "web", a)
-	w.write(path, "file", "one")
-	w.patch("web", "spec: {state: Stopped}")
-	w.is("web", v1.ConditionStalled, "True/PodsRemain")
-	w.Eventually(func() []string { return w.names("web") }).Should(ContainElement("1.1"))
-	w.Expect(w.get("web").Status.NodeName).To(Equal(a.name))
-	w.Expect(w.read(path, "file")).To(Equal("one"))
-	w.write(path, "file", "two")
-	w.end(pod)
-	w.stopped("web")
-	w.is("web", v1.ConditionStalled, "absent")
-	w.Expect(w.read(w.newest("web"), "file")).To(Equal("two"))
+	g, w := NewWithT(t), env.World(t)
+	a := w.Node("a", func(c *config.Config) { c.Content.Timeouts.Pods.Duration = 2 * time.Second }).Start()
+	web := begin(w, a, "one")
+	pod := w.Pod("stays", web, a)
+	web.Stop()
+	web.AwaitCondition(v1.ConditionStalled, metav1.ConditionTrue, v1.ReasonPodsRemain)
+	web.AwaitBackup("1.1")
+	g.Expect(web.Object().Status.NodeName).To(Equal(a.Name))
+	g.Expect(web.Read("file")).To(Equal("one"))
+	web.Write("file", "two")
+	w.RemovePod(pod)
+	hasStopped(t, web, "file", "two")
+	web.AwaitNoCondition(v1.ConditionStalled)
 }
 
 // A rule of the bucket deleted the packs of the newest backup. The tree has not changed since, and is saved anew.
 func TestS1_BucketRuleDeletedAParentPack(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a)
-	w.write(w.running("web", a), "file", "one")
-	w.backup("web", "first")
-	w.Expect(os.RemoveAll(filepath.Join(w.storeDir, "d", w.namespace, "p"))).To(Succeed())
-	w.patch("web", "spec: {state: Stopped}")
-	w.stopped("web")
-	a.clean()
-	w.Expect(w.read(w.newest("web"), "file")).To(Equal("one"))
+	g, w := NewWithT(t), env.World(t)
+	web := begin(w, w.Node("a").Start(), "one")
+	web.Backup("first")
+	g.Expect(os.RemoveAll(w.Packs())).To(Succeed())
+	stops(t, web, "one")
 }
 
 // A daemon that starts without its disk does nothing but say so. With the disk back it goes on.
 func TestS10_WorkingAreaNotMountedAtStart(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a)
-	path := w.running("web", a)
-	w.write(path, "file", "unsaved")
-	a.kill()
-	disk := a.area + ".disk"
-	w.Expect(os.Rename(a.area, disk)).To(Succeed())
-	w.Expect(os.Mkdir(a.area, 0o755)).To(Succeed())
-	a.start()
-	w.is("web", v1.ConditionVolumeReady, "False/AreaMissing")
-	w.is("web", v1.ConditionStalled, "True/AreaMissing")
-	w.patch("web", "spec: {state: Stopped}")
-	w.Consistently(func() string { return w.get("web").Status.NodeName }, "1s").Should(Equal(a.name))
-	w.Expect(os.RemoveAll(a.area)).To(Succeed())
-	w.Expect(os.Rename(disk, a.area)).To(Succeed())
-	w.Eventually(a.ended).Should(BeClosed(), "the daemon ends, to start anew with its disk")
-	a.start()
-	w.stopped("web")
-	w.Expect(w.read(w.newest("web"), "file")).To(Equal("unsaved"))
+	g, w := NewWithT(t), env.World(t)
+	a := w.Node("a").Start()
+	web := begin(w, a, "unsaved")
+	a.Kill()
+	w.Hide(a.Area)
+	g.Expect(os.Mkdir(a.Area, 0o755)).To(Succeed())
+	a.Start()
+	web.AwaitCondition(v1.ConditionVolumeReady, metav1.ConditionFalse, v1.ReasonAreaMissing)
+	web.AwaitCondition(v1.ConditionStalled, metav1.ConditionTrue, v1.ReasonAreaMissing)
+	web.Stop()
+	staysOn(t, web, a, time.Second)
+	w.Show(a.Area)
+	g.Expect(a.Wait()).To(MatchError("exit status 1"), "the daemon ends, to start anew with its disk")
+	a.Start()
+	hasStopped(t, web, "file", "unsaved")
 }
 
 // Content that is not where it should be is not taken for "nothing to lose", until a person says so.
 func TestS10_ContentLostUntilAPersonAcceptsIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a)
-	path := w.running("web", a)
-	w.write(path, "file", "saved")
-	w.backup("web", "first")
-	a.kill()
-	w.Expect(os.RemoveAll(filepath.Dir(path))).To(Succeed())
-	a.start()
-	w.is("web", v1.ConditionStalled, "True/ContentLost")
-	w.is("web", v1.ConditionReady, "False/ContentLost")
-	w.patch("web", "metadata: {annotations: {workspace.wsdaemon.dev/accept-lost: '1'}}")
-	w.Expect(w.read(w.running("web", a), "file")).To(Equal("saved"))
-	w.Expect(w.get("web").Status.Claim).To(Equal(int64(2)))
-	w.is("web", v1.ConditionStalled, "absent")
+	g, w := NewWithT(t), env.World(t)
+	a := w.Node("a").Start()
+	web := begin(w, a, "saved")
+	web.Backup("first")
+	a.Kill()
+	g.Expect(os.RemoveAll(filepath.Dir(web.Content()))).To(Succeed())
+	a.Start()
+	web.AwaitCondition(v1.ConditionStalled, metav1.ConditionTrue, v1.ReasonContentLost)
+	web.AwaitCondition(v1.ConditionReady, metav1.ConditionFalse, v1.ReasonContentLost)
+	web.Annotate(v1.AnnotationAcceptLost, "1")
+	g.Expect(web.Ready().Status.Claim).To(BeEquivalentTo(2))
+	g.Expect(web.Read("file")).To(Equal("saved"))
+	web.AwaitNoCondition(v1.ConditionStalled)
 }
 
 // The store is emptied or swapped behind the daemon's back: content stays, the condition says what is wrong, and all is well
 // again by itself when the store is back.
 func TestS10_StoreEmptiedOrSwappedBehindUs(t *testing.T) {
 	t.Parallel()
-	for what, replace := range map[string]func(w *world, dir string){
-		"emptied": func(w *world, dir string) { w.Expect(os.Mkdir(dir, 0o700)).To(Succeed()) },
-		"swapped": func(w *world, dir string) { w.Expect(os.Rename(w.newStore("other"), dir)).To(Succeed()) },
-		"missing": func(*world, string) {},
+	for what, replace := range map[string]func(*harness.World) error{
+		"emptied": func(w *harness.World) error { return os.Mkdir(w.Store, 0o700) },
+		"swapped": func(w *harness.World) error { w.InitStore(w.Store); return nil },
+		"missing": func(*harness.World) error { return nil },
 	} {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t)
-			a := w.node("a")
-			w.workspace("web", a)
-			path := w.running("web", a)
-			w.write(path, "file", "one")
-			w.backup("web", "first")
-			w.write(path, "file", "two")
-			old := w.storeDir + ".old"
-			w.Expect(os.Rename(w.storeDir, old)).To(Succeed())
-			replace(w, w.storeDir)
-			w.patch("web", "spec: {state: Stopped}")
-			w.Eventually(func() string { return w.state("web", v1.ConditionFinalBackup) }).Should(
-				Or(Equal("False/StoreUnavailable"), Equal("False/UploadFailed")))
-			w.Eventually(func() int32 {
-				if o := w.get("web").Status.Operation; o != nil {
-					return o.Attempts
+			g, w := NewWithT(t), env.World(t)
+			a := w.Node("a").Start()
+			web := begin(w, a, "one")
+			web.Backup("first")
+			web.Write("file", "two")
+			w.HideStore()
+			g.Expect(replace(w)).To(Succeed())
+			web.Stop()
+			web.AwaitCondition(v1.ConditionFinalBackup, metav1.ConditionFalse, v1.ReasonStoreUnavailable, v1.ReasonUploadFailed)
+			seen := web.Await("has its attempts counted", func(o *v1.Workspace) error {
+				if op := o.Status.Operation; op == nil || op.Attempts < 2 {
+					return fmt.Errorf("its operation is %+v", op)
 				}
-				return 0
-			}).Should(BeNumerically(">=", 2), "attempts are counted")
-			w.Expect(w.get("web").Status.NodeName).To(Equal(a.name))
-			w.Expect(a.volumes()).To(HaveLen(2))
-			w.Expect(os.RemoveAll(w.storeDir)).To(Succeed())
-			w.Expect(os.Rename(old, w.storeDir)).To(Succeed())
-			w.stopped("web")
-			a.clean()
-			w.Expect(w.read(w.newest("web"), "file")).To(Equal("two"))
+				return nil
+			})
+			g.Expect(seen.Status.NodeName).To(Equal(a.Name))
+			g.Expect(a.Volumes()).To(ConsistOf(web.UID))
+			g.Expect(a.Journal()).To(ConsistOf(web.UID + ".json"))
+			w.ShowStore()
+			hasStopped(t, web, "file", "two")
 		})
 	}
 }
@@ -179,128 +145,119 @@ func TestS10_StoreEmptiedOrSwappedBehindUs(t *testing.T) {
 // Somebody removed the backups of a workspace in use from the store: a new one is made, and an event tells.
 func TestS10_BackupsRemovedBehindUs(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a, func(ws *v1.Workspace) { ws.Spec.Backup.Interval.Duration = time.Second })
-	w.write(w.running("web", a), "file", "one")
-	w.backup("web", "first")
-	w.Expect(os.RemoveAll(filepath.Join(w.storeDir, "d", w.namespace, "w"))).To(Succeed())
-	w.Eventually(func() []string { return w.names("web") }).Should(ContainElement("1.2"))
-	w.Expect(w.read(w.newest("web"), "file")).To(Equal("one"))
-	w.Eventually(func() []string { return w.events(t.Context()) }).Should(ContainElement(HavePrefix("BackupLost: 1.1")))
+	g, w := NewWithT(t), env.World(t)
+	web := begin(w, w.Node("a").Start(), "one", harness.WithInterval(time.Second))
+	web.Backup("first")
+	g.Expect(os.RemoveAll(w.Backups())).To(Succeed())
+	web.AwaitBackup("1.2")
+	g.Expect(web.Saved("file")).To(Equal("one"))
+	w.AwaitEvent(v1.EventBackupLost, "1.1")
 }
 
 // A workspace that has been backed up never starts from its initializer because the store has no backup.
 func TestS10_StoppedWorkspaceWhoseBackupsAreGone(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a)
-	w.write(w.running("web", a), "file", "one")
-	w.patch("web", "spec: {state: Stopped}")
-	w.stopped("web")
-	backups := filepath.Join(w.storeDir, "d", w.namespace, "w")
-	w.Expect(os.Rename(backups, backups+".away")).To(Succeed())
-	w.patch("web", "spec: {state: Running}")
-	w.is("web", v1.ConditionStalled, "True/NoBackup")
-	w.is("web", v1.ConditionReady, "False/NoBackup")
-	w.Expect(os.RemoveAll(backups)).To(Succeed())
-	w.Expect(os.Rename(backups+".away", backups)).To(Succeed())
-	w.Expect(w.read(w.running("web", a), "file")).To(Equal("one"))
+	g, w := NewWithT(t), env.World(t)
+	a := w.Node("a").Start()
+	web := begin(w, a, "one")
+	web.Stop().Stopped()
+	w.Hide(w.Backups())
+	web.StartOn(a)
+	web.AwaitCondition(v1.ConditionStalled, metav1.ConditionTrue, v1.ReasonNoBackup)
+	web.AwaitCondition(v1.ConditionReady, metav1.ConditionFalse, v1.ReasonNoBackup)
+	w.Show(w.Backups())
+	web.Ready()
+	g.Expect(web.Read("file")).To(Equal("one"))
 }
 
 // A restore that fails half-way and is then stopped leaves nothing behind, and the backup as it was.
 func TestS1_FailedRestoreIsStopped(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a)
-	w.write(w.running("web", a), "file", "one")
-	w.patch("web", "spec: {state: Stopped}")
-	w.stopped("web")
-	a.clean()
-	packs := filepath.Join(w.storeDir, "d", w.namespace, "p")
-	w.Expect(os.Rename(packs, packs+".away")).To(Succeed())
-	w.patch("web", "spec: {state: Running}")
-	w.is("web", v1.ConditionReady, "False/RestoreFailed")
-	w.patch("web", "spec: {state: Stopped}")
-	w.is("web", v1.ConditionFinalBackup, "False/NothingToBackUp")
-	w.stopped("web")
-	a.clean()
-	w.Expect(os.Rename(packs+".away", packs)).To(Succeed())
-	w.patch("web", "spec: {state: Running}")
-	w.Expect(w.read(w.running("web", a), "file")).To(Equal("one"))
+	g, w := NewWithT(t), env.World(t)
+	a := w.Node("a").Start()
+	web := begin(w, a, "one")
+	stops(t, web, "one")
+	w.Hide(w.Packs())
+	web.StartOn(a)
+	web.AwaitCondition(v1.ConditionReady, metav1.ConditionFalse, v1.ReasonRestoreFailed)
+	web.Stop()
+	web.AwaitCondition(v1.ConditionFinalBackup, metav1.ConditionFalse, v1.ReasonNothingToBackUp)
+	web.Stopped()
+	a.Leftovers()
+	w.Show(w.Packs())
+	web.StartOn(a).Ready()
+	g.Expect(web.Read("file")).To(Equal("one"))
 }
 
 // A tree that does not change makes no backups, and is known to be backed up all the same.
 func TestS1_TreeThatDoesNotChange(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a, func(ws *v1.Workspace) { ws.Spec.Backup.Interval.Duration = time.Second })
-	w.write(w.running("web", a), "file", "one")
-	w.backup("web", "first")
+	g, w := NewWithT(t), env.World(t)
+	web := begin(w, w.Node("a").Start(), "one", harness.WithInterval(time.Second))
+	web.Backup("first")
 	seen := map[time.Time]bool{}
-	w.Eventually(func() int {
-		seen[w.get("web").Status.Backup.CheckedAt.Time] = true
-		w.Expect(w.state("web", v1.ConditionBackedUp)).To(Equal("True/UpToDate"))
-		return len(seen)
-	}).Should(BeNumerically(">=", 6), "the tree is looked at again and again")
-	w.Expect(w.names("web")).To(HaveExactElements("1.1", "1.0"))
-	w.Expect(w.read(w.newest("web"), "file")).To(Equal("one"))
+	web.Await("has been looked at again and again", func(o *v1.Workspace) error {
+		seen[o.Status.Backup.CheckedAt.Time] = true
+		g.Expect(o.Status.Conditions).To(ContainElement(And(
+			HaveField("Type", v1.ConditionBackedUp), HaveField("Status", metav1.ConditionTrue), HaveField("Reason", v1.ReasonUpToDate))))
+		if len(seen) < 6 {
+			return fmt.Errorf("only %d times", len(seen))
+		}
+		return nil
+	})
+	g.Expect(web.Names()).To(HaveExactElements("1.1", "1.0"))
+	g.Expect(web.Saved("file")).To(Equal("one"))
 }
 
 // A program writes through a mapping of a file: while the page is dirty, no time of the file changes any more.
 func TestS1_WritesThroughAMappingAreSeen(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a)
-	file, err := os.Create(filepath.Join(w.running("web", a), "db"))
-	w.Expect(err).NotTo(HaveOccurred())
+	g, w := NewWithT(t), env.World(t)
+	web := begin(w, w.Node("a").Start(), "one")
+	file, err := os.Create(filepath.Join(web.Content(), "db"))
+	g.Expect(err).NotTo(HaveOccurred())
 	defer file.Close()
-	w.Expect(file.Truncate(4096)).To(Succeed())
+	g.Expect(file.Truncate(4096)).To(Succeed())
 	memory, err := syscall.Mmap(int(file.Fd()), 0, 4096, syscall.PROT_READ|syscall.PROT_WRITE, syscall.MAP_SHARED)
-	w.Expect(err).NotTo(HaveOccurred())
-	defer func() { w.Expect(syscall.Munmap(memory)).To(Succeed()) }()
+	g.Expect(err).NotTo(HaveOccurred())
+	defer func() { g.Expect(syscall.Munmap(memory)).To(Succeed()) }()
 	for _, text := range []string{"first", "second", "third"} {
 		copy(memory, text)
-		w.backup("web", text)
-		w.Expect(w.read(w.newest("web"), "db")).To(HavePrefix(text))
+		web.Backup(text)
+		g.Expect(web.Saved("db")).To(HavePrefix(text))
 	}
 }
 
 // A namespace is deleted with everything in it: the content is saved first.
 func TestS1_NamespaceDeletedWithEverythingInIt(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
+	g, w := NewWithT(t), env.World(t)
+	a := w.Node("a").Start()
+	var all []*harness.Workspace
 	for _, name := range []string{"one", "two"} {
-		w.workspace(name, a)
-		w.write(w.running(name, a), "file", name)
+		ws := w.Workspace(name, a)
+		ws.Ready()
+		ws.Write("file", name)
+		all = append(all, ws)
 	}
-	w.Expect(w.Client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}})).To(Succeed())
-	w.gone("one")
-	w.gone("two")
-	a.clean()
-	w.Expect(w.read(w.newest("one"), "file")).To(Equal("one"))
-	w.Expect(w.read(w.newest("two"), "file")).To(Equal("two"))
+	g.Expect(w.Client.Delete(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.Namespace}})).To(Succeed())
+	for _, ws := range all {
+		ws.Gone()
+		g.Expect(ws.Saved("file")).To(Equal(ws.Name))
+	}
+	a.Leftovers()
 }
 
 // The daemon stops by SIGTERM in the middle of its work and writes nothing that says "failed".
 func TestS5_SIGTERMLosesNothingAndReportsNoFailure(t *testing.T) {
 	t.Parallel()
-	w := newWorld(t)
-	a := w.node("a")
-	w.workspace("web", a)
-	path := w.running("web", a)
-	w.write(path, "file", strings.Repeat("content ", 1<<20))
-	w.patch("web", "spec: {state: Stopped}")
-	a.signal(syscall.SIGTERM)
-	w.Eventually(a.ended).Should(BeClosed())
-	w.Expect(w.state("web", v1.ConditionFinalBackup)).NotTo(ContainSubstring("Failed"))
-	a.start()
-	w.stopped("web")
-	a.clean()
-	w.Expect(w.read(w.newest("web"), "file")).To(HaveLen(8 << 20))
+	g, w := NewWithT(t), env.World(t)
+	a := w.Node("a").Start()
+	text := strings.Repeat("content ", 1<<20)
+	web := begin(w, a, text)
+	web.Stop()
+	a.Stop()
+	g.Expect(web.Condition(v1.ConditionFinalBackup).Reason).NotTo(ContainSubstring("Failed"))
+	a.Start()
+	hasStopped(t, web, "file", text)
 }

@@ -27,9 +27,6 @@ func begin(w *harness.World, n *harness.Node, text string, opts ...func(*v1.Work
 	return web
 }
 
-// everySecond makes periodic backups, and so writes to the object, frequent.
-func everySecond(ws *v1.Workspace) { harness.WithInterval(time.Second)(ws) }
-
 // shortGrace lets volumes without an object go soon.
 func shortGrace(c *config.Config) { c.Content.OrphanGrace.Duration = 3 * time.Second }
 
