@@ -139,6 +139,7 @@ func TestForceDeletedObjectLeavesItsContentForTheGrace(t *testing.T) {
 	w.patch(ws, "metadata: {finalizers: null}")
 	w.Expect(w.Delete(t.Context(), ws)).To(Succeed())
 	w.Eventually(func() *metav1.Time {
+		w.wake(ws)
 		entry, _ := w.workspaces.Keeper.Area.Journal().Get(string(ws.UID))
 		if entry.MissingSince == nil {
 			return nil

@@ -106,6 +106,7 @@ type world struct {
 	traffic         traffic
 	workspaces      *WorkspaceReconciler
 	snapshots       *SnapshotReconciler
+	begin           int // of what the daemon logs
 	// driver wraps the node's volumes, if it is set before the start.
 	driver func(volume.Driver) volume.Driver
 	// classes of the node's configuration.
@@ -130,7 +131,7 @@ func (h held) Put(ctx context.Context, key string, data []byte) error {
 func newWorld(tb testing.TB) *world {
 	tb.Helper()
 	w := &world{
-		TB: tb, WithT: NewWithT(tb), node: fmt.Sprintf("node-%d", serial.Add(1)), area: tb.TempDir(),
+		TB: tb, WithT: NewWithT(tb), begin: len(logged.String()), node: fmt.Sprintf("node-%d", serial.Add(1)), area: tb.TempDir(),
 		driver:  func(d volume.Driver) volume.Driver { return d },
 		classes: map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}},
 		hold:    func(context.Context, string) error { return nil },
@@ -171,6 +172,10 @@ func (w *world) dump() {
 			w.Logf("%s", text)
 		}
 	}
+	if w.workspaces != nil {
+		w.Logf("journal: %+v", w.workspaces.Keeper.Area.Journal().List())
+	}
+	w.Logf("log:\n%s", logged.String()[w.begin:])
 }
 
 // keeper opens the node's disk and store.
@@ -384,6 +389,11 @@ func (w *world) stopped(ws *v1.Workspace) {
 	w.patch(ws, "spec: {state: Stopped}")
 	w.becomes(ws, "Ready", "False/Stopped")
 	w.Eventually(w.volumes).Should(BeEmpty())
+}
+
+// wake has the daemon look at a workspace now: after failures of a busy API server the next look may be 15 s away.
+func (w *world) wake(ws *v1.Workspace) {
+	w.workspaces.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: client.ObjectKeyFromObject(ws)}
 }
 
 // gone deletes an object and waits until it is not there any more.
