@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -33,7 +34,7 @@ func CheckWriters(ctx context.Context, path string) error {
 		if name == "" || st.Mode&unix.S_IFMT != unix.S_IFREG {
 			return nil
 		}
-		open, err := written(int(dir.Fd()), name)
+		open, err := staysWritten(ctx, int(dir.Fd()), name)
 		if err == nil && open {
 			err = &WriterError{Path: path, Name: name}
 		}
@@ -44,6 +45,23 @@ func CheckWriters(ctx context.Context, path string) error {
 		return fmt.Errorf("look for writers: %w", err)
 	}
 	return nil
+}
+
+// staysWritten says whether a file is open for writing and stays so for a moment: a process that is being started has the
+// descriptors of the one that starts it, until it is itself.
+func staysWritten(ctx context.Context, dir int, name string) (open bool, err error) {
+	const looks, pause = 40, 25 * time.Millisecond
+	for range looks {
+		if open, err = written(dir, name); err != nil || !open {
+			return false, err
+		}
+		select {
+		case <-ctx.Done():
+			return false, context.Cause(ctx)
+		case <-time.After(pause):
+		}
+	}
+	return true, nil
 }
 
 // written says whether somebody has a file open for writing. A file that cannot be opened, or a filesystem without leases, says
