@@ -367,7 +367,7 @@ leave_nothing() {
 	for node in node-a node-b; do
 		finish "$node" TERM || fail "the daemon of $node ended with status $?"
 		disk_is_empty "$node" || fail "something is left on $node: $(find "$work/$node/volumes" "$work/$node/journal")"
-		(below "$work" find "$node" -mindepth 1)
+		(below "$work" find "$node" -mindepth 1 -not -path '*/reserve/*')
 	done
 	left=$(find "$work/node-a" "$work/node-b" "$work/store" -name '.tmp-*' -o -path '*/.trash/*')
 	[[ -z $left ]] || fail "temporary files are left: $left"
