@@ -257,7 +257,12 @@ func (c *Cluster) StartAPI(ctx context.Context) error {
 	if c.api.Alive() {
 		return nil
 	}
-	return c.startAPI(ctx)
+	for try := 1; ; try++ {
+		err := c.startAPI(ctx)
+		if err == nil || try == 3 || ctx.Err() != nil || c.api.Alive() {
+			return err // it ends at once if somebody else is just looking whether its port is free
+		}
+	}
 }
 
 // Alive gives an error if a process that should run has ended.
