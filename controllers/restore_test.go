@@ -123,7 +123,7 @@ func (w *world) imported(name string) {
 	tarball := tar.NewWriter(&empty)
 	w.Expect(tarball.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755})).To(Succeed())
 	w.Expect(tarball.Close()).To(Succeed())
-	_, err = content.Import(w.Context(), domain, domain.Workspace(name), w.namespace, name, &empty)
+	_, err = content.Standalone{Domain: domain, Namespace: w.namespace, Workspace: name}.Import(w.Context(), &empty)
 	w.Expect(err).NotTo(HaveOccurred())
 }
 

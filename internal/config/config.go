@@ -80,6 +80,8 @@ type Storage struct {
 	Kind string `json:"kind"`
 	// Filesystem is the setting of that driver.
 	Filesystem *Filesystem `json:"filesystem,omitempty"`
+	// KeyFile holds the key that seals backups, 64 hexadecimal digits; empty leaves them readable to whoever reads the store.
+	KeyFile string `json:"keyFile,omitempty"`
 }
 
 // Filesystem is a store in a directory, usually a network mount.
@@ -255,6 +257,11 @@ func (s Storage) validate() error {
 	}
 	if s.Filesystem == nil {
 		return errors.New("storage.filesystem: must be set for storage.kind filesystem")
+	}
+	if s.KeyFile != "" {
+		if err := absolute("storage.keyFile", s.KeyFile); err != nil {
+			return err
+		}
 	}
 	return absolute("storage.filesystem.path", s.Filesystem.Path)
 }

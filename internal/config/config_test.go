@@ -89,6 +89,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"no tombstone grace":     {with(area, area+`, "tombstoneGrace": "0s"`), "content.tombstoneGrace: must be longer than 0s, not 0s"},
 		"no working area":        {with(area, ""), `content.workingArea: must be an absolute path, not ""`},
 		"relative working area":  {with(`"/var/lib/ws-daemon"`, `"data"`), `content.workingArea: must be an absolute path, not "data"`},
+		"key file":               {with(`"kind": "filesystem"`, `"kind": "filesystem", "keyFile": "key"`), `storage.keyFile: must be an absolute path, not "key"`},
 		"other store":            {with(`"kind": "filesystem"`, `"kind": "s3"`), `storage.kind: must be one of ["filesystem"], not "s3"`},
 		"no store":               {with(`{"kind": "filesystem", "filesystem": {"path": "/mnt/store"}}`, "{}"), `storage.kind: must be one of ["filesystem"], not ""`},
 		"store without settings": {with(`, "filesystem": {"path": "/mnt/store"}`, ""), "storage.filesystem: must be set for storage.kind filesystem"},

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
@@ -119,6 +120,8 @@ type filling struct {
 	// base is the backup to restore; its name is zero if there is none.
 	base history.Commit
 	ref  history.Ref
+	// index describes what was restored.
+	index *archive.Index
 	// stray is the snapshot that holds what lay there before.
 	stray string
 }
@@ -150,7 +153,7 @@ func (f *filling) run(ctx context.Context) error {
 		return err
 	}
 	faults.Point("fill.loaded")
-	return f.seal(ctx, dir, content, true)
+	return f.seal(ctx, dir, content)
 }
 
 // claim publishes the claim and finds the base. From the publication on a former owner sees that it is fenced: what it has
@@ -202,7 +205,7 @@ func (f *filling) found(base history.Commit, ref history.Ref, err error) error {
 
 // orDamaged returns a *DamagedError in place of an error which says that something in the store is gone or damaged.
 func orDamaged(err error, what, instead string) error {
-	if history.Gone(err) {
+	if history.Gone(err) || errors.Is(err, format.ErrDamaged) {
 		return &DamagedError{What: what, Err: err, Instead: instead}
 	}
 	return err
@@ -279,7 +282,7 @@ func (f *filling) adopt(ctx context.Context) (bool, error) {
 	if f.ref.Hash != "" && report.Digest == f.base.Tree.Digest && report.UnreadableCount == 0 {
 		m := *f.o.Marker.Content
 		m.Source, m.Backup = SourceAdopted, f.ref.Name.String()
-		return true, f.seal(ctx, path, m, false)
+		return true, f.seal(ctx, path, m)
 	}
 	older := f.r.Subject
 	older.Claim = f.o.Marker.Claim
@@ -348,7 +351,13 @@ func (f *filling) restoreSnapshot(ctx context.Context, dir string) (volume.Conte
 
 // restore brings a commit's tree back and proves that it is the one that was saved.
 func (f *filling) restore(ctx context.Context, dir string, c history.Commit, what, instead string) (volume.Content, error) {
-	report, err := archive.Restore(ctx, toArchive(c.Packs), packs{f.domain}, dir, f.r.Progress)
+	root, err := rootOf(c)
+	var report archive.Report
+	if err == nil {
+		report, f.index, err = archive.Restore(ctx, root, dir, archive.RestoreOptions{
+			Source: packs{f.domain}, Key: keyOf(c, f.k.Key), Progress: f.r.Progress,
+		})
+	}
 	if err != nil {
 		return volume.Content{}, orDamaged(fmt.Errorf("restore %s: %w", what, err), what, instead)
 	}
@@ -384,23 +393,20 @@ func (f *filling) initialize(ctx context.Context, dir string) (volume.Content, e
 	return content, nil
 }
 
-// seal writes the journal, then the marker under our claim, then lets users at the content. Private content is what nobody
-// but us has been able to write to.
-func (f *filling) seal(ctx context.Context, dir string, content volume.Content, private bool) error {
-	sum, err := f.fingerprint(ctx, dir, private)
-	if err != nil {
-		return err
-	}
-	err = f.k.record(f.r.Subject, func(e *state.Entry) {
+// seal writes the journal and the index, then the marker under our claim, then lets users at the content. What was adopted has
+// no index: users could change it meanwhile, so the first backup reads it.
+func (f *filling) seal(ctx context.Context, dir string, content volume.Content) error {
+	err := f.k.record(f.r.Subject, func(e *state.Entry) {
 		e.Backup = state.Backup{}
 		if f.ref.Hash != "" {
 			written(&e.Backup, f.base, f.ref)
-			e.Backup.Last, e.Backup.Fingerprint, e.Backup.CheckedAt = 0, sum, f.k.Now()
+			e.Backup.Last, e.Backup.CheckedAt = 0, f.k.Now()
 		}
 	})
 	if err != nil {
 		return err
 	}
+	f.k.saveIndex(f.r.Subject, f.index)
 	m, err := f.k.marker(f.r.Subject)
 	if err != nil {
 		return err
@@ -415,15 +421,6 @@ func (f *filling) seal(ctx context.Context, dir string, content volume.Content, 
 	faults.Point("fill.sealed")
 	f.k.measure(ctx, f.driver, f.r.Subject) // before users see it, so that one report says all
 	return f.driver.Publish(ctx, f.r.UID)
-}
-
-// fingerprint spares the first backup the reading of what was just written. Of content that users could change meanwhile it
-// would prove nothing.
-func (f *filling) fingerprint(ctx context.Context, dir string, private bool) (string, error) {
-	if !private {
-		return "", nil
-	}
-	return f.k.steady(ctx, dir)
 }
 
 // pause waits for a moment.

@@ -15,7 +15,7 @@ import (
 	"sync"
 	"time"
 
-	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
@@ -42,6 +42,8 @@ type Keeper struct {
 	Volumes map[string]volume.Driver
 	// Cluster is the UID of the namespace kube-system, Node the name of this node.
 	Cluster, Node string
+	// Key seals what is stored; nil leaves it readable.
+	Key *format.Key
 	// AdoptCluster lets domains that another cluster made be used.
 	AdoptCluster bool
 	// Git clones repositories.
@@ -295,34 +297,4 @@ func (k *Keeper) change(s Subject, change func(*state.Entry)) (state.Entry, erro
 		change(e)
 		return true
 	})
-}
-
-// packs connects the payload to a domain's packs.
-type packs struct{ domain *history.Domain }
-
-// PutPack stores one pack.
-func (p packs) PutPack(ctx context.Context, data []byte) (archive.Pack, error) {
-	pack, err := p.domain.PutPack(ctx, data)
-	return archive.Pack(pack), err
-}
-
-// GetPack reads one pack, verified.
-func (p packs) GetPack(ctx context.Context, pack archive.Pack) ([]byte, error) {
-	return p.domain.GetPack(ctx, history.Pack(pack))
-}
-
-func toArchive(in []history.Pack) []archive.Pack {
-	out := make([]archive.Pack, 0, len(in))
-	for _, p := range in {
-		out = append(out, archive.Pack(p))
-	}
-	return out
-}
-
-func toHistory(in []archive.Pack) []history.Pack {
-	out := make([]history.Pack, 0, len(in))
-	for _, p := range in {
-		out = append(out, history.Pack(p))
-	}
-	return out
 }

@@ -17,7 +17,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/content"
-	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/content/store/storetest"
@@ -333,11 +332,7 @@ func (f *fixture) restored(c history.Commit) string {
 	f.t.Helper()
 	d, _ := f.open()
 	dir := f.t.TempDir()
-	packs := make([]archive.Pack, 0, len(c.Packs))
-	for _, p := range c.Packs {
-		packs = append(packs, archive.Pack(p))
-	}
-	report, err := archive.Restore(f.ctx, packs, source{d}, dir, nil)
+	report, err := content.Standalone{Domain: d, Namespace: "team", Workspace: "web"}.Restore(f.ctx, c, dir, nil, false, "")
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(report.Digest).To(Equal(c.Tree.Digest))
 	return files(f, dir)
@@ -349,12 +344,6 @@ func (f *fixture) pinned(id string) string {
 	p, err := d.Pinned(f.ctx, id)
 	f.Expect(err).NotTo(HaveOccurred())
 	return f.restored(p.Commit)
-}
-
-type source struct{ *history.Domain }
-
-func (s source) GetPack(ctx context.Context, p archive.Pack) ([]byte, error) {
-	return s.Domain.GetPack(ctx, history.Pack(p))
 }
 
 // at returns where the filesystem store keeps a key.

@@ -42,6 +42,7 @@ func (k *Keeper) Recover(ctx context.Context) ([]Subject, error) {
 		}
 		k.forgetAbsent(class, present)
 	}
+	k.sweepIndexes()
 	return found, errors.Join(errs...)
 }
 

@@ -41,6 +41,7 @@ func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.
 	if err != nil {
 		return "", err
 	}
+	r.origin = o.Marker.Content.SnapshotID
 	c, sum, err := k.settleTree(ctx, r, path, lazy)
 	if err != nil {
 		return "", err
@@ -99,7 +100,7 @@ func (k *Keeper) settleTree(ctx context.Context, r SaveRequest, path string, how
 		if err != nil {
 			return c, "", fmt.Errorf("scan %s: %w", path, err)
 		}
-		if report.Digest == c.Tree.Digest && report.UnreadableCount == c.Tree.UnreadableCount {
+		if equals(c.Tree, report) {
 			return c, sum, volume.CheckWriters(ctx, path)
 		}
 		how = reading
@@ -134,7 +135,7 @@ func (k *Keeper) accept(ctx context.Context, r SaveRequest, c history.Commit) (h
 
 // readBack proves that the store holds the backup and that nobody has taken over.
 func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) error {
-	_, log, err := k.log(ctx, s)
+	domain, log, err := k.log(ctx, s)
 	if err != nil {
 		return err
 	}
@@ -144,7 +145,17 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	}
 	var own []history.Pack
 	if c.Owner.UID == s.UID && c.Name.Claim == s.Claim {
-		own = c.Packs
+		own = newOf(c.Packs)
 	}
-	return log.Verify(ctx, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own)
+	if err := log.Verify(ctx, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own); err != nil {
+		return err
+	}
+	root, err := rootOf(c)
+	if err != nil {
+		return err
+	}
+	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, k.Key), false); err != nil {
+		return fmt.Errorf("read back backup %s of workspace %s: %w", c.Name, s, err)
+	}
+	return nil
 }

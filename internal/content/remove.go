@@ -70,6 +70,7 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, consent Consent, inUse f
 		return "", err
 	}
 	faults.Point("remove.removed")
+	k.saveIndex(s, nil)
 	return stray, k.Area.Journal().Delete(s.UID)
 }
 

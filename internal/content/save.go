@@ -31,6 +31,9 @@ type SaveRequest struct {
 	Consent Consent
 	// Progress is told what has been read.
 	Progress archive.Progress
+
+	// origin is the snapshot that the content was made from.
+	origin string
 }
 
 // Consent is what a person has decided about content that cannot be saved as it should. Each decision is good for one named
@@ -49,6 +52,7 @@ func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
 	if err != nil {
 		return err
 	}
+	r.origin = o.Marker.Content.SnapshotID
 	_, err = k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), lazy)
 	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
 		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
@@ -150,44 +154,71 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 		return history.Commit{}, err
 	}
 	began := w.k.Now()
-	sum, err := w.k.look(ctx, w.path)
-	if err != nil {
+	// A store through a mapping shows in no time of its file as long as the page is dirty, but does once it is written out.
+	if err := volume.Flush(ctx, w.path); err != nil {
 		return history.Commit{}, err
 	}
-	var lost *history.LostError
 	err = w.log.Standing(ctx, w.r.Claim, history.Name{Claim: w.r.Claim, Number: entry.Backup.Last})
-	if errors.As(err, &lost) {
+	if lost, ok := errors.AsType[*history.LostError](err); ok {
 		err = w.k.reclaim(ctx, w.r.Subject, w.log, lost)
 	}
 	if err != nil {
 		return history.Commit{}, err
 	}
-	if how == lazy && lost == nil && sum != "" && sum == entry.Backup.Fingerprint && entry.Backup.Complete {
-		c, err := w.known(ctx, entry)
-		if err == nil {
-			return c, w.k.checked(w.r, sum, began)
-		}
-		if !history.Gone(err) {
-			return history.Commit{}, err
-		}
+	from, err := w.start(ctx, entry, how)
+	if err != nil {
+		return history.Commit{}, err
 	}
-	return w.commit(ctx, how, entry, sum, began)
+	return w.commit(ctx, how, entry, from, began)
 }
 
-// look returns the fingerprint of a tree, or "" if that would prove nothing later: a file was touched this very moment, or
-// something cannot be looked at, which reading the tree will name. Dirty pages are written out first: a store through a mapping
-// shows in no time of its file as long as the page is dirty, but does once it has been written out. What is touched again since
-// the look began may have dirty pages again, and proves nothing.
-func (k *Keeper) look(ctx context.Context, path string) (string, error) {
-	began := k.Now()
-	if err := volume.Flush(ctx, path); err != nil {
-		return "", err
+// start is what a backup begins with.
+type start struct {
+	parent *archive.Root   // what need not be stored again; nil for nothing
+	own    *history.Commit // the workspace's newest backup; nil if parent is a snapshot, or nothing
+	index  *archive.Index
+}
+
+// start finds the newest backup as the journal remembers it, or the snapshot that the workspace was made from. One that lacks
+// something is no start: everything is stored anew.
+func (w *saving) start(ctx context.Context, e state.Entry, how effort) (start, error) {
+	if how == anew {
+		return start{}, nil
 	}
-	sum, newest, err := archive.Fingerprint(ctx, path)
-	if err != nil || began.Sub(newest) < clockTick {
-		return "", ctx.Err()
+	var c history.Commit
+	var err error
+	switch {
+	case e.Backup.Name != "":
+		c, err = w.known(ctx, e)
+	case w.r.origin != "":
+		c, err = w.snapshot(ctx, w.r.origin)
+	default:
+		return start{}, nil
 	}
-	return sum, nil
+	if history.Gone(err) || err == nil && !sealedAlike(c, w.k.Key) {
+		return start{}, nil
+	}
+	if err != nil {
+		return start{}, err
+	}
+	root, err := rootOf(c)
+	if err != nil {
+		return start{}, nil //nolint:nilerr // its commit is damaged: the next backup needs nothing of it
+	}
+	from := start{parent: &root, index: w.k.loadIndex(w.r.Subject)}
+	if e.Backup.Name != "" {
+		from.own = &c
+	}
+	return from, nil
+}
+
+// snapshot reads a pinned snapshot and makes sure that nothing of it is missing.
+func (w *saving) snapshot(ctx context.Context, id string) (history.Commit, error) {
+	pinned, err := w.domain.Pinned(ctx, id)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	return pinned.Commit, w.domain.VerifyPacks(ctx, pinned.Commit.Packs)
 }
 
 // steady returns a fingerprint of a tree once the clock has moved on, so that every change after it returned shows. It is ""
@@ -235,9 +266,9 @@ func (w *saving) known(ctx context.Context, e state.Entry) (history.Commit, erro
 }
 
 // checked records that the tree equalled the newest backup when the look at it began.
-func (k *Keeper) checked(r SaveRequest, sum string, began time.Time) error {
+func (k *Keeper) checked(r SaveRequest, read int64, began time.Time) error {
 	return k.record(r.Subject, func(e *state.Entry) {
-		e.Backup.CheckedAt, e.Backup.Fingerprint = began, sum
+		e.Backup.CheckedAt, e.Backup.Read = began, read
 		if r.Trigger != "" {
 			e.Backup.Trigger = r.Trigger
 		}
@@ -269,7 +300,6 @@ func (k *Keeper) settle(ctx context.Context, s Subject, log *history.Log) (state
 			e.Backup.Abandoned = append(e.Backup.Abandoned, pending.ID) // its write may still be under way
 		case c.ID == pending.ID:
 			written(&e.Backup, c, ref)
-			e.Backup.Fingerprint = ""
 		}
 	})
 }
@@ -283,7 +313,6 @@ func (k *Keeper) late(ctx context.Context, s Subject, log *history.Log) (bool, e
 	}
 	return true, k.record(s, func(e *state.Entry) {
 		written(&e.Backup, c, ref)
-		e.Backup.Fingerprint = ""
 	})
 }
 
@@ -304,18 +333,18 @@ func (k *Keeper) remember(ctx context.Context, s Subject, log *history.Log, e st
 	return k.change(s, func(e *state.Entry) { written(&e.Backup, c, ref) })
 }
 
-// commit reads the tree, stores it, and makes a backup of it by one create-only write.
-func (w *saving) commit(ctx context.Context, how effort, e state.Entry, sum string, began time.Time) (history.Commit, error) {
-	report, stored, err := archive.Create(ctx, w.path, packs{w.domain}, w.r.Progress)
+// commit compares the tree with the start, stores what is new, and makes a backup of it by one create-only write. A tree that
+// equals the workspace's newest backup makes none.
+func (w *saving) commit(ctx context.Context, how effort, e state.Entry, from start, began time.Time) (history.Commit, error) {
+	res, err := w.k.store(ctx, w.domain, w.path, from, how != lazy, w.r.Progress)
 	if err != nil {
 		return history.Commit{}, fmt.Errorf("back up %s: %w", w.path, err)
 	}
 	faults.Point("backup.stored")
-	if last, ok := w.same(ctx, e, report); ok && how != anew {
-		// what was just stored is referenced by nothing and known to nobody
-		return last, errors.Join(w.domain.DropPacks(ctx, toHistory(stored)), w.k.checked(w.r, fingerprintOf(last, report, sum), began))
+	if from.own != nil && equals(from.own.Tree, res.Report) {
+		return *from.own, errors.Join(w.discard(ctx, res), w.k.checked(w.r, res.BytesRead, began))
 	}
-	c, err := w.k.newCommit(w.r.Subject, e, report, toHistory(stored))
+	c, err := w.k.newCommit(w.r.Subject, e, res)
 	if err != nil {
 		return history.Commit{}, err
 	}
@@ -327,7 +356,7 @@ func (w *saving) commit(ctx context.Context, how effort, e state.Entry, sum stri
 	err = w.k.record(w.r.Subject, func(e *state.Entry) {
 		b := &e.Backup
 		written(b, c, ref)
-		b.Pending, b.Abandoned, b.Fingerprint, b.CheckedAt = nil, nil, fingerprintOf(c, report, sum), began
+		b.Pending, b.Abandoned, b.CheckedAt, b.Read = nil, nil, began, res.BytesRead
 		b.Duration = w.k.Now().Sub(began)
 		if w.r.Trigger != "" {
 			b.Trigger = w.r.Trigger
@@ -336,6 +365,7 @@ func (w *saving) commit(ctx context.Context, how effort, e state.Entry, sum stri
 	if err != nil {
 		return c, err
 	}
+	w.k.saveIndex(w.r.Subject, res.Index)
 	return c, w.k.prune(ctx, w.r, w.log)
 }
 
@@ -353,28 +383,37 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) err
 	return k.record(r.Subject, func(e *state.Entry) { e.Backup.Retention = trouble })
 }
 
-// same finds the newest backup if the tree that was read equals it although its files looked changed.
-func (w *saving) same(ctx context.Context, e state.Entry, report archive.Report) (history.Commit, bool) {
-	if e.Backup.Digest != report.Digest {
-		return history.Commit{}, false
-	}
-	last, err := w.known(ctx, e)
-	if err != nil || last.Tree.UnreadableCount != report.UnreadableCount {
-		return history.Commit{}, false
-	}
-	return last, true
+// store creates an archive of a tree in a domain. Nothing refers to it yet.
+func (k *Keeper) store(
+	ctx context.Context, domain *history.Domain, path string, from start, reread bool, progress archive.Progress,
+) (*archive.Result, error) {
+	return archive.Create(ctx, path, archive.CreateOptions{
+		Parent: from.parent, Index: from.index, Sink: packs{domain}, Source: packs{domain}, Key: k.Key, Reread: reread, Progress: progress,
+	})
 }
 
-// fingerprintOf returns the fingerprint by which the next look may be skipped: none if this one saw less than everything.
-func fingerprintOf(c history.Commit, report archive.Report, sum string) string {
-	if c.Tree.UnreadableCount > 0 || len(report.Changed) > 0 {
-		return ""
+// discard drops what was stored for a backup that turned out not to be needed: it is referenced by nothing and known to nobody.
+// An index that describes another manifest than the newest backup's goes, too.
+func (w *saving) discard(ctx context.Context, res *archive.Result) error {
+	added := make([]history.Pack, 0, len(res.NewPacks))
+	for _, p := range res.NewPacks {
+		added = append(added, packOf(p))
 	}
-	return sum
+	if res.Unchanged {
+		w.k.saveIndex(w.r.Subject, res.Index)
+		return nil
+	}
+	w.k.saveIndex(w.r.Subject, nil)
+	return w.domain.DropPacks(ctx, added)
+}
+
+// equals says whether a tree that was read is the one of a backup.
+func equals(t history.Tree, r archive.Report) bool {
+	return t.Digest == r.Digest && t.UnreadableCount == r.UnreadableCount
 }
 
 // newCommit describes a backup of what was read.
-func (k *Keeper) newCommit(s Subject, e state.Entry, report archive.Report, stored []history.Pack) (history.Commit, error) {
+func (k *Keeper) newCommit(s Subject, e state.Entry, res *archive.Result) (history.Commit, error) {
 	owner, err := k.owner(s)
 	if err != nil {
 		return history.Commit{}, err
@@ -382,11 +421,8 @@ func (k *Keeper) newCommit(s Subject, e state.Entry, report archive.Report, stor
 	c := history.Commit{
 		ID: history.NewID(), Domain: s.Namespace, Workspace: s.Name, Owner: owner, Created: k.Now().UTC(),
 		Name: history.Name{Claim: s.Claim, Number: e.Backup.Last + 1},
-		Tree: tree(report), Packs: stored,
 	}
-	for _, p := range stored {
-		c.Stored += p.Size
-	}
+	take(&c, res)
 	if parent, err := history.ParseName(e.Backup.Name); err == nil {
 		c.Parent = &history.Ref{Name: parent, Hash: e.Backup.Hash}
 	}

@@ -73,12 +73,18 @@ func (k *Keeper) findStray(ctx context.Context, s Subject, domain *history.Domai
 func (k *Keeper) pinStray(
 	ctx context.Context, s Subject, domain *history.Domain, path string, progress archive.Progress,
 ) (string, archive.Report, error) {
-	report, stored, err := archive.Create(ctx, path, packs{domain}, progress)
-	if err != nil {
-		return "", report, fmt.Errorf("save %s: %w", path, err)
-	}
 	e, _ := k.Area.Journal().Get(s.UID)
-	c, err := k.newCommit(s, e, report, toHistory(stored))
+	w := &saving{k: k, r: SaveRequest{Subject: s}, domain: domain, log: domain.Workspace(s.Name)}
+	from, err := w.start(ctx, e, reading)
+	if err != nil {
+		return "", archive.Report{}, err
+	}
+	res, err := k.store(ctx, domain, path, from, true, progress)
+	if err != nil {
+		return "", archive.Report{}, fmt.Errorf("save %s: %w", path, err)
+	}
+	report := res.Report
+	c, err := k.newCommit(s, e, res)
 	if err != nil {
 		return "", report, err
 	}

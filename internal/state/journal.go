@@ -76,9 +76,9 @@ type Backup struct {
 	// Time is when it was made, CheckedAt when the tree was last compared with it.
 	Time      time.Time `json:"time,omitzero"`
 	CheckedAt time.Time `json:"checkedAt,omitzero"`
-	// Fingerprint of the tree at that moment; node-local.
-	Fingerprint string `json:"fingerprint,omitempty"`
-	Files       int64  `json:"files,omitempty"`
+	// Read is how many bytes of the content that comparison had to read.
+	Read  int64 `json:"read,omitempty"`
+	Files int64 `json:"files,omitempty"`
 	// Bytes of the content, and how many of them were uploaded by this backup.
 	Bytes    int64         `json:"bytes,omitempty"`
 	Uploaded int64         `json:"uploaded,omitempty"`

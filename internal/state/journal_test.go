@@ -21,7 +21,7 @@ func entry(uid, name string) state.Entry {
 		Format: 1, UID: uid, Namespace: "team", Name: name, Class: "default", Claim: 7,
 		MissingSince: &since, MissingSeen: since.Add(time.Hour),
 		Backup: state.Backup{
-			Name: "7.2", Hash: "h", CommitID: "c", Time: since, CheckedAt: since, Fingerprint: "f", Files: 1, Bytes: 2,
+			Name: "7.2", Hash: "h", CommitID: "c", Time: since, CheckedAt: since, Read: 5, Files: 1, Bytes: 2,
 			Uploaded: 3, Duration: time.Second, Complete: true, Problem: "p", Pending: &state.Pending{Number: 3, ID: "x"},
 			Attempts: 4, LastFailure: since, Failure: "failed", NextAttempt: since, Trigger: "t", Last: 2,
 		},

@@ -28,7 +28,7 @@ func (n *Node) Leftovers(but ...*Workspace) {
 func (n *Node) leftovers() []string {
 	volumes, trash := filepath.Join(n.Area, "volumes", "default"), filepath.Join(n.Area, "volumes", "default", ".trash")
 	return slices.Concat(below(volumes, n.Volumes()), below(trash, names(trash)), below(filepath.Join(n.Area, "journal"), n.Journal()),
-		temporary(n.Area), temporary(n.w.Store), n.children())
+		below(filepath.Join(n.Area, "index"), names(filepath.Join(n.Area, "index"))), temporary(n.Area), temporary(n.w.Store), n.children())
 }
 
 func below(dir string, names []string) []string {

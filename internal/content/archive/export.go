@@ -1,101 +1,202 @@
 package archive
 
 import (
-	"bytes"
+	"bufio"
+	"container/list"
 	"context"
-	"errors"
 	"fmt"
 	"io"
 
-	"github.com/klauspost/compress/zstd"
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 )
 
-const (
-	// maxWindow is the largest zstd window that is written and accepted; it bounds the memory of a restore.
-	maxWindow = 8 << 20
-	maxMemory = 64 << 20
-)
+// exportCache is how much decoded content an export keeps, in bytes: an incremental backup has neighbours in several frames.
+const exportCache = 32 << 20
 
-// Export writes a stored archive as a plain tar. After an error the output is not complete.
-func Export(ctx context.Context, packs []Pack, src Source, w io.Writer) error {
-	r, err := openPacks(ctx, packs, src)
+// Export writes the tree of a backup as a tar in the PAX format. It keeps what a tar can keep, and holes and extended
+// attributes as GNU tar does; what could not be read when the backup was made is left out. After an error the output is not
+// complete, which shows by its missing end.
+func Export(ctx context.Context, root Root, source Source, key *format.Key, w io.Writer) error {
+	p, err := loadPlan(ctx, root, source, key)
 	if err != nil {
-		return err
+		return fmt.Errorf("export: %w", err)
 	}
-	defer r.Close()
-	if _, err := io.Copy(w, r); err != nil {
-		return fmt.Errorf("export archive: %w", err)
+	out := bufio.NewWriterSize(w, 256<<10)
+	x := &exporter{plan: p, tar: tarWriter{w: out}, cache: newFrameCache(p, exportCache)}
+	if x.frames, err = newOrderedReader(ctx, source, key, p.exportOrder()); err != nil {
+		return fmt.Errorf("export: %w", err)
+	}
+	defer x.frames.close()
+	if err = x.run(ctx); err == nil {
+		err = out.Flush()
+	}
+	if err != nil {
+		return fmt.Errorf("export: %w", err)
 	}
 	return nil
 }
 
-// Import unpacks a tar that may come from anywhere into an empty directory. What it cannot keep is in Skipped; what
-// would lead out of the directory is an error. After an error the content of the directory is undefined.
-func Import(ctx context.Context, r io.Reader, dir string) (Report, error) {
-	x, err := newExtractor(dir, false, nil)
+// loadPlan reads a whole manifest.
+func loadPlan(ctx context.Context, root Root, source Source, key *format.Key) (*plan, error) {
+	refs, err := openTable(root, key)
 	if err != nil {
-		return Report{}, err
+		return nil, err
 	}
-	defer x.close()
-	if err := x.run(ctx, r); err != nil {
-		return x.report, fmt.Errorf("import into %s: %w", dir, err)
+	b := newPlanner(root, nil)
+	pr := pageReader{source: source, key: key, refs: refs, gap: rangeGap}
+	pr.each = func(p readPage) error { return b.add(p.page) }
+	if err := pr.run(ctx); err != nil {
+		return nil, err
 	}
-	// The order of a foreign archive is not that of a walk, so only a walk gives the digest.
-	read, err := Digest(ctx, dir)
+	p, err := b.finish()
 	if err != nil {
-		return x.report, err
+		return nil, err
 	}
-	read.Skipped, read.SkippedCount = x.report.Skipped, x.report.SkippedCount
-	return read, nil
+	sum, err := p.digest(ctx)
+	if err == nil && sum != root.Digest {
+		err = damagedf("the pages are not those of the backup: their digest is %v instead of %v", sum, root.Digest)
+	}
+	return p, err
 }
 
-// openPacks returns the uncompressed stream of an archive.
-func openPacks(ctx context.Context, packs []Pack, src Source) (*zstd.Decoder, error) {
-	stream := &packReader{packs: packs, get: func(p Pack) ([]byte, error) { return src.GetPack(ctx, p) }}
-	r, err := zstd.NewReader(stream, zstd.WithDecoderMaxWindow(maxWindow), zstd.WithDecoderMaxMemory(maxMemory))
-	if err != nil {
-		return nil, fmt.Errorf("start decompression: %w", err)
-	}
-	return r, nil
+// exporter writes entries in tree order.
+type exporter struct {
+	plan   *plan
+	tar    tarWriter
+	frames *orderedReader
+	cache  *frameCache
+	spare  []byte // memory for the next frame
+	links  int    // that were written
 }
 
-// packReader reads packs one after the other.
-type packReader struct {
-	packs []Pack
-	get   func(Pack) ([]byte, error)
-	cur   bytes.Reader
-}
-
-func (r *packReader) Read(p []byte) (int, error) {
-	for r.cur.Len() == 0 {
-		if len(r.packs) == 0 {
-			return 0, io.EOF
+func (x *exporter) run(ctx context.Context) error {
+	for i := range x.plan.dirs {
+		path := x.plan.dirPath(int32(i))
+		if err := x.tar.header(dirHeader(path, &x.plan.dirs[i].Meta)); err != nil {
+			return err
 		}
-		next := r.packs[0]
-		data, err := r.get(next)
+		for _, s := range x.plan.stretchesOf(int32(i)) {
+			for j := range s.entries {
+				if ctx.Err() != nil {
+					return context.Cause(ctx)
+				}
+				if err := x.entry(ctx, path, s.first+uint32(j), &s.entries[j]); err != nil {
+					return fmt.Errorf("%s: %w", display(join(path, s.entries[j].Name)), err)
+				}
+			}
+		}
+	}
+	return x.tar.end()
+}
+
+func (x *exporter) entry(ctx context.Context, dir string, number uint32, e *format.Entry) error {
+	if e.Flags&format.FlagUnreadable != 0 {
+		return nil
+	}
+	h := entryHeader(join(dir, e.Name), e)
+	if l := x.plan.links; x.links < len(l) && l[x.links].entry == number {
+		h.link(x.plan.path(l[x.links].first))
+		x.links++
+		return x.tar.header(h)
+	}
+	if err := x.tar.header(h); err != nil || h.kind != tarFile {
+		return err
+	}
+	return x.content(ctx, h, e)
+}
+
+func (x *exporter) content(ctx context.Context, h *tarHeader, e *format.Entry) error {
+	if err := x.tar.write(h.sparseMap); err != nil {
+		return err
+	}
+	for _, p := range contentOf(e) {
+		raw, err := x.frame(ctx, p.Frame)
 		if err != nil {
-			return 0, fmt.Errorf("read pack %s: %w", next.ID, err)
+			return err
 		}
-		if int64(len(data)) != next.Size {
-			return 0, fmt.Errorf("read pack %s: it has %d bytes instead of %d", next.ID, len(data), next.Size)
+		data, err := verifiedPiece(&p, raw)
+		if err != nil {
+			return err
 		}
-		r.packs = r.packs[1:]
-		r.cur.Reset(data)
+		if err := x.tar.write(data); err != nil {
+			return err
+		}
 	}
-	return r.cur.Read(p)
+	return x.tar.pad()
 }
 
-// endReader remembers whether its reader ended. A tar that is read to its end mark never gets there.
-type endReader struct {
-	r     io.Reader
-	ended bool
+// frame returns a decoded frame, from the cache if it is there.
+func (x *exporter) frame(ctx context.Context, number uint32) ([]byte, error) {
+	raw, known := x.cache.use(number)
+	if known {
+		return raw, nil
+	}
+	memory := x.spare
+	if want := int(x.plan.frames[number].Raw) + decodeSlack; cap(memory) < want {
+		memory = make([]byte, 0, max(want, format.BlockSize+decodeSlack))
+	}
+	raw, err := x.frames.read(ctx, memory)
+	if err != nil {
+		return nil, err
+	}
+	x.spare = x.cache.keep(number, raw, memory)
+	return raw, nil
 }
 
-func (e *endReader) Read(p []byte) (int, error) {
-	n, err := e.r.Read(p)
-	if n > 0 && errors.Is(err, io.EOF) {
-		return n, nil // the end is told by the next call, which only a reader that wants more makes
+// exportOrder returns the frames in the order in which an export reads them: each time that the cache will not have it.
+func (p *plan) exportOrder() []format.Frame {
+	cache := newFrameCache(p, exportCache)
+	var order []format.Frame
+	p.files(func(_ uint32, e *format.Entry, further bool) {
+		if further || e.Kind != format.KindFile || e.Flags&format.FlagUnreadable != 0 {
+			return
+		}
+		for _, piece := range contentOf(e) {
+			if _, known := cache.use(piece.Frame); !known {
+				order = append(order, p.frames[piece.Frame])
+				cache.keep(piece.Frame, nil, nil)
+			}
+		}
+	})
+	return order
+}
+
+// frameCache keeps the frames that were used last. What it keeps depends on nothing but the order of use.
+type frameCache struct {
+	plan   *plan
+	room   int64
+	recent *list.List // of cachedFrame, the last one used in front
+	places map[uint32]*list.Element
+}
+
+type cachedFrame struct {
+	number uint32
+	raw    []byte
+	memory []byte // that raw lies in
+}
+
+func newFrameCache(p *plan, size int64) *frameCache {
+	return &frameCache{plan: p, room: size, recent: list.New(), places: map[uint32]*list.Element{}}
+}
+
+func (c *frameCache) use(number uint32) ([]byte, bool) {
+	place, ok := c.places[number]
+	if !ok {
+		return nil, false
 	}
-	e.ended = e.ended || errors.Is(err, io.EOF)
-	return n, err
+	c.recent.MoveToFront(place)
+	return place.Value.(*cachedFrame).raw, true
+}
+
+// keep adds a frame and returns the memory of one that had to go.
+func (c *frameCache) keep(number uint32, raw, memory []byte) (spare []byte) {
+	c.places[number] = c.recent.PushFront(&cachedFrame{number, raw, memory})
+	c.room -= int64(c.plan.frames[number].Raw)
+	for c.room < 0 && c.recent.Len() > 1 {
+		last := c.recent.Remove(c.recent.Back()).(*cachedFrame)
+		delete(c.places, last.number)
+		c.room += int64(c.plan.frames[last.number].Raw)
+		spare = last.memory
+	}
+	return spare
 }

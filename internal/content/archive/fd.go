@@ -3,8 +3,8 @@ package archive
 import (
 	"bytes"
 	"errors"
-	"fmt"
 	"os"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -13,8 +13,12 @@ import (
 // beneath keeps a lookup below its directory, on the same mount, and off every link.
 const beneath = unix.RESOLVE_BENEATH | unix.RESOLVE_NO_SYMLINKS | unix.RESOLVE_NO_MAGICLINKS | unix.RESOLVE_NO_XDEV
 
-// maxLookup is below PATH_MAX, so that longer paths are looked up in pieces.
-const maxLookup = 4000
+const (
+	// maxLookup is below PATH_MAX, so that longer paths are looked up in pieces.
+	maxLookup = 4000
+	// maxPathLen is the length of paths in bytes from which on nothing is read.
+	maxPathLen = 256 << 10
+)
 
 // openBelow opens a path of any length below dir. The kernel asks to try again when something was renamed meanwhile.
 func openBelow(dir int, path string, flags uint64) (int, error) {
@@ -71,55 +75,13 @@ func openRoot(dir string) (int, error) {
 }
 
 // procPath names an open descriptor, for calls that take no O_PATH descriptor.
-func procPath(fd int) string { return fmt.Sprintf("/proc/self/fd/%d", fd) }
+func procPath(fd int) string { return "/proc/self/fd/" + strconv.Itoa(fd) }
 
-// openForRead turns an O_PATH descriptor of a regular file into one that can be read. What it refers to was checked
-// before, so nothing that blocks or has side effects when it is opened can be opened here.
-func openForRead(fd int) (int, error) {
-	const flags = unix.O_RDONLY | unix.O_NONBLOCK | unix.O_NOCTTY | unix.O_CLOEXEC
-	r, err := unix.Open(procPath(fd), flags|unix.O_NOATIME, 0)
-	if errors.Is(err, unix.EPERM) { // only the owner may leave the access time alone
-		return unix.Open(procPath(fd), flags, 0)
-	}
-	return r, err
-}
-
-// listNames returns the sorted names in a directory, and those read so far on an error.
-func listNames(dir int) ([]string, error) {
-	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = unix.Close(fd) }()
-	var names []string
-	buf := make([]byte, 64<<10)
-	for {
-		n, err := unix.ReadDirent(fd, buf)
-		if errors.Is(err, unix.EINTR) {
-			continue
-		}
-		if err != nil || n <= 0 {
-			return names, err
-		}
-		_, _, names = unix.ParseDirent(buf[:n], -1, names)
-	}
-}
-
-// readLink returns the target of a symbolic link opened with O_PATH.
-func readLink(fd int) (string, error) {
-	buf := make([]byte, 4096)
-	n, err := unix.Readlinkat(fd, "", buf)
-	if err != nil {
-		return "", err
-	}
-	return string(buf[:n]), nil
-}
-
-// readFull reads until the buffer is full or the file ends.
-func readFull(fd int, buf []byte) (int, error) {
+// preadFull reads from an offset on until the buffer is full or the file ends.
+func preadFull(fd int, buf []byte, off int64) (int, error) {
 	done := 0
 	for done < len(buf) {
-		n, err := unix.Read(fd, buf[done:])
+		n, err := unix.Pread(fd, buf[done:], off+int64(done))
 		if errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -154,5 +116,10 @@ func isZero(b []byte) bool {
 
 func fileType(st *unix.Stat_t) uint32 { return st.Mode & unix.S_IFMT }
 
-// isWhiteout reports the one kind of device that is content: overlayfs' mark for a deleted name.
-func isWhiteout(st *unix.Stat_t) bool { return fileType(st) == unix.S_IFCHR && st.Rdev == 0 }
+// join appends a name to the path of a directory, where "" is the root.
+func join(dir, name string) string {
+	if dir == "" {
+		return name
+	}
+	return dir + "/" + name
+}

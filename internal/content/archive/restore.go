@@ -1,491 +1,360 @@
 package archive
 
 import (
-	"archive/tar"
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
-	"io"
-	"slices"
-	"strings"
+	"runtime"
+	"sync"
+	"sync/atomic"
+	"time"
 
 	"golang.org/x/sys/unix"
 
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
-// holeSize is the granularity of holes: zeros of this size and alignment are not written.
-const holeSize = 4 << 10
+// maxWriters bounds the workers, and with them the descriptors: each may hold 140, for two paths of 256 KiB.
+const maxWriters = 7
 
-// Restore unpacks an archive of Create into an empty directory and flushes it to disk. The digest in the report is
-// that of what was written; compare it with the one of Create. After an error the content of the directory is undefined.
-func Restore(ctx context.Context, packs []Pack, src Source, dir string, p Progress) (Report, error) {
-	x, err := newExtractor(dir, true, p)
-	if err != nil {
-		return Report{}, err
-	}
-	defer x.close()
-	r, err := openPacks(ctx, packs, src)
-	if err != nil {
-		return Report{}, err
-	}
-	defer r.Close()
-	if err := x.run(ctx, r); err != nil {
-		return x.report, fmt.Errorf("restore into %s: %w", dir, err)
-	}
-	x.report.Digest = x.digest.sum()
-	return x.report, nil
+// RestoreOptions say what is restored and how.
+type RestoreOptions struct {
+	Source Source
+	Key    *format.Key // nil: the backup is not encrypted
+	// Paths are what is wanted, from the root of the tree: files, or directories with all that is in them. The directories
+	// that they are in are made, too. None: everything.
+	Paths []string
+	// Salvage leaves out what is damaged and names it in Report.Unreadable, instead of failing.
+	Salvage bool
+	// HashContent verifies the hash of every file as well. What is stored is verified in any case, so this can only find a
+	// mistake of what made the backup; it takes a quarter more time.
+	HashContent bool
+	// Connections bounds the requests that run at once; 0 is 8. A store on this machine needs no more than 2, which saves
+	// the memory of the others.
+	Connections int
+	// Progress is told the running totals; it may be nil.
+	Progress Progress
+	// SkipOwner leaves everything to the user who restores: for those who are not root. Bits that lend the owner's rights
+	// (setuid, setgid, capabilities) are left out with the owner.
+	SkipOwner bool
 }
 
-// extractor writes the entries of a tar below a directory that nobody else can reach yet.
-type extractor struct {
-	root     int
-	own      bool // an archive of Create: anything unusual is an error
-	progress Progress
-	report   Report
-	digest   treeDigest
-	places   map[[sha256.Size]byte]int // checksum of a path -> place of its record
-	dirs     map[string]meta           // attributes of directories are set last
-	parent   string                    // the directory that parentFD is
-	parentFD int
-	buf      []byte
-	entries  int
-}
-
-func newExtractor(dir string, own bool, p Progress) (*extractor, error) {
-	root, err := openRoot(dir)
-	if err != nil {
-		return nil, err
+// Restore writes the tree of a backup into an empty directory that nobody else can reach. Every byte is verified before it
+// is written. It does not flush anything to disk: the caller does that once for all.
+//
+// The report has the digest and the counts of the backup; with Paths, the counts are those of what was made, and there is no
+// digest. The index describes the new tree; it is nil if that is not the whole tree of the backup. After an error the content
+// of the directory is undefined.
+func Restore(ctx context.Context, root Root, dir string, o RestoreOptions) (Report, *Index, error) {
+	r := &restorer{root: root, o: o}
+	if err := r.open(dir); err != nil {
+		return Report{}, nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
-	x := &extractor{
-		root: root, own: own, progress: p, places: map[[sha256.Size]byte]int{}, dirs: map[string]meta{},
-		parent: ".", parentFD: root, buf: make([]byte, chunkSize),
-	}
-	names, err := listNames(root)
-	if err == nil && len(names) > 0 {
-		err = fmt.Errorf("the directory is not empty (%q is there)", names[0])
-	}
-	if err == nil {
-		err = clearXattrs(root)
+	err := r.run(ctx)
+	if closeErr := r.close(); err == nil {
+		err = closeErr
 	}
 	if err != nil {
-		x.close()
-		return nil, fmt.Errorf("restore into %s: %w", dir, err)
+		return r.report, nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
-	return x, nil
+	return r.report, r.index(), nil
 }
 
-func (x *extractor) close() {
-	closeUnless(x.parentFD, x.root)
-	_ = unix.Close(x.root)
+// restorer restores one backup.
+type restorer struct {
+	root Root
+	o    RestoreOptions
+	fd   int // of the directory
+	uid  uint32
+	gid  uint32
+	dev  uint64
+
+	plan  *plan
+	table []format.PageRef
+	pages [][]byte // as stored
+	hands []*hand
+
+	ix   *Index
+	left []atomic.Int32 // pieces to come of each large file
+
+	mu      sync.Mutex
+	report  Report
+	lost    map[uint32]bool // entries that are not made: salvage only
+	foreign bool            // something is not as in the backup, because an ordinary user restored it
 }
 
-func (x *extractor) run(ctx context.Context, r io.Reader) error {
-	end := &endReader{r: r}
-	tr := tar.NewReader(end)
-	for {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		h, err := tr.Next()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		if err != nil {
-			return fmt.Errorf("read archive: %w", err)
-		}
-		if err := x.entry(ctx, h, tr); err != nil {
-			return err
-		}
-	}
-	if end.ended {
-		return errors.New("read archive: it ends without its end mark, so something is missing")
-	}
-	return x.finish(end)
+// hand is what one worker works with.
+type hand struct {
+	*cursor
+	other   *cursor // for links between directories
+	decoder *format.Decoder
+	buf     []byte // for frames
+	raw     []byte // the frame at hand
+	files   int64
+	bytes   int64
 }
 
-// finish reads the rest, which verifies the checksum of the stream, sets the attributes of directories and syncs.
-func (x *extractor) finish(rest io.Reader) error {
-	if _, err := io.Copy(io.Discard, rest); err != nil {
-		return fmt.Errorf("read end of archive: %w", err)
-	}
-	if x.own && !x.has(".") {
-		return errors.New("read archive: the entry of the root directory is missing")
-	}
-	if err := x.finishDirs(); err != nil {
+func (r *restorer) open(dir string) error {
+	fd, err := openRoot(dir)
+	if err != nil {
 		return err
 	}
-	fd, err := unix.Openat(x.root, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return fmt.Errorf("sync: %w", err)
+	if err := r.adopt(fd); err != nil {
+		_ = unix.Close(fd)
+		return err
 	}
-	defer func() { _ = unix.Close(fd) }()
-	if err := unix.Syncfs(fd); err != nil {
-		return fmt.Errorf("sync: %w", err)
-	}
+	r.fd = fd
 	return nil
 }
 
-func (x *extractor) has(path string) bool {
-	_, ok := x.places[sha256.Sum256([]byte(path))]
-	return ok
-}
-
-// finishDirs goes from the deepest up, because a final mode can forbid to go further down.
-func (x *extractor) finishDirs() error {
-	paths := make([]string, 0, len(x.dirs))
-	for path := range x.dirs {
-		paths = append(paths, path)
-	}
-	slices.SortFunc(paths, func(a, b string) int { return strings.Compare(b, a) })
-	if i := slices.Index(paths, "."); i >= 0 {
-		paths = append(slices.Delete(paths, i, i+1), ".")
-	}
-	for _, path := range paths {
-		m := x.dirs[path]
-		if err := x.finishDir(&m); err != nil {
-			return fmt.Errorf("set attributes of %s: %w", display(path), err)
-		}
-	}
-	return nil
-}
-
-func (x *extractor) finishDir(m *meta) error {
-	fd, err := x.openDir(m.path)
-	if err != nil {
-		return err
-	}
-	defer closeUnless(fd, x.root)
-	return setAttributes(fd, m)
-}
-
-// entry writes one entry.
-func (x *extractor) entry(ctx context.Context, h *tar.Header, content io.Reader) error {
-	if x.entries++; x.entries%1000 == 0 {
-		faults.Point("archive.restore.entry")
-	}
-	if h.Typeflag == tar.TypeXGlobalHeader && !x.own {
-		return nil
-	}
-	m, dropped, err := parseHeader(h)
-	if err == nil && x.own && len(dropped) > 0 {
-		err = fmt.Errorf("%q: attribute %q is not allowed in an archive", h.Name, dropped[0])
-	}
-	if errors.Is(err, errDevice) && !x.own {
-		x.report.skipped(h.Name)
-		return nil
-	}
-	if err != nil {
-		return fmt.Errorf("read archive: %w", err)
-	}
-	sum, err := x.write(ctx, &m, content)
-	if err != nil {
-		return fmt.Errorf("write %s: %w", display(m.path), err)
-	}
-	x.record(&m, sum)
-	x.progress.tell(&x.report)
-	return nil
-}
-
-// record counts a path once, however often it comes.
-func (x *extractor) record(m *meta, sum [sha256.Size]byte) {
-	key := sha256.Sum256([]byte(m.path))
-	if place, ok := x.places[key]; ok {
-		x.digest.replace(place, m.record(sum))
-		return
-	}
-	x.places[key] = x.digest.add(m.record(sum))
-	if m.kind != tar.TypeLink {
-		x.report.newest(timeOf(unix.Timespec{Sec: m.sec, Nsec: m.nsec}))
-	}
-}
-
-func (x *extractor) write(ctx context.Context, m *meta, content io.Reader) (sum [sha256.Size]byte, err error) {
-	if m.path == "." {
-		return sum, x.writeRoot(m)
-	}
-	dir, name := split(m.path)
-	if err := x.enter(dir); err != nil {
-		return sum, err
-	}
-	if err := x.replace(m, name); err != nil {
-		return sum, err
-	}
-	switch m.kind {
-	case tar.TypeReg:
-		return x.writeFile(ctx, m, name, content)
-	case tar.TypeDir:
-		err = x.writeDir(m, name)
-	case tar.TypeLink:
-		err = x.writeLink(m, name)
-	case tar.TypeSymlink:
-		err = x.writeSymlink(m, name)
-	default:
-		err = x.writeNode(m, name)
-	}
-	return sum, err
-}
-
-func (x *extractor) writeRoot(m *meta) error {
-	if m.kind != tar.TypeDir {
-		return errors.New("the root must be a directory")
-	}
-	if _, known := x.dirs["."]; !known {
-		x.report.Dirs++
-	}
-	x.dirs["."] = *m
-	return nil
-}
-
-func split(path string) (dir, name string) {
-	i := strings.LastIndexByte(path, '/')
-	if i < 0 {
-		return ".", path
-	}
-	return path[:i], path[i+1:]
-}
-
-// enter makes dir the directory that names are written to. Entries come in the order of a walk, so this is rarely more
-// than one step.
-func (x *extractor) enter(dir string) error {
-	if dir == x.parent {
-		return nil
-	}
-	fd, err := x.openDir(dir)
-	if errors.Is(err, unix.ENOENT) && !x.own {
-		fd, err = x.makeParents(dir)
-	}
-	if err != nil {
-		return fmt.Errorf("enter its directory: %w", err)
-	}
-	closeUnless(x.parentFD, x.root)
-	x.parent, x.parentFD = dir, fd
-	return nil
-}
-
-func (x *extractor) openDir(dir string) (int, error) {
-	if dir == "." {
-		return x.root, nil
-	}
-	from, rest := x.root, dir
-	if x.parent != "." && strings.HasPrefix(dir, x.parent+"/") {
-		from, rest = x.parentFD, dir[len(x.parent)+1:]
-	}
-	return openBelow(from, rest, unix.O_PATH|unix.O_DIRECTORY)
-}
-
-// makeParents creates directories that a foreign archive did not care to list.
-func (x *extractor) makeParents(dir string) (int, error) {
-	at := x.root
-	for part := range strings.SplitSeq(dir, "/") {
-		err := unix.Mkdirat(at, part, 0o755)
-		if err == nil {
-			x.report.Dirs++
-		} else if !errors.Is(err, unix.EEXIST) {
-			closeUnless(at, x.root)
-			return -1, err
-		}
-		next, err := openBelow(at, part, unix.O_PATH|unix.O_DIRECTORY)
-		closeUnless(at, x.root)
-		if err != nil {
-			return -1, err
-		}
-		at = next
-	}
-	return at, nil
-}
-
-// replace removes what an earlier entry of the same path has left. A directory stays a directory.
-func (x *extractor) replace(m *meta, name string) error {
-	var st unix.Stat_t
-	err := unix.Fstatat(x.parentFD, name, &st, unix.AT_SYMLINK_NOFOLLOW)
-	if errors.Is(err, unix.ENOENT) {
-		x.count(m.fileType(), 1)
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if fileType(&st) == unix.S_IFDIR {
-		if m.kind != tar.TypeDir {
-			return errors.New("the archive has a directory under the same name")
-		}
-		return nil
-	}
-	if m.kind == tar.TypeLink && m.target == m.path {
-		return errors.New("the archive links a name to itself")
-	}
-	if fileType(&st) == unix.S_IFREG && st.Nlink == 1 {
-		x.report.Bytes -= st.Size
-	}
-	x.count(fileType(&st), -1)
-	x.count(m.fileType(), 1)
-	return unix.Unlinkat(x.parentFD, name, 0)
-}
-
-// count adds n names of a type. A hard link has the type of what it links to, which its header does not tell.
-func (x *extractor) count(kind uint32, n int64) {
-	switch kind {
-	case unix.S_IFREG:
-		x.report.Files += n
-	case unix.S_IFDIR:
-		x.report.Dirs += n
-	case unix.S_IFLNK:
-		x.report.Links += n
-	case unix.S_IFIFO, unix.S_IFCHR:
-		x.report.Others += n
-	}
-}
-
-func (x *extractor) writeDir(m *meta, name string) error {
-	if err := unix.Mkdirat(x.parentFD, name, 0o700); err != nil && !errors.Is(err, unix.EEXIST) {
-		return err
-	}
-	x.dirs[m.path] = *m
-	return nil
-}
-
-// writeLink links to a name that the archive has brought before. Nothing is followed on the way to it, nor at its end.
-func (x *extractor) writeLink(m *meta, name string) error {
-	dir, first := split(m.target)
-	fd, err := x.openDir(dir)
-	if err != nil {
-		return fmt.Errorf("find link target %s: %w", display(m.target), err)
-	}
-	if fd != x.root {
-		defer func() { _ = unix.Close(fd) }()
-	}
-	var st unix.Stat_t
-	if err := unix.Fstatat(fd, first, &st, unix.AT_SYMLINK_NOFOLLOW); err != nil {
-		return fmt.Errorf("find link target %s: %w", display(m.target), err)
-	}
-	if fileType(&st) == unix.S_IFDIR {
-		return fmt.Errorf("link target %s is a directory", display(m.target))
-	}
-	x.count(fileType(&st), 1)
-	return unix.Linkat(fd, first, x.parentFD, name, 0)
-}
-
-func (x *extractor) writeSymlink(m *meta, name string) error {
-	if err := unix.Symlinkat(m.target, x.parentFD, name); err != nil {
-		return err
-	}
-	if err := chownAt(x.parentFD, name, m); err != nil {
-		return err
-	}
-	return unix.UtimesNanoAt(x.parentFD, name, m.times(), unix.AT_SYMLINK_NOFOLLOW)
-}
-
-// writeNode creates a FIFO or a whiteout.
-func (x *extractor) writeNode(m *meta, name string) error {
-	kind := uint32(unix.S_IFIFO)
-	if m.kind == tar.TypeChar {
-		kind = unix.S_IFCHR
-	}
-	if err := unix.Mknodat(x.parentFD, name, kind|0o600, 0); err != nil {
-		return err
-	}
-	fd, err := openBelow(x.parentFD, name, unix.O_PATH)
+// adopt makes sure that the directory is empty and passes nothing on to what is made in it.
+func (r *restorer) adopt(dir int) error {
+	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	return setAttributes(fd, m)
-}
-
-func (x *extractor) writeFile(ctx context.Context, m *meta, name string, content io.Reader) (sum [sha256.Size]byte, err error) {
-	fd, err := unix.Openat(x.parentFD, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW|unix.O_CLOEXEC, 0o600)
-	if err != nil {
-		return sum, err
-	}
-	defer func() {
-		if closeErr := unix.Close(fd); err == nil {
-			err = closeErr
-		}
-	}()
-	if sum, err = x.fill(ctx, fd, m.size, content); err != nil {
-		return sum, err
-	}
-	x.report.Bytes += m.size
-	return sum, setAttributes(fd, m)
-}
-
-// fill writes the content and leaves holes where it is zero.
-func (x *extractor) fill(ctx context.Context, fd int, size int64, content io.Reader) (sum [sha256.Size]byte, err error) {
-	h := sha256.New()
-	for off := int64(0); off < size; {
-		if err := ctx.Err(); err != nil {
-			return sum, err
-		}
-		part := x.buf[:min(size-off, chunkSize)]
-		if _, err := io.ReadFull(content, part); err != nil {
-			return sum, fmt.Errorf("read its content: %w", err)
-		}
-		h.Write(part)
-		if err := writeSparse(fd, part, off); err != nil {
-			return sum, err
-		}
-		off += int64(len(part))
-	}
-	return [sha256.Size]byte(h.Sum(nil)), unix.Ftruncate(fd, size)
-}
-
-// writeSparse writes the runs of blocks that are not zero.
-func writeSparse(fd int, part []byte, off int64) error {
-	start := -1
-	for i := 0; i < len(part); i += holeSize {
-		if zero := isZero(part[i:min(i+holeSize, len(part))]); !zero && start < 0 {
-			start = i
-		} else if zero && start >= 0 {
-			if err := pwriteFull(fd, part[start:i], off+int64(start)); err != nil {
-				return err
-			}
-			start = -1
-		}
-	}
-	if start < 0 {
-		return nil
-	}
-	return pwriteFull(fd, part[start:], off+int64(start))
-}
-
-// setAttributes sets everything but a name, in the only order that works: a change of owner clears bits of the mode
-// and capabilities, a change of mode rewrites the mask of an ACL, and each of them would touch the times.
-func setAttributes(fd int, m *meta) error {
-	if err := chownAt(fd, "", m); err != nil {
+	if err := expectEmpty(fd); err != nil {
 		return err
 	}
-	if err := unix.Chmod(procPath(fd), m.mode); err != nil {
+	if err := clearXattrs(xattrsOf(fd)); err != nil {
+		return err
+	}
+	if err := unix.Fchmod(fd, 0o700); err != nil {
 		return fmt.Errorf("set mode: %w", err)
 	}
-	if err := writeXattrs(fd, m.xattrs); err != nil {
+	var st unix.Stat_t
+	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	if err := unix.UtimesNanoAt(unix.AT_FDCWD, procPath(fd), m.times(), 0); err != nil {
-		return fmt.Errorf("set time: %w", err)
+	r.dev, r.uid, r.gid = st.Dev, uint32(unix.Geteuid()), uint32(unix.Getegid())
+	return nil
+}
+
+func expectEmpty(dir int) error {
+	buf := make([]byte, 4096)
+	for {
+		n, err := unix.ReadDirent(dir, buf)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return err
+		}
+		if _, _, names := unix.ParseDirent(buf[:n], 1, nil); len(names) > 0 {
+			return fmt.Errorf("the directory is not empty (%s is there): restore into an empty one", display(names[0]))
+		}
+	}
+}
+
+func (r *restorer) close() error {
+	for _, h := range r.hands {
+		h.close()
+		h.other.close()
+		h.decoder.Close()
+	}
+	return unix.Close(r.fd)
+}
+
+func (r *restorer) run(ctx context.Context) error {
+	if err := r.load(ctx); err != nil {
+		return err
+	}
+	if err := r.checkSpace(); err != nil {
+		return err
+	}
+	if err := r.hire(); err != nil {
+		return err
+	}
+	if err := r.writeTree(ctx); err != nil {
+		return err
+	}
+	for _, step := range []struct {
+		name string
+		do   func(context.Context) error
+	}{
+		{"others", r.makeOthers}, {"links", r.makeLinks}, {"dirs", r.finishDirs}, {"settle", r.settle},
+	} {
+		faults.Point("archive.restore." + step.name)
+		if err := step.do(ctx); err != nil {
+			return err
+		}
+	}
+	r.count()
+	return nil
+}
+
+// hire makes the workers.
+func (r *restorer) hire() error {
+	for range min(runtime.GOMAXPROCS(0), maxWriters) {
+		d, err := format.NewDecoder()
+		if err != nil {
+			return fmt.Errorf("start decoder: %w", err)
+		}
+		r.hands = append(r.hands, &hand{cursor: newCursor(r.fd, r.plan), other: newCursor(r.fd, r.plan), decoder: d})
 	}
 	return nil
 }
 
-// chownAt leaves the owner alone if it is right, so that an ordinary user can restore what is theirs.
-func chownAt(fd int, name string, m *meta) error {
-	const flags = unix.AT_SYMLINK_NOFOLLOW | unix.AT_EMPTY_PATH
-	var st unix.Stat_t
-	if err := unix.Fstatat(fd, name, &st, flags); err != nil {
+// load makes the plan.
+func (r *restorer) load(ctx context.Context) error {
+	want, err := newSelection(r.o.Paths)
+	if err != nil {
 		return err
 	}
-	if st.Uid == m.uid && st.Gid == m.gid {
+	if r.table, err = openTable(r.root, r.o.Key); err != nil {
+		return err
+	}
+	b := newPlanner(r.root, want)
+	b.mend, b.mended = r.o.Salvage, func(path string) { r.damaged(path, errLostDir) }
+	if want != nil {
+		return r.loadSome(ctx, b, want)
+	}
+	pr := pageReader{source: r.o.Source, key: r.o.Key, refs: r.table, limit: r.o.Connections, gap: rangeGap, keep: true, salvage: r.o.Salvage}
+	pr.each = func(p readPage) error {
+		r.pages = append(r.pages, p.stored)
+		return r.addPage(b, p)
+	}
+	if err := pr.run(ctx); err != nil {
+		return err
+	}
+	if r.plan, err = b.finish(); err != nil {
+		return err
+	}
+	if r.report.UnreadableCount > 0 { // pages are lost
 		return nil
 	}
-	if err := unix.Fchownat(fd, name, int(m.uid), int(m.gid), flags); err != nil {
-		return fmt.Errorf("set owner %d:%d: %w", m.uid, m.gid, err)
-	}
+	r.ix = newIndex(r.root.Table, r.pages, r.dev, len(r.plan.dirs)+int(r.plan.entries))
 	return nil
 }
 
-// times sets the access time too, as nothing better is known.
-func (m *meta) times() []unix.Timespec {
-	t := unix.Timespec{Sec: m.sec, Nsec: m.nsec}
-	return []unix.Timespec{t, t}
+// checkDigest makes sure that the pages are those of the backup. It runs while directories are made.
+func (r *restorer) checkDigest(ctx context.Context) error {
+	if r.ix == nil {
+		return nil
+	}
+	sum, err := r.plan.digest(ctx)
+	if err != nil {
+		return err
+	}
+	if sum != r.root.Digest {
+		return damagedf("the pages are not those of the backup: their digest is %v instead of %v", sum, r.root.Digest)
+	}
+	r.report.Digest = sum.String()
+	return nil
+}
+
+// addPage adds a page to the plan, or names it if it is damaged and that is to be lived with.
+func (r *restorer) addPage(b *planner, p readPage) error {
+	switch {
+	case p.err == nil:
+		return b.add(p.page)
+	case fatal(p.err):
+		return p.err
+	}
+	r.damaged(r.table[p.number].First, p.err)
+	return nil
+}
+
+// loadSome reads only the pages that are needed for the paths, in as few requests as can be.
+func (r *restorer) loadSome(ctx context.Context, b *planner, want *selection) error {
+	r.table = pick(r.table, want.pages(r.table))
+	pr := pageReader{source: r.o.Source, key: r.o.Key, refs: r.table, limit: r.o.Connections, gap: rangeSize, salvage: r.o.Salvage}
+	pr.each = func(p readPage) error { return r.addPage(b, p) }
+	if err := pr.run(ctx); err != nil {
+		return err
+	}
+	if err := want.missing(); err != nil {
+		return err
+	}
+	plan, err := b.finish()
+	r.plan = plan
+	return err
+}
+
+// writeTree makes the directories, and the files with content. While directories are made the first frames are read and
+// decoded already: of a hand that uses other parts than the making does.
+func (r *restorer) writeTree(ctx context.Context) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	r.left = make([]atomic.Int32, len(r.plan.large))
+	ready := make(chan struct{})
+	var wg sync.WaitGroup
+	together := func(do func() error) {
+		wg.Go(func() {
+			if err := do(); err != nil {
+				cancel(err)
+			}
+		})
+	}
+	together(func() error { return r.writeContent(ctx, ready) })
+	together(func() error { return r.checkDigest(ctx) })
+	if err := r.prepare(ctx); err != nil {
+		cancel(err)
+	}
+	close(ready)
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// prepare makes all that content goes into.
+func (r *restorer) prepare(ctx context.Context) error {
+	if err := r.makeDirs(ctx); err != nil {
+		return err
+	}
+	faults.Point("archive.restore.prepared")
+	return r.makeLarge(ctx)
+}
+
+// each runs do for 0 to n-1, in chunks of neighbours that go to any of the workers.
+func (r *restorer) each(ctx context.Context, n int, do func(h *hand, i int) error) error {
+	const chunk = 64
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var next atomic.Int64
+	var wg sync.WaitGroup
+	for _, h := range r.hands[:min(len(r.hands), n/chunk+1)] {
+		wg.Go(func() {
+			for {
+				from := int(next.Add(chunk)) - chunk
+				if from >= n || ctx.Err() != nil {
+					return
+				}
+				for i := from; i < min(from+chunk, n); i++ {
+					if err := do(h, i); err != nil {
+						cancel(err)
+						return
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	return context.Cause(ctx)
+}
+
+// settle waits until the clock that files are stamped with has moved on: what changes from now on has another time than what
+// was made, so that the index can be trusted.
+func (r *restorer) settle(ctx context.Context) error {
+	if r.ix == nil {
+		return nil
+	}
+	made, err := stampClock()
+	for now := made; err == nil && now == made; now, err = stampClock() {
+		select {
+		case <-time.After(time.Millisecond):
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		}
+	}
+	return err
+}
+
+func stampClock() (unix.Timespec, error) {
+	var now unix.Timespec
+	if err := unix.ClockGettime(unix.CLOCK_REALTIME_COARSE, &now); err != nil {
+		return now, fmt.Errorf("read clock: %w", err)
+	}
+	return now, nil
 }

@@ -7,12 +7,12 @@ import (
 	"strings"
 
 	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 )
 
-// maxXattrs keeps the attributes of one file within what a tar reader accepts in a PAX header (1 MiB).
-const maxXattrs = 640 << 10
-
-type xattr struct{ name, value string }
+// maxXattrs is the size of all attributes of one file together, names included.
+const maxXattrs = 1 << 20
 
 // keptXattr tells which attributes belong to the content. Others belong to the node: labels of its security module,
 // trusted attributes of its filesystems.
@@ -24,33 +24,61 @@ func keptXattr(name string) bool {
 	return strings.HasPrefix(name, "user.") && len(name) > len("user.")
 }
 
-// readXattrs returns the attributes of an open file (O_PATH will do), sorted by name.
-func readXattrs(fd int) ([]xattr, error) {
+// xattrCalls are the system calls on the attributes of one open file.
+type xattrCalls struct {
+	list   func(buf []byte) (int, error)
+	get    func(name string, buf []byte) (int, error)
+	set    func(name string, value []byte) error
+	remove func(name string) error
+}
+
+// xattrsOf returns the calls for a file that is open for reading or writing.
+func xattrsOf(fd int) xattrCalls {
+	return xattrCalls{
+		list:   func(buf []byte) (int, error) { return unix.Flistxattr(fd, buf) },
+		get:    func(name string, buf []byte) (int, error) { return unix.Fgetxattr(fd, name, buf) },
+		set:    func(name string, value []byte) error { return unix.Fsetxattr(fd, name, value, 0) },
+		remove: func(name string) error { return unix.Fremovexattr(fd, name) },
+	}
+}
+
+// xattrsOfPath returns the calls for a file opened with O_PATH. It must not be a symbolic link.
+func xattrsOfPath(fd int) xattrCalls {
 	path := procPath(fd)
-	names, err := listXattrs(path)
+	return xattrCalls{
+		list:   func(buf []byte) (int, error) { return unix.Listxattr(path, buf) },
+		get:    func(name string, buf []byte) (int, error) { return unix.Getxattr(path, name, buf) },
+		set:    func(name string, value []byte) error { return unix.Setxattr(path, name, value, 0) },
+		remove: func(name string) error { return unix.Removexattr(path, name) },
+	}
+}
+
+// readXattrs returns the attributes that belong to the content, sorted by name. Those read before an error come with it.
+func readXattrs(calls xattrCalls) ([]format.Xattr, error) {
+	names, err := listXattrs(calls)
 	if err != nil {
 		return nil, err
 	}
-	var found []xattr
+	var found []format.Xattr
 	size := 0
 	for _, name := range names {
-		value, err := getXattr(path, name)
+		value, err := grow(256, func(buf []byte) (int, error) { return calls.get(name, buf) })
 		if errors.Is(err, unix.ENODATA) { // removed since it was listed
 			continue
 		}
 		if err != nil {
 			return found, fmt.Errorf("read attribute %q: %w", name, err)
 		}
-		if size += len(name) + 2*len(value) + 64; size > maxXattrs {
+		if size += len(name) + len(value); size > maxXattrs {
 			return found, fmt.Errorf("the extended attributes are larger than %d KiB together", maxXattrs>>10)
 		}
-		found = append(found, xattr{name, value})
+		found = append(found, format.Xattr{Name: name, Value: value})
 	}
 	return found, nil
 }
 
-func listXattrs(path string) ([]string, error) {
-	list, err := grow(256, func(buf []byte) (int, error) { return unix.Listxattr(path, buf) })
+func listXattrs(calls xattrCalls) ([]string, error) {
+	list, err := grow(256, calls.list)
 	if errors.Is(err, unix.ENOTSUP) {
 		return nil, nil
 	}
@@ -58,7 +86,7 @@ func listXattrs(path string) ([]string, error) {
 		return nil, fmt.Errorf("list attributes: %w", err)
 	}
 	var names []string
-	for name := range strings.SplitSeq(list, "\x00") {
+	for name := range strings.SplitSeq(string(list), "\x00") {
 		if keptXattr(name) {
 			names = append(names, name)
 		}
@@ -67,12 +95,8 @@ func listXattrs(path string) ([]string, error) {
 	return names, nil
 }
 
-func getXattr(path, name string) (string, error) {
-	return grow(256, func(buf []byte) (int, error) { return unix.Getxattr(path, name, buf) })
-}
-
 // grow calls until the buffer is large enough: what is read may grow as well.
-func grow(size int, call func([]byte) (int, error)) (string, error) {
+func grow(size int, call func([]byte) (int, error)) ([]byte, error) {
 	for {
 		buf := make([]byte, size)
 		n, err := call(buf)
@@ -81,29 +105,29 @@ func grow(size int, call func([]byte) (int, error)) (string, error) {
 			continue
 		}
 		if err != nil {
-			return "", err
+			return nil, err
 		}
-		return string(buf[:n]), nil
+		return buf[:n:n], nil
 	}
 }
 
-func writeXattrs(fd int, attrs []xattr) error {
+func writeXattrs(calls xattrCalls, attrs []format.Xattr) error {
 	for _, a := range attrs {
-		if err := unix.Setxattr(procPath(fd), a.name, []byte(a.value), 0); err != nil {
-			return fmt.Errorf("set attribute %q: %w", a.name, err)
+		if err := calls.set(a.Name, a.Value); err != nil {
+			return fmt.Errorf("set attribute %q: %w", a.Name, err)
 		}
 	}
 	return nil
 }
 
 // clearXattrs removes what a directory has inherited, above all a default ACL that would spread to everything in it.
-func clearXattrs(fd int) error {
-	names, err := listXattrs(procPath(fd))
+func clearXattrs(calls xattrCalls) error {
+	names, err := listXattrs(calls)
 	if err != nil {
 		return err
 	}
 	for _, name := range names {
-		if err := unix.Removexattr(procPath(fd), name); err != nil && !errors.Is(err, unix.ENODATA) {
+		if err := calls.remove(name); err != nil && !errors.Is(err, unix.ENODATA) {
 			return fmt.Errorf("remove attribute %q: %w", name, err)
 		}
 	}

@@ -326,9 +326,9 @@ func TestS1_ReadBack(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			f := newFixture(t)
 			f.claim(1, nodeA)
-			old, err := f.domain.PutPack(f.ctx, []byte("old"))
+			old, err := putPack(f.ctx, f.domain, []byte("old"))
 			f.Expect(err).NotTo(HaveOccurred())
-			own, err := f.domain.PutPack(f.ctx, []byte("own"))
+			own, err := putPack(f.ctx, f.domain, []byte("own"))
 			f.Expect(err).NotTo(HaveOccurred())
 			made := commit("1.1")
 			made.Packs = []history.Pack{old, own}
@@ -414,7 +414,7 @@ func TestS2_EveryFailedWriteCanBeRepeated(t *testing.T) {
 					}
 				}
 				repeat(func() error { return l.PublishClaim(f.ctx, 1, nodeA, nil) })
-				repeat(func() (err error) { p, err = d.PutPack(f.ctx, []byte("x")); return err })
+				repeat(func() (err error) { p, err = putPack(f.ctx, d, []byte("x")); return err })
 				c.Packs = []history.Pack{p}
 				repeat(func() error { return second(l.Append(f.ctx, c, history.Name{})) })
 				repeat(func() error { return d.Pin(f.ctx, "pin", c, history.Pin{Kind: history.PinSnapshot}) })

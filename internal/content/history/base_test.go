@@ -176,7 +176,7 @@ func TestNewest(t *testing.T) {
 }
 
 func (f *fixture) pack(data string) history.Pack {
-	p, err := f.domain.PutPack(f.ctx, []byte(data))
+	p, err := putPack(f.ctx, f.domain, []byte(data))
 	f.Expect(err).NotTo(HaveOccurred())
 	return p
 }

@@ -33,9 +33,11 @@ type Owner struct {
 
 // Pack is an object that holds content.
 type Pack struct {
-	ID     string `json:"id"`   // 32 hex digits
-	Size   int64  `json:"size"` // bytes
-	SHA256 string `json:"sha256"`
+	ID     string   `json:"id"`             // 32 hex digits
+	Size   int64    `json:"size"`           // bytes
+	CRC32C Checksum `json:"crc32c"`         // of all its bytes
+	Live   int64    `json:"live,omitempty"` // bytes of it that the backup needs
+	New    bool     `json:"new,omitempty"`  // it was stored for this backup; the others are older backups'
 }
 
 // Problem is a file that could not be read.
@@ -69,8 +71,9 @@ type Commit struct {
 	Created   time.Time `json:"created"`
 	Tree      Tree      `json:"tree"`
 	Accepted  bool      `json:"accepted,omitempty"` // a person takes this incomplete backup for complete
-	Packs     []Pack    `json:"packs,omitempty"`
-	Stored    int64     `json:"stored"` // bytes this backup added to the store
+	Table     []byte    `json:"table,omitempty"`    // where the pages of the manifest lie, as archive wrote it
+	Packs     []Pack    `json:"packs,omitempty"`    // every one that is needed
+	Stored    int64     `json:"stored"`             // bytes this backup added to the store
 }
 
 // Complete reports whether the commit is a backup that lacks nothing.

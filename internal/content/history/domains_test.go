@@ -31,7 +31,7 @@ func TestDomains(t *testing.T) {
 		d, err := history.OpenDomain(ctx, s, name, fmt.Sprintf("cluster-%d", i%2), false)
 		g.Expect(err).NotTo(HaveOccurred())
 		for range 20 {
-			_, err = d.PutPack(ctx, []byte("x"))
+			_, err = putPack(ctx, d, []byte("x"))
 			g.Expect(err).NotTo(HaveOccurred())
 		}
 	}

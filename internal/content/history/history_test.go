@@ -199,18 +199,30 @@ func second[T any](_ T, err error) error { return err }
 
 func third[S, T any](_ S, _ T, err error) error { return err }
 
+// putPack stores data under a new id.
+func putPack(ctx context.Context, d *history.Domain, data []byte) (history.Pack, error) {
+	p := history.Pack{ID: history.NewID(), Size: int64(len(data)), CRC32C: history.ChecksumOf(data)}
+	return p, d.PutPack(ctx, p.ID, data)
+}
+
 // somePack is in no store.
 var somePack = history.Pack{ID: strings.Repeat("a", 32)}
 
 func TestPacks(t *testing.T) {
 	f := newFixture(t)
-	p, err := f.domain.PutPack(f.ctx, []byte("content"))
+	p, err := putPack(f.ctx, f.domain, []byte("content"))
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(p.Size).To(Equal(int64(7)))
 	f.Expect(p.ID).To(MatchRegexp(`^[0-9a-f]{32}$`))
 	f.Expect(f.domain.GetPack(f.ctx, p)).To(Equal([]byte("content")))
 	f.Expect(f.domain.StatPack(f.ctx, p)).To(Succeed())
-	again, err := f.domain.PutPack(f.ctx, []byte("content"))
+	part := make([]byte, 4)
+	f.Expect(f.domain.ReadPack(f.ctx, p.ID, 3, part)).To(Succeed())
+	f.Expect(string(part)).To(Equal("tent"))
+	f.Expect(f.domain.ReadPack(f.ctx, p.ID, 4, part)).To(MatchError(ContainSubstring(p.ID)), "it is shorter than that")
+	f.Expect(f.domain.PutPack(f.ctx, p.ID, []byte("another"))).To(MatchError(store.ErrExists))
+	f.Expect(f.domain.PutPack(f.ctx, "../x", nil)).To(MatchError(ContainSubstring("32 hex digits")))
+	again, err := putPack(f.ctx, f.domain, []byte("content"))
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(again.ID).NotTo(Equal(p.ID), "a name is never used twice")
 
@@ -264,7 +276,7 @@ func TestReadCurrentAndBase(t *testing.T) {
 func TestCommitRoundTrip(t *testing.T) {
 	f := newFixture(t)
 	f.claim(1, nodeA)
-	p, err := f.domain.PutPack(f.ctx, []byte("content"))
+	p, err := putPack(f.ctx, f.domain, []byte("content"))
 	f.Expect(err).NotTo(HaveOccurred())
 	c := commit("1.1")
 	c.Parent = &history.Ref{Name: name("1.0"), Hash: "abc"}
@@ -423,7 +435,7 @@ func TestStoreErrorsAreNamed(t *testing.T) {
 		"entries": second(l.Entries(f.ctx)), "claim": second(l.NewestClaim(f.ctx)), "publish": l.PublishClaim(f.ctx, 2, nodeA, nil),
 		"append": second(l.Append(f.ctx, commit("1.2"), name("1.1"))), "standing": l.Standing(f.ctx, 1, name("1.1")), "forks": second(l.Forks(f.ctx, 1)),
 		"prune": second(l.Prune(f.ctx, 1, history.Keep{Last: 1})), "bury": l.Bury(f.ctx, 1), "purge": second(d.Purge(f.ctx, 0)),
-		"pins": second(d.Pins(f.ctx, "")), "pinned": second(d.Pinned(f.ctx, "x")), "unpin": d.Unpin(f.ctx, "x"), "pack": second(d.PutPack(f.ctx, nil)),
+		"pins": second(d.Pins(f.ctx, "")), "pinned": second(d.Pinned(f.ctx, "x")), "unpin": d.Unpin(f.ctx, "x"), "pack": second(putPack(f.ctx, d, nil)),
 		"verify": l.Verify(f.ctx, history.Ref{Name: name("1.1")}, nil), "current": third(l.Current(f.ctx)), "base": third(l.Base(f.ctx, 1)),
 		"newest": third(l.Newest(f.ctx)), "tree": second(l.HasTree(f.ctx, "x", 0)), "stat": d.VerifyPacks(f.ctx, []history.Pack{somePack}),
 		"drop": d.DropPacks(f.ctx, []history.Pack{somePack}),

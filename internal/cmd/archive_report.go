@@ -1,0 +1,83 @@
+package cmd
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"os"
+	"time"
+
+	"github.com/spf13/cobra"
+	"golang.org/x/term"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive"
+)
+
+// incompleteCode is the exit code of what succeeded but for some files, which are named.
+const incompleteCode = 3
+
+// codeError ends the process with a code of its own.
+type codeError struct {
+	code    int
+	message string
+}
+
+func (e *codeError) Error() string { return e.message }
+
+// summary is what create and restore report: one object on standard output with --json.
+type summary struct {
+	Backup      string   `json:"backup"`
+	Unchanged   bool     `json:"unchanged,omitempty"`
+	Files       int64    `json:"files"`
+	Directories int64    `json:"directories"`
+	Bytes       int64    `json:"bytes"`
+	BytesRead   int64    `json:"bytesRead"`
+	BytesStored int64    `json:"bytesStored"`
+	Requests    counts   `json:"requests"`
+	Seconds     float64  `json:"seconds"`
+	Incomplete  []string `json:"incomplete,omitempty"`
+}
+
+// print writes the summary, and returns an error with a code of its own if files are missing.
+func (s summary) print(out io.Writer, asJSON bool, verb string) error {
+	if asJSON {
+		if err := json.NewEncoder(out).Encode(s); err != nil {
+			return err
+		}
+	} else {
+		fmt.Fprintf(out, "%s backup %s: %d files, %d directories, %d bytes, %d read, %d stored, in %.1f s\n",
+			verb, s.Backup, s.Files, s.Directories, s.Bytes, s.BytesRead, s.BytesStored, s.Seconds)
+	}
+	if len(s.Incomplete) == 0 {
+		return nil
+	}
+	for _, path := range s.Incomplete {
+		fmt.Fprintln(os.Stderr, "not read:", path)
+	}
+	return &codeError{incompleteCode, fmt.Sprintf("backup %s is incomplete: %d files could not be read", s.Backup, len(s.Incomplete))}
+}
+
+func incomplete(problems []archive.Problem) []string {
+	names := make([]string, 0, len(problems))
+	for _, p := range problems {
+		names = append(names, p.Path+": "+p.Error)
+	}
+	return names
+}
+
+// progressOn returns a function that shows totals on a terminal, nil where standard error is none, and one that ends the line.
+func progressOn(cmd *cobra.Command) (archive.Progress, func()) {
+	if !term.IsTerminal(int(os.Stderr.Fd())) {
+		return nil, func() {}
+	}
+	const pause = 100 * time.Millisecond
+	var last time.Time
+	out := cmd.ErrOrStderr()
+	show := func(files, bytes int64) {
+		if now := time.Now(); now.Sub(last) >= pause {
+			last = now
+			fmt.Fprintf(out, "\r%d files, %.1f MB ", files, float64(bytes)/1e6)
+		}
+	}
+	return show, func() { fmt.Fprint(out, "\r\x1b[K") }
+}

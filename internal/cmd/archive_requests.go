@@ -1,0 +1,57 @@
+package cmd
+
+import (
+	"context"
+	"sync/atomic"
+
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+)
+
+// requests counts what a command asked of the store, by kind.
+type requests struct{ put, get, stat, list, del atomic.Int64 }
+
+// counts are requests as a report shows them.
+type counts struct {
+	Put    int64 `json:"put"`
+	Get    int64 `json:"get"`
+	Stat   int64 `json:"stat"`
+	List   int64 `json:"list"`
+	Delete int64 `json:"delete"`
+}
+
+func (r *requests) counts() counts {
+	return counts{Put: r.put.Load(), Get: r.get.Load(), Stat: r.stat.Load(), List: r.list.Load(), Delete: r.del.Load()}
+}
+
+func (r *requests) counted(s store.Store) store.Store { return countedStore{s, r} }
+
+// countedStore counts on the way.
+type countedStore struct {
+	store.Store
+	requests *requests
+}
+
+func (s countedStore) Put(ctx context.Context, key string, data []byte) error {
+	s.requests.put.Add(1)
+	return s.Store.Put(ctx, key, data)
+}
+
+func (s countedStore) Get(ctx context.Context, key string, offset, length int64) ([]byte, error) {
+	s.requests.get.Add(1)
+	return s.Store.Get(ctx, key, offset, length)
+}
+
+func (s countedStore) Stat(ctx context.Context, key string) (store.Object, error) {
+	s.requests.stat.Add(1)
+	return s.Store.Stat(ctx, key)
+}
+
+func (s countedStore) List(ctx context.Context, prefix, after string, limit int) ([]store.Object, error) {
+	s.requests.list.Add(1)
+	return s.Store.List(ctx, prefix, after, limit)
+}
+
+func (s countedStore) Delete(ctx context.Context, keys ...string) error {
+	s.requests.del.Add(1)
+	return s.Store.Delete(ctx, keys...)
+}

@@ -1,0 +1,183 @@
+package archive
+
+import (
+	"cmp"
+	"context"
+	"fmt"
+	"hash/crc32"
+	"slices"
+	"sync"
+	"sync/atomic"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/faults"
+)
+
+// maxPackBuffers is how many packs are in memory at most: one that is filled, the others on their way to the store. As
+// long as the store keeps up, two are enough.
+const maxPackBuffers = 3
+
+var castagnoli = crc32.MakeTable(crc32.Castagnoli)
+
+// packer puts frames into packs and packs into the store.
+type packer struct {
+	sink Sink
+	key  *format.Key
+	fail context.CancelCauseFunc // ends everything
+
+	mu   sync.Mutex // held while a frame gets its place
+	cur  *openPack
+	made int // buffers, and packs begun
+	free chan []byte
+
+	uploads sync.WaitGroup
+	doneMu  sync.Mutex
+	done    []putPack
+}
+
+// openPack is a pack that is being filled.
+type openPack struct {
+	number int
+	id     format.PackID
+	w      *format.PackWriter
+	buf    []byte
+	users  atomic.Int64 // slots that are being filled, and one as long as it is open
+}
+
+type putPack struct {
+	number int
+	pack   Pack
+}
+
+func newPacker(sink Sink, key *format.Key, fail context.CancelCauseFunc) *packer {
+	return &packer{sink: sink, key: key, fail: fail, free: make(chan []byte, maxPackBuffers)}
+}
+
+// put stores a zstd frame of raw bytes. With keep, the bytes as they are stored come back, too.
+func (p *packer) put(ctx context.Context, t format.FrameType, raw int, zstd []byte, keep bool) (format.Frame, []byte, error) {
+	pack, slot, err := p.reserve(ctx, t, raw, len(zstd))
+	if err != nil {
+		return format.Frame{}, nil, err
+	}
+	f := slot.Fill(zstd)
+	var stored []byte
+	if keep {
+		stored = slices.Clone(pack.buf[f.Offset : f.Offset+f.Stored])
+	}
+	p.release(ctx, pack)
+	return f, stored, nil
+}
+
+func (p *packer) reserve(ctx context.Context, t format.FrameType, raw, size int) (*openPack, format.Slot, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	for {
+		if p.cur == nil {
+			if err := p.begin(ctx); err != nil {
+				return nil, format.Slot{}, err
+			}
+		}
+		if slot, ok := p.cur.w.Reserve(t, raw, size); ok {
+			p.cur.users.Add(1)
+			return p.cur, slot, nil
+		}
+		full := p.cur
+		p.cur = nil
+		p.release(ctx, full)
+	}
+}
+
+func (p *packer) begin(ctx context.Context) error {
+	buf, err := p.buffer(ctx)
+	if err != nil {
+		return err
+	}
+	pack := &openPack{number: p.made, id: format.NewPackID(), buf: buf}
+	if pack.w, err = format.NewPackWriter(pack.id, p.key, buf); err != nil {
+		return err
+	}
+	p.made++
+	pack.users.Store(1)
+	p.cur = pack
+	return nil
+}
+
+// buffer waits for a free one only if there may be no more.
+func (p *packer) buffer(ctx context.Context) ([]byte, error) {
+	select {
+	case buf := <-p.free:
+		return buf, nil
+	default:
+	}
+	if p.made < maxPackBuffers {
+		return make([]byte, format.PackTarget), nil
+	}
+	select {
+	case buf := <-p.free:
+		return buf, nil
+	case <-ctx.Done():
+		return nil, context.Cause(ctx)
+	}
+}
+
+// release puts the pack into the store when the last of its users has gone.
+func (p *packer) release(ctx context.Context, pack *openPack) {
+	if pack.users.Add(-1) > 0 {
+		return
+	}
+	p.uploads.Go(func() {
+		if err := p.upload(ctx, pack); err != nil {
+			p.fail(err)
+		}
+		p.free <- pack.buf
+	})
+}
+
+func (p *packer) upload(ctx context.Context, pack *openPack) error {
+	data, err := pack.w.Finish()
+	if err != nil {
+		return err
+	}
+	done := putPack{pack.number, Pack{ID: pack.id, Size: int64(len(data)), CRC32C: crc32.Checksum(data, castagnoli)}}
+	faults.Point("archive.create.pack")
+	if err := p.sink.PutPack(ctx, pack.id, data); err != nil {
+		return fmt.Errorf("store pack %s: %w", pack.id, err)
+	}
+	faults.Point("archive.create.stored")
+	p.doneMu.Lock()
+	defer p.doneMu.Unlock()
+	p.done = append(p.done, done)
+	return nil
+}
+
+// discard drops the pack that is open.
+func (p *packer) discard() {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.cur != nil {
+		p.free <- p.cur.buf
+		p.cur = nil
+	}
+}
+
+// finish stores what is left and returns all packs, in the order in which they were begun.
+func (p *packer) finish(ctx context.Context) ([]Pack, error) {
+	p.mu.Lock()
+	if p.cur != nil {
+		p.release(ctx, p.cur)
+		p.cur = nil
+	}
+	p.mu.Unlock()
+	p.uploads.Wait()
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
+	p.doneMu.Lock()
+	defer p.doneMu.Unlock()
+	slices.SortFunc(p.done, func(a, b putPack) int { return cmp.Compare(a.number, b.number) })
+	packs := make([]Pack, len(p.done))
+	for i := range p.done {
+		packs[i] = p.done[i].pack
+	}
+	return packs, nil
+}

@@ -1,0 +1,592 @@
+package archive
+
+import (
+	"bytes"
+	"cmp"
+	"context"
+	"encoding/binary"
+	"errors"
+	"math"
+	"runtime"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+)
+
+var (
+	errMount    = errors.New("another filesystem is mounted here")
+	errTooDeep  = errors.New("the path is longer than 256 KiB")
+	errTooMany  = errors.New("the directory has too many entries")
+	errSwapping = errors.New("was replaced again and again while it was read")
+)
+
+// rowFlags say what became of a row.
+type rowFlags uint8
+
+const (
+	rowLinked     rowFlags = 1 << iota // its inode has other names
+	rowSparse                          // fewer blocks are allocated than its size needs
+	rowTodo                            // it has to be read
+	rowGone                            // it vanished after the scan
+	rowUnreadable                      // it could not be read
+	rowChanged                         // it never held still while it was read
+	rowFollower                        // the row of another name of its inode says what it is
+	rowSuspect                         // whatever the next scan finds, it is to be read again
+)
+
+// row is a name that is not a directory, or a directory's attributes. There is one for every file of a tree, so it is small
+// and has no pointers.
+type row struct {
+	size        int64
+	ino         uint64
+	sec, csec   int64 // of mtime and ctime
+	nsec, cnsec uint32
+	uid, gid    uint32
+	name        uint32 // where it begins in the names of the directory
+	place       uint32 // of a file's content, see [places]; 0 if it has none
+	extra       uint32 // index into the extras of the tree; 0 if it has none
+	mode        uint16 // with the type
+	nameLen     uint8
+	flags       rowFlags
+}
+
+func (r *row) has(f rowFlags) bool { return r.flags&f != 0 }
+func (r *row) kind() uint16        { return r.mode & unix.S_IFMT }
+func (r *row) isFile() bool        { return r.kind() == unix.S_IFREG }
+
+// set takes over what statx says.
+func (r *row) set(st *unix.Statx_t, tree *scanTree) {
+	r.size, r.mode, r.uid, r.gid = int64(st.Size), st.Mode, st.Uid, st.Gid
+	r.sec, r.nsec, r.csec, r.cnsec = st.Mtime.Sec, st.Mtime.Nsec, st.Ctime.Sec, st.Ctime.Nsec
+	r.ino = tree.inode(st)
+	r.flags &^= rowLinked | rowSparse
+	if !r.isFile() {
+		r.size = 0
+	}
+	if st.Nlink > 1 && r.kind() != unix.S_IFDIR {
+		r.flags |= rowLinked
+	}
+	if r.isFile() && st.Blocks*512 < st.Size {
+		r.flags |= rowSparse
+	}
+}
+
+// sameState reports whether nothing has happened to the inode between two looks.
+func (r *row) sameState(o *row) bool {
+	return r.size == o.size && r.mode == o.mode && r.ino == o.ino && r.uid == o.uid && r.gid == o.gid &&
+		r.sec == o.sec && r.nsec == o.nsec && r.csec == o.csec && r.cnsec == o.cnsec
+}
+
+// dirNode is a directory of a scanned tree.
+type dirNode struct {
+	parent   *dirNode
+	name     string
+	self     row
+	rows     []row      // ascending by name
+	names    []byte     // of the rows, each ends with a zero byte
+	dirs     []*dirNode // ascending by name
+	problems []problem
+	late     []lateRow
+	hash     format.PathHash
+	depth    int32
+	pathLen  int32
+	gone     bool // it is not there, or is no directory
+}
+
+// problem is something that is not kept, and why. Without an error it is a socket or a device.
+type problem struct {
+	name string // empty: the directory itself
+	err  error
+}
+
+// lateRow is a name that turned out not to be a directory that can be read.
+type lateRow struct {
+	name string
+	row  row
+}
+
+func (d *dirNode) nameOf(r *row) []byte { return d.names[r.name : r.name+uint32(r.nameLen)] }
+
+// path appends the path of a directory to b.
+func (d *dirNode) path(b []byte) []byte {
+	start := len(b)
+	b = append(b, make([]byte, d.pathLen)...)
+	end := len(b)
+	for x := d; x.parent != nil; x = x.parent {
+		end -= copy(b[end-len(x.name):end], x.name)
+		if end > start {
+			end--
+			b[end] = '/'
+		}
+	}
+	return b
+}
+
+// pathAfter returns the path of a directory, given that of the one before it in the order of the tree. Only what is new
+// is written, or deep trees would take time with the square of their depth.
+func (d *dirNode) pathAfter(before []byte) []byte {
+	if d.parent == nil {
+		return before[:0]
+	}
+	b := before[:d.parent.pathLen]
+	if len(b) > 0 {
+		b = append(b, '/')
+	}
+	return append(b, d.name...)
+}
+
+// scanTree is what a scan has found.
+type scanTree struct {
+	root  *dirNode
+	fd    int // of the root
+	dev   uint64
+	began time.Time
+	order []*dirNode // in tree order
+	count int        // of rows, directories excluded
+
+	rootXattrs []format.Xattr
+	rootErr    error
+}
+
+// inode is the number of an inode, made different for those of other filesystems that look like part of this one.
+func (t *scanTree) inode(st *unix.Statx_t) uint64 {
+	dev := unix.Mkdev(st.Dev_major, st.Dev_minor)
+	if dev == t.dev {
+		return st.Ino
+	}
+	return st.Ino ^ (dev^t.dev)*0x9e3779b97f4a7c15
+}
+
+// scan looks at everything below a directory.
+func scan(ctx context.Context, dir string) (*scanTree, error) {
+	t := &scanTree{root: &dirNode{hash: format.RootHash}, began: time.Now()}
+	path, err := openRoot(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = unix.Close(path) }()
+	if t.fd, err = unix.Openat(path, ".", dirFlags&^unix.O_NOATIME, 0); err != nil {
+		return nil, err
+	}
+	var st unix.Statx_t
+	if err = statxFD(t.fd, &st); err == nil {
+		t.dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
+		t.rootXattrs, t.rootErr = readXattrs(xattrsOf(t.fd))
+		err = t.run(ctx)
+	}
+	if err != nil {
+		t.close()
+		return nil, err
+	}
+	return t, nil
+}
+
+func (t *scanTree) close() { _ = unix.Close(t.fd) }
+
+func (t *scanTree) run(ctx context.Context) error {
+	s := &scanner{tree: t, todo: []scanTask{{dir: t.root}}}
+	s.idle = sync.NewCond(&s.mu)
+	var wg sync.WaitGroup
+	for range runtime.GOMAXPROCS(0) {
+		wg.Go(func() { s.work(ctx) })
+	}
+	wg.Wait()
+	if s.err != nil {
+		return s.err
+	}
+	t.settle()
+	t.limitPaths()
+	return nil
+}
+
+// settle puts the directories in order and the late rows in their places.
+func (t *scanTree) settle() {
+	stack := []*dirNode{t.root}
+	for len(stack) > 0 {
+		d := stack[len(stack)-1]
+		stack = stack[:len(stack)-1]
+		if len(d.late) > 0 {
+			d.mergeLate()
+		}
+		t.order = append(t.order, d)
+		t.count += len(d.rows)
+		for _, sub := range slices.Backward(d.dirs) {
+			if !sub.gone {
+				stack = append(stack, sub)
+			}
+		}
+	}
+}
+
+// mergeLate inserts rows by their names.
+func (d *dirNode) mergeLate() {
+	for _, l := range d.late {
+		l.row.name, l.row.nameLen = uint32(len(d.names)), uint8(len(l.name))
+		d.names = append(append(d.names, l.name...), 0)
+		d.rows = append(d.rows, l.row)
+	}
+	d.late = nil
+	slices.SortFunc(d.rows, func(a, b row) int { return bytes.Compare(d.nameOf(&a), d.nameOf(&b)) })
+}
+
+// scanner is the work that the goroutines of a scan share.
+type scanner struct {
+	tree *scanTree
+	mu   sync.Mutex
+	idle *sync.Cond
+	todo []scanTask // the last one is done next
+	busy int
+	err  error
+}
+
+// scanTask is a directory to list.
+type scanTask struct{ dir *dirNode }
+
+// next returns a directory, or false if the scan is over.
+func (s *scanner) next() (scanTask, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for len(s.todo) == 0 && s.busy > 0 && s.err == nil {
+		s.idle.Wait()
+	}
+	if len(s.todo) == 0 || s.err != nil {
+		return scanTask{}, false
+	}
+	task := s.todo[len(s.todo)-1]
+	s.todo = s.todo[:len(s.todo)-1]
+	s.busy++
+	return task, true
+}
+
+// done hands over the subdirectories that were found.
+func (s *scanner) done(found []*dirNode, err error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.busy--
+	if err != nil && s.err == nil {
+		s.err = err
+	}
+	for _, d := range slices.Backward(found) {
+		s.todo = append(s.todo, scanTask{dir: d})
+	}
+	if len(found) > 1 || s.busy == 0 || s.err != nil {
+		s.idle.Broadcast()
+	}
+}
+
+// notDir notes that a directory is to be left out, what stands in its place, and what is to be reported, if anything.
+func (s *scanner) notDir(d *dirNode, instead *row, p *problem) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	d.gone = true
+	if instead != nil {
+		d.parent.late = append(d.parent.late, lateRow{d.name, *instead})
+	}
+	if p != nil {
+		d.parent.problems = append(d.parent.problems, *p)
+	}
+}
+
+func (s *scanner) work(ctx context.Context) {
+	w := &scanWorker{scanner: s, opener: newOpener(s.tree.root, s.tree.fd), dents: make([]byte, 128<<10)}
+	defer w.opener.close()
+	for {
+		task, ok := s.next()
+		if !ok {
+			return
+		}
+		err := ctx.Err()
+		if err == nil {
+			err = w.directory(ctx, task.dir)
+		}
+		s.done(task.dir.dirs, err)
+	}
+}
+
+// scanWorker is one goroutine of a scan.
+type scanWorker struct {
+	*scanner
+	opener *opener
+	dents  []byte
+	names  []byte // of the directory at hand, as they come
+	found  []foundName
+	st     unix.Statx_t
+	mem    slabs
+}
+
+// foundName is a directory entry.
+type foundName struct {
+	key uint64 // the first eight bytes, so that most comparisons need no look at the name
+	off uint32 // in names
+	len uint8
+	typ uint8
+}
+
+// directory fills in a directory. An error ends the scan.
+func (w *scanWorker) directory(ctx context.Context, d *dirNode) error {
+	fd, err := w.open(d)
+	for range maxLooks {
+		if !swapped(err) || !w.isDirectory(d) {
+			break
+		}
+		fd, err = w.open(d)
+	}
+	if err != nil {
+		return w.notOpened(d, err)
+	}
+	d.self.set(&w.st, w.tree)
+	if err := w.list(fd); err != nil && !vanished(err) { // a directory that is being removed has no names
+		d.problems = append(d.problems, problem{err: err})
+	}
+	return w.fill(ctx, d, fd)
+}
+
+// open opens a directory and looks at it.
+func (w *scanWorker) open(d *dirNode) (int, error) {
+	fd, err := w.opener.dir(d)
+	if err != nil {
+		return -1, err
+	}
+	return fd, statxFD(fd, &w.st)
+}
+
+// look looks at a directory by its name.
+func (w *scanWorker) look(d *dirNode) error {
+	fd, err := w.opener.dir(d.parent)
+	if err != nil {
+		return err
+	}
+	name := append([]byte(d.name), 0)
+	return statx(fd, &name[0], &w.st)
+}
+
+func (w *scanWorker) isDirectory(d *dirNode) bool {
+	return d.parent != nil && w.look(d) == nil && w.st.Mode&unix.S_IFMT == unix.S_IFDIR
+}
+
+// notOpened notes what is there instead of a directory.
+func (w *scanWorker) notOpened(d *dirNode, err error) error {
+	switch {
+	case errOurs(err), d.parent == nil:
+		return err
+	case vanished(err):
+		w.notDir(d, nil, nil)
+		return nil
+	case errors.Is(err, unix.EXDEV):
+		err = errMount
+	case swapped(err):
+		return w.replaced(d)
+	}
+	w.notDir(d, &row{mode: unix.S_IFREG, flags: rowUnreadable}, &problem{d.name, err})
+	return nil
+}
+
+// replaced notes what has come in the place of a directory.
+func (w *scanWorker) replaced(d *dirNode) error {
+	err := w.look(d)
+	var r row
+	r.set(&w.st, w.tree)
+	switch {
+	case errOurs(err):
+		return err
+	case err != nil: // it, or what it was in, is gone
+		w.notDir(d, nil, nil)
+	case r.kind() == unix.S_IFDIR:
+		w.notDir(d, &row{mode: unix.S_IFREG, flags: rowUnreadable}, &problem{d.name, errSwapping})
+	case kept(&w.st):
+		w.notDir(d, &r, nil)
+	default:
+		w.notDir(d, nil, &problem{name: d.name})
+	}
+	return nil
+}
+
+// kept tells files, links, FIFOs and whiteouts from sockets and devices.
+func kept(st *unix.Statx_t) bool {
+	switch st.Mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFLNK, unix.S_IFIFO:
+		return true
+	case unix.S_IFCHR: // the one kind of device that is content: overlayfs' mark for a deleted name
+		return st.Rdev_major == 0 && st.Rdev_minor == 0
+	}
+	return false
+}
+
+// list collects the names in a directory. Those that came before an error stay.
+func (w *scanWorker) list(fd int) error {
+	w.names, w.found = w.names[:0], w.found[:0]
+	for {
+		n, err := unix.Getdents(fd, w.dents)
+		if errors.Is(err, unix.EINTR) {
+			continue
+		}
+		if err != nil || n <= 0 {
+			return err
+		}
+		if err := w.parse(w.dents[:n]); err != nil {
+			return err
+		}
+	}
+}
+
+// parse takes the entries from what the kernel wrote: inode (8), offset (8), length (2), type (1), name.
+func (w *scanWorker) parse(b []byte) error {
+	for len(b) > 19 {
+		size := int(binary.NativeEndian.Uint16(b[16:]))
+		typ, name := b[18], b[19:size]
+		b = b[size:]
+		name = name[:max(0, bytes.IndexByte(name, 0))]
+		if len(name) == 0 || len(name) > 255 || string(name) == "." || string(name) == ".." {
+			continue
+		}
+		if len(w.names) > math.MaxUint32-512 {
+			return errTooMany
+		}
+		var key [8]byte
+		copy(key[:], name)
+		w.found = append(w.found, foundName{binary.BigEndian.Uint64(key[:]), uint32(len(w.names)), uint8(len(name)), typ})
+		w.names = append(append(w.names, name...), 0)
+	}
+	return nil
+}
+
+func (w *scanWorker) sort() {
+	slices.SortFunc(w.found, func(a, b foundName) int {
+		if a.key != b.key {
+			return cmp.Compare(a.key, b.key)
+		}
+		return bytes.Compare(w.name(a), w.name(b))
+	})
+}
+
+func (w *scanWorker) name(f foundName) []byte { return w.names[f.off : f.off+uint32(f.len)] }
+
+// fill makes rows and subdirectories of the names that were listed.
+func (w *scanWorker) fill(ctx context.Context, d *dirNode, fd int) error {
+	w.sort()
+	subs, size := 0, 0
+	for _, f := range w.found {
+		if f.typ == unix.DT_DIR {
+			subs++
+		} else {
+			size += int(f.len) + 1
+		}
+	}
+	d.names = w.mem.bytes(size)[:0]
+	d.rows = w.mem.rows(len(w.found) - subs)[:0]
+	d.dirs = make([]*dirNode, 0, subs)
+	for i, f := range w.found {
+		if i%1024 == 1023 && ctx.Err() != nil {
+			return ctx.Err()
+		}
+		if f.typ == unix.DT_DIR {
+			w.subdirectory(d, string(w.name(f)))
+			continue
+		}
+		if err := w.leaf(d, fd, f); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (w *scanWorker) subdirectory(d *dirNode, name string) {
+	sub := w.mem.node()
+	*sub = dirNode{parent: d, name: name, depth: d.depth + 1, pathLen: d.pathLen + int32(len(name))}
+	if d.parent != nil {
+		sub.pathLen++
+	}
+	if sub.pathLen > maxPathLen {
+		w.unreadable(d, name, errTooDeep)
+		return
+	}
+	d.dirs = append(d.dirs, sub)
+}
+
+func (w *scanWorker) unreadable(d *dirNode, name string, err error) {
+	d.late = append(d.late, lateRow{name, row{mode: unix.S_IFREG, flags: rowUnreadable}})
+	d.problems = append(d.problems, problem{name, err})
+}
+
+// leaf looks at a name that is no directory. An error ends the scan.
+func (w *scanWorker) leaf(d *dirNode, fd int, f foundName) error {
+	r := row{name: uint32(len(d.names)), nameLen: f.len}
+	d.names = append(append(d.names, w.name(f)...), 0)
+	err := statx(fd, &d.names[r.name], &w.st)
+	if err == nil && w.st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0 {
+		err = errMount
+	}
+	switch {
+	case err == nil:
+	case errOurs(err):
+		return err
+	case vanished(err):
+		return nil
+	default:
+		r.mode, r.flags = unix.S_IFREG, rowUnreadable
+		d.problems = append(d.problems, problem{strings.Clone(string(w.name(f))), err})
+		d.rows = append(d.rows, r)
+		return nil
+	}
+	r.set(&w.st, w.tree)
+	switch {
+	case r.kind() == unix.S_IFDIR:
+		w.subdirectory(d, string(w.name(f)))
+	case kept(&w.st):
+		d.rows = append(d.rows, r)
+	default:
+		d.problems = append(d.problems, problem{name: string(w.name(f))})
+	}
+	return nil
+}
+
+// slabs hand out memory of which the garbage collector need not know every piece.
+type slabs struct {
+	b []byte
+	r []row
+	n []dirNode
+}
+
+const (
+	byteSlab = 256 << 10
+	rowSlab  = 2048
+	nodeSlab = 64
+)
+
+func (s *slabs) bytes(n int) []byte {
+	if n > byteSlab/8 {
+		return make([]byte, n)
+	}
+	if n > len(s.b) {
+		s.b = make([]byte, byteSlab)
+	}
+	out := s.b[:n:n]
+	s.b = s.b[n:]
+	return out
+}
+
+func (s *slabs) rows(n int) []row {
+	if n > rowSlab/8 {
+		return make([]row, n)
+	}
+	if n > len(s.r) {
+		s.r = make([]row, rowSlab)
+	}
+	out := s.r[:n:n]
+	s.r = s.r[n:]
+	return out
+}
+
+func (s *slabs) node() *dirNode {
+	if len(s.n) == 0 {
+		s.n = make([]dirNode, nodeSlab)
+	}
+	out := &s.n[0]
+	s.n = s.n[1:]
+	return out
+}

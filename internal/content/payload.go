@@ -1,0 +1,130 @@
+package content
+
+import (
+	"context"
+	"encoding/hex"
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
+)
+
+// packs connects archives to a domain.
+type packs struct{ domain *history.Domain }
+
+// PutPack stores a pack.
+func (p packs) PutPack(ctx context.Context, id format.PackID, data []byte) error {
+	return p.domain.PutPack(ctx, id.String(), data)
+}
+
+// ReadPack reads a part of a pack.
+func (p packs) ReadPack(ctx context.Context, id format.PackID, offset int64, buf []byte) error {
+	return p.domain.ReadPack(ctx, id.String(), offset, buf)
+}
+
+// rootOf returns what a commit says of its archive.
+func rootOf(c history.Commit) (archive.Root, error) {
+	root := archive.Root{Table: c.Table, Packs: make([]archive.Pack, len(c.Packs))}
+	for i, p := range c.Packs {
+		var err error
+		if root.Packs[i].ID, err = format.ParsePackID(p.ID); err != nil {
+			return root, fmt.Errorf("%w: backup %s of workspace %s: pack %q: %w", history.ErrDamaged, c.Name, c.Workspace, p.ID, err)
+		}
+		root.Packs[i].Size, root.Packs[i].CRC32C, root.Packs[i].Live = p.Size, uint32(p.CRC32C), p.Live
+	}
+	if err := decodeHash(&root.Digest, c.Tree.Digest); err != nil {
+		return root, fmt.Errorf("%w: backup %s of workspace %s: digest: %w", history.ErrDamaged, c.Name, c.Workspace, err)
+	}
+	return root, nil
+}
+
+// keyOf returns the key that opens a commit's archive: none if that was made before there was a key.
+func keyOf(c history.Commit, key *format.Key) *format.Key {
+	if generation, err := format.TableGeneration(c.Table); err == nil && generation == 0 {
+		return nil
+	}
+	return key
+}
+
+// sealedAlike says whether what is sealed with the key now can refer to a commit's archive. Where it cannot, everything is stored
+// anew: nobody who turns sealing on wants to go on needing what is not sealed.
+func sealedAlike(c history.Commit, key *format.Key) bool {
+	return (keyOf(c, key) == nil) == (key == nil)
+}
+
+func decodeHash(into *format.Hash, text string) error {
+	sum, err := hex.DecodeString(text)
+	if err != nil || len(sum) != len(into) {
+		return fmt.Errorf("%q is not %d bytes in hexadecimal", text, len(into))
+	}
+	copy(into[:], sum)
+	return nil
+}
+
+// take fills in what an archive that was just created adds to a commit.
+func take(c *history.Commit, r *archive.Result) {
+	c.Tree, c.Table, c.Stored = tree(r.Report), r.Table, r.Stored
+	added := map[format.PackID]bool{}
+	for _, p := range r.NewPacks {
+		added[p.ID] = true
+	}
+	c.Packs = make([]history.Pack, len(r.Packs))
+	for i, p := range r.Packs {
+		c.Packs[i] = packOf(p)
+		c.Packs[i].New = added[p.ID]
+	}
+}
+
+func packOf(p archive.Pack) history.Pack {
+	return history.Pack{ID: p.ID.String(), Size: p.Size, CRC32C: history.Checksum(p.CRC32C), Live: p.Live}
+}
+
+// newOf returns the packs that were stored for a backup.
+func newOf(all []history.Pack) []history.Pack {
+	var own []history.Pack
+	for _, p := range all {
+		if p.New {
+			own = append(own, p)
+		}
+	}
+	return own
+}
+
+// indexPath is where the node remembers the inodes of a workspace's tree.
+func (k *Keeper) indexPath(uid string) string { return filepath.Join(k.Area.Dir(), "index", uid) }
+
+// loadIndex returns nil if there is none that can be used: then everything is read.
+func (k *Keeper) loadIndex(s Subject) *archive.Index {
+	index, err := archive.LoadIndex(k.indexPath(s.UID))
+	if err != nil {
+		return nil
+	}
+	return index
+}
+
+// saveIndex keeps an index; nil removes the one there is. It is a cache: without it the next backup reads everything, so that it
+// cannot be written, on a full disk for example, is no failure.
+func (k *Keeper) saveIndex(s Subject, index *archive.Index) {
+	path := k.indexPath(s.UID)
+	if index != nil && os.MkdirAll(filepath.Dir(path), 0o700) == nil && index.Save(path) == nil {
+		return
+	}
+	_ = os.Remove(path) // what is there describes another backup
+}
+
+// sweepIndexes removes what a crash left, and the indexes of volumes that are gone.
+func (k *Keeper) sweepIndexes() {
+	dir := filepath.Dir(k.indexPath("x"))
+	entries, err := os.ReadDir(dir)
+	if err != nil {
+		return // there is none yet
+	}
+	for _, e := range entries {
+		if _, known := k.Area.Journal().Get(e.Name()); !known {
+			_ = os.Remove(filepath.Join(dir, e.Name()))
+		}
+	}
+}
