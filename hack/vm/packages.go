@@ -1,0 +1,20 @@
+package vm
+
+// Package is a Go package whose tests run in the VM.
+type Package struct {
+	// Path is relative to the repository.
+	Path string
+	// Tags has, for each test program that the tests themselves build with `go test -c -tags TAGS`, its tags. There is no
+	// Go in the guest: the program of that name there gives them what was built here.
+	Tags []string
+}
+
+// Packages gives the packages that `make vm-test` runs.
+func Packages() []Package {
+	return []Package{
+		{Path: "internal/volume", Tags: []string{"faults"}},
+		{Path: "internal/content/archive"},
+		{Path: "internal/content/archive/format"},
+		{Path: "internal/content/store"},
+	}
+}
