@@ -14,11 +14,14 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GIT_URL ?=
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
-# Benchmarks of `make bench`, and their packages.
-BENCH ?= .
-BENCH_PACKAGES ?= ./...
-# Time that `make test-long` spends on each fuzz target.
+# Where `make bench` works, and how often every tool does everything.
+BENCH_DIR ?= /dev/shm
+BENCH_ROUNDS ?= 5
+# Time that `make fuzz` and `make test-long` spend on each fuzz target.
 FUZZTIME ?= 30s
+# Flags of the virtual machine, and arguments of the test programs in it (`go run ./hack/vm/cmd test --help`).
+VM_FLAGS ?=
+VM_ARGS ?=
 
 # Tools are built once and kept outside the repository.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ws-daemon/tools
@@ -88,7 +91,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 
 .PHONY: test
 test: ## Install what the tests need, and run them all.
-	@hack/stage.sh packages hack/packages.sh gcc git attr acl libcap2-bin
+	@hack/stage.sh packages hack/packages.sh gcc git attr acl libcap2-bin python3 zstd
 	@hack/stage.sh tools $(MAKE) --no-print-directory tools
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
@@ -107,10 +110,22 @@ test-long: test ## Run all tests, those tagged long as well, and every fuzz targ
 	@hack/stage.sh long $(GO_TEST) -tags long -timeout 90m ./...
 	@hack/stage.sh fuzz hack/fuzz.sh $(FUZZTIME)
 
+.PHONY: vm-test
+vm-test: ## Run the tests of disks in a virtual machine, on XFS, ext4 and LVM (VM_FLAGS="--accel=tcg --packages=...", VM_ARGS=-test.v).
+	go run ./hack/vm/cmd test $(VM_FLAGS) -- $(VM_ARGS)
+
+.PHONY: vm-shell
+vm-shell: ## Open a shell in that machine (VM_FLAGS).
+	@go run ./hack/vm/cmd shell $(VM_FLAGS)
+
 .PHONY: bench
-bench: ## Run the benchmarks (BENCH, BENCH_PACKAGES choose).
-	$(GO_TEST) -run '^$$' -bench '$(BENCH)' -benchmem $(BENCH_PACKAGES)
-	@for script in hack/bench/*.sh; do if [[ -x $$script ]]; then hack/stage.sh "$$script" "$$script"; fi; done
+bench: build ## Measure backup and restore beside tar, restic and borg, into docs/benchmarks.md (BENCH_DIR: a tmpfs or a disk).
+	@hack/stage.sh packages hack/packages.sh npm zstd restic borgbackup
+	go run ./hack/bench -ws-daemon bin/ws-daemon -work $(BENCH_DIR) -rounds $(BENCH_ROUNDS) -output docs/benchmarks.md
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME.
+	@hack/stage.sh fuzz hack/fuzz.sh $(FUZZTIME)
 
 .PHONY: verify
 verify: ## Check that generated files, modules, scripts and documents are in order.
