@@ -232,6 +232,7 @@ kill_during_backup() {
 	headline "kill -9 of node-a's daemon while it makes the next backup"
 	cp -a "$content/go/src/cmd" "$content/go/cmd-after-lunch"
 	echo "written after lunch" >"$content/odd/after lunch"
+	head -c 256M /dev/urandom >"$content/recording" # several packs, so that there is a middle
 	before=$(backups web)
 	keep_tree "$content" "$work/reference"
 	inode=$(stat -c %i "$content")
