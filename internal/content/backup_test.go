@@ -22,7 +22,7 @@ func (n *node) settled(claim int64) {
 	n.f.Eventually(func() int64 {
 		n.backup(claim)
 		return n.journal().Backup.Read
-	}).Should(BeZero())
+	}).WithTimeout(time.Minute).Should(BeZero())
 }
 
 // An unchanged tree costs a handful of small requests: no content is read, nothing is written.
