@@ -69,16 +69,18 @@ func (p *place) standalone(ctx context.Context, create bool) (content.Standalone
 	if p.domain == "" || p.workspace == "" {
 		return a, errors.New("--domain and --workspace are needed: the namespace and the name of the workspace")
 	}
-	if _, err := store.Identity(ctx, s); err != nil {
-		return a, err
-	}
 	if a.Key, err = readKey(p.keyFile); err != nil {
 		return a, err
 	}
-	if _, err := s.Stat(ctx, "d/"+p.domain+"/domain.json"); errors.Is(err, store.ErrNotFound) && !create {
-		return a, fmt.Errorf("there is no domain %s in %s: check the name", p.domain, s)
-	} else if err != nil && !errors.Is(err, store.ErrNotFound) {
+	a.Domain, err = history.FindDomain(ctx, s, p.domain)
+	if !errors.Is(err, store.ErrNotFound) {
 		return a, err
+	}
+	if _, err := store.Identity(ctx, s); err != nil {
+		return a, err
+	}
+	if !create {
+		return a, fmt.Errorf("there is no domain %s in %s: check the name", p.domain, s)
 	}
 	a.Domain, err = history.OpenDomain(ctx, s, p.domain, cmp.Or(p.cluster, "none"), true)
 	return a, err

@@ -36,9 +36,14 @@ func (s countedStore) Put(ctx context.Context, key string, data []byte) error {
 	return s.Store.Put(ctx, key, data)
 }
 
-func (s countedStore) Get(ctx context.Context, key string, offset, length int64) ([]byte, error) {
+func (s countedStore) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
 	s.requests.get.Add(1)
-	return s.Store.Get(ctx, key, offset, length)
+	return s.Store.Get(ctx, key, limit)
+}
+
+func (s countedStore) Read(ctx context.Context, key string, offset int64, buf []byte) error {
+	s.requests.get.Add(1)
+	return s.Store.Read(ctx, key, offset, buf)
 }
 
 func (s countedStore) Stat(ctx context.Context, key string) (store.Object, error) {

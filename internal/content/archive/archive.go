@@ -18,7 +18,8 @@ type Sink interface {
 
 // Source reads from packs that a Sink stored.
 type Source interface {
-	// ReadPack fills buf with the bytes of a pack from an offset on. Fewer are an error. It is called by several goroutines.
+	// ReadPack fills buf with the bytes of a pack from an offset on. Fewer are an error. After an error buf is not used again: a
+	// request that was given up may still write to it. It is called by several goroutines.
 	ReadPack(ctx context.Context, id format.PackID, offset int64, buf []byte) error
 }
 

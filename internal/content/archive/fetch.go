@@ -329,6 +329,7 @@ func (r *frameReader) fetchSpan(ctx context.Context, s *span, buf []byte) bool {
 	}
 	c.data = c.data[:s.length]
 	if err := r.source.ReadPack(ctx, r.frames[s.from].Pack, s.offset, c.data); err != nil {
+		buf = make([]byte, r.size) // the other one may still be written to
 		r.failed(ctx, c, err)
 	}
 	select {
@@ -339,9 +340,9 @@ func (r *frameReader) fetchSpan(ctx context.Context, s *span, buf []byte) bool {
 	}
 }
 
-// failed notes what could not be read, perhaps after trying each frame on its own.
+// failed notes what could not be read, perhaps after trying each frame on its own, into memory that nobody else writes to.
 func (r *frameReader) failed(ctx context.Context, c *chunk, err error) {
-	c.errs = make([]error, c.to-c.from)
+	c.errs, c.data = make([]error, c.to-c.from), make([]byte, c.length)
 	for i := range c.errs {
 		c.errs[i] = err
 		if f := &r.frames[c.from+i]; r.oneByOne && len(c.errs) > 1 {

@@ -119,7 +119,7 @@ func (r *orderedReader) read(ctx context.Context, buf []byte) ([]byte, error) {
 }
 
 func (r *orderedReader) advance(ctx context.Context) error {
-	if r.current != nil {
+	if r.current != nil && r.current.err == nil { // else it may still be written to
 		r.recycle(r.current.data)
 	}
 	select {

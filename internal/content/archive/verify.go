@@ -248,6 +248,7 @@ func (w *packVerifier) whole(ctx context.Context, p *Pack) error {
 	}
 	data := w.buf[:p.Size]
 	if err := w.readAll(ctx, p.ID, data); err != nil {
+		w.buf = nil // it may still be written to
 		w.lost(p.ID, err)
 		return err
 	}

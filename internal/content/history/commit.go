@@ -95,14 +95,11 @@ func encode(key string, v any) ([]byte, error) {
 
 // fetch reads a record of limited size.
 func fetch(ctx context.Context, s store.Store, key string) ([]byte, error) {
-	o, err := s.Stat(ctx, key)
-	if err != nil {
-		return nil, err
+	data, err := s.Get(ctx, key, maxObject)
+	if errors.Is(err, store.ErrTooLarge) {
+		return nil, damaged(key, fmt.Errorf("more than the %d a record may have: %w", maxObject, err))
 	}
-	if o.Size > maxObject {
-		return nil, damaged(key, fmt.Errorf("%d bytes are more than the %d a record may have", o.Size, maxObject))
-	}
-	return s.Get(ctx, key, 0, o.Size)
+	return data, err
 }
 
 // decode reads a record. Unknown fields are those of newer writers of the same format and are passed over.

@@ -55,6 +55,18 @@ func OpenDomain(ctx context.Context, s store.Store, name, cluster string, adopt 
 	return d, nil
 }
 
+// FindDomain opens the domain of that name, of whatever cluster it is, or fails with [store.ErrNotFound].
+func FindDomain(ctx context.Context, s store.Store, name string) (*Domain, error) {
+	if err := validID("domain", name); err != nil {
+		return nil, err
+	}
+	d := &Domain{store: s, name: name}
+	if _, err := d.record(ctx); err != nil {
+		return nil, fmt.Errorf("open domain %s: %w", name, err)
+	}
+	return d, nil
+}
+
 func (d *Domain) record(ctx context.Context) (domainRecord, error) {
 	key := d.key(domainFile)
 	data, err := fetch(ctx, d.store, key)
@@ -101,17 +113,15 @@ func (d *Domain) PutPack(ctx context.Context, id string, data []byte) error {
 	return nil
 }
 
-// ReadPack fills buf with the bytes of a pack from offset on. A pack that is shorter is damaged. Nothing else is verified.
+// ReadPack fills buf with the bytes of a pack from offset on. Nothing is verified. After an error buf must be forgotten.
 func (d *Domain) ReadPack(ctx context.Context, id string, offset int64, buf []byte) error {
 	p := Pack{ID: id}
 	if err := p.valid(); err != nil {
 		return err
 	}
-	data, err := d.store.Get(ctx, d.packKey(p), offset, int64(len(buf)))
-	if err != nil {
+	if err := d.store.Read(ctx, d.packKey(p), offset, buf); err != nil {
 		return fmt.Errorf("read pack: %w", err)
 	}
-	copy(buf, data)
 	return nil
 }
 
@@ -121,7 +131,8 @@ func (d *Domain) GetPack(ctx context.Context, p Pack) ([]byte, error) {
 		return nil, err
 	}
 	key := d.packKey(p)
-	data, err := d.store.Get(ctx, key, 0, p.Size)
+	data := make([]byte, p.Size)
+	err := d.store.Read(ctx, key, 0, data)
 	if err != nil {
 		return nil, fmt.Errorf("read pack: %w", err)
 	}

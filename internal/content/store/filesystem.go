@@ -98,24 +98,36 @@ func publish(ctx context.Context, tmp *temp, parent *os.File, name string) error
 	return linkErr
 }
 
-func (f *filesystem) Get(ctx context.Context, key string, offset, length int64) ([]byte, error) {
+func (f *filesystem) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
 	file, o, err := f.object(ctx, "get", key, unix.O_RDONLY|unix.O_NONBLOCK)
 	if err != nil {
 		return nil, err
 	}
 	defer file.Close()
-	if length < 0 {
-		length = o.Size - offset
+	if o.Size > limit {
+		return nil, fmt.Errorf("get %s from %s: %w: %d bytes, at most %d are allowed", key, f, ErrTooLarge, o.Size, limit)
 	}
-	if offset < 0 || length < 0 || offset > o.Size-length {
-		return nil, fmt.Errorf("get %s from %s: it has %d bytes, %d from %d on were asked for: %w",
-			key, f, o.Size, length, offset, io.ErrUnexpectedEOF)
-	}
-	data := make([]byte, length)
-	if _, err := io.ReadFull(io.NewSectionReader(file, offset, length), data); err != nil {
+	data := make([]byte, o.Size)
+	if _, err := io.ReadFull(file, data); err != nil {
 		return nil, fmt.Errorf("get %s from %s: %w", key, f, err)
 	}
 	return data, nil
+}
+
+func (f *filesystem) Read(ctx context.Context, key string, offset int64, buf []byte) error {
+	file, o, err := f.object(ctx, "read", key, unix.O_RDONLY|unix.O_NONBLOCK)
+	if err != nil {
+		return err
+	}
+	defer file.Close()
+	if offset < 0 || offset > o.Size-int64(len(buf)) {
+		return fmt.Errorf("read %s from %s: it has %d bytes, %d from %d on were asked for: %w",
+			key, f, o.Size, len(buf), offset, io.ErrUnexpectedEOF)
+	}
+	if _, err := io.ReadFull(io.NewSectionReader(file, offset, int64(len(buf))), buf); err != nil {
+		return fmt.Errorf("read %s from %s: %w", key, f, err)
+	}
+	return nil
 }
 
 func (f *filesystem) Stat(ctx context.Context, key string) (Object, error) {

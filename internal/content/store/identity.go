@@ -37,18 +37,13 @@ func Init(ctx context.Context, s Store) (string, error) {
 
 // Identity returns the id that [Init] gave the store, or [ErrNotInitialized] with a text that says what to do.
 func Identity(ctx context.Context, s Store) (string, error) {
-	o, err := s.Stat(ctx, IdentityKey)
-	if errors.Is(err, ErrNotFound) {
+	data, err := s.Get(ctx, IdentityKey, maxIdentitySize)
+	switch {
+	case errors.Is(err, ErrNotFound):
 		return "", notInitialized(s.String())
-	}
-	if err != nil {
-		return "", fmt.Errorf("identify store %s: %w", s, err)
-	}
-	if o.Size > maxIdentitySize {
-		return "", fmt.Errorf("identify store %s: %s is damaged: it has %d bytes", s, IdentityKey, o.Size)
-	}
-	data, err := s.Get(ctx, IdentityKey, 0, o.Size)
-	if err != nil {
+	case errors.Is(err, ErrTooLarge):
+		return "", fmt.Errorf("identify store %s: %s is damaged: %w", s, IdentityKey, err)
+	case err != nil:
 		return "", fmt.Errorf("identify store %s: %w", s, err)
 	}
 	return parseIdentity(s, data)

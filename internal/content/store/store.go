@@ -19,6 +19,8 @@ var (
 	ErrExists = errors.New("object exists")
 	// ErrNotFound says that the store is there and the object is not.
 	ErrNotFound = errors.New("object not found")
+	// ErrTooLarge says that an object has more bytes than its reader allows.
+	ErrTooLarge = errors.New("object is too large")
 	// ErrNotInitialized says that there is no store at that place: it was never made, or it is not mounted.
 	ErrNotInitialized = errors.New("store is not initialized")
 )
@@ -44,9 +46,12 @@ type Store interface {
 	// Put creates an object, durable when nil is returned. It fails with [ErrExists] if the key is taken. After any other
 	// error the object may exist or appear later, whole. The caller must not change data after an error, either.
 	Put(ctx context.Context, key string, data []byte) error
-	// Get reads length bytes from offset on; a negative length reads to the end. It fails with [ErrNotFound], and with an
-	// error that names the object if that is shorter than asked for.
-	Get(ctx context.Context, key string, offset, length int64) ([]byte, error)
+	// Get reads a whole object by one request. It fails with [ErrNotFound], and with [ErrTooLarge] if the object has more than
+	// limit bytes.
+	Get(ctx context.Context, key string, limit int64) ([]byte, error)
+	// Read fills buf with the bytes of an object from offset on. It fails with [ErrNotFound], and with an error that names the
+	// object if that is too short. After an error the caller must forget buf: a call that was given up may still write to it.
+	Read(ctx context.Context, key string, offset int64, buf []byte) error
 	// Stat describes one object or fails with [ErrNotFound].
 	Stat(ctx context.Context, key string) (Object, error)
 	// List returns objects whose key begins with prefix and is greater than after, in ascending order of bytes, at most

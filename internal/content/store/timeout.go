@@ -8,7 +8,7 @@ import (
 )
 
 // WithTimeout bounds every call of s. A call that hangs in the kernel, as on a dead network file system, is abandoned: it
-// goes on in its goroutine, and what it does after all is the caller's to expect (see [Store] on errors of Put).
+// goes on in its goroutine, and what it does after all is the caller's to expect (see [Store] on errors of Put and Read).
 func WithTimeout(s Store, d time.Duration) Store {
 	return &timed{inner: s, limit: d}
 }
@@ -27,10 +27,17 @@ func (t *timed) Put(ctx context.Context, key string, data []byte) error {
 	return err
 }
 
-func (t *timed) Get(ctx context.Context, key string, offset, length int64) ([]byte, error) {
+func (t *timed) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
 	return bounded(ctx, t, "get "+key, func(ctx context.Context) ([]byte, error) {
-		return t.inner.Get(ctx, key, offset, length)
+		return t.inner.Get(ctx, key, limit)
 	})
+}
+
+func (t *timed) Read(ctx context.Context, key string, offset int64, buf []byte) error {
+	_, err := bounded(ctx, t, "read "+key, func(ctx context.Context) (struct{}, error) {
+		return struct{}{}, t.inner.Read(ctx, key, offset, buf)
+	})
+	return err
 }
 
 func (t *timed) Stat(ctx context.Context, key string) (Object, error) {

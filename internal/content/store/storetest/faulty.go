@@ -71,11 +71,18 @@ func (f *faulty) Put(ctx context.Context, key string, data []byte) error {
 	return f.Store.Put(ctx, key, data)
 }
 
-func (f *faulty) Get(ctx context.Context, key string, offset, length int64) ([]byte, error) {
+func (f *faulty) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
 	if err := f.before("get", key); err != nil {
 		return nil, err
 	}
-	return f.Store.Get(ctx, key, offset, length)
+	return f.Store.Get(ctx, key, limit)
+}
+
+func (f *faulty) Read(ctx context.Context, key string, offset int64, buf []byte) error {
+	if err := f.before("get", key); err != nil {
+		return err
+	}
+	return f.Store.Read(ctx, key, offset, buf)
 }
 
 func (f *faulty) Stat(ctx context.Context, key string) (store.Object, error) {

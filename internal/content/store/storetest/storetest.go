@@ -68,7 +68,8 @@ func testUninitialized(t *testing.T, s store.Store) {
 	g.Expect(s.Put(ctx, "a", nil)).To(gomega.MatchError(store.ErrNotInitialized))
 	g.Expect(s.Delete(ctx, "a")).To(gomega.MatchError(store.ErrNotInitialized))
 	for name, err := range map[string]error{
-		"get":  second(s.Get(ctx, "a", 0, -1)),
+		"get":  second(s.Get(ctx, "a", 64<<20)),
+		"read": s.Read(ctx, "a", 0, nil),
 		"stat": second(s.Stat(ctx, "a")),
 		"list": second(s.List(ctx, "", "", 0)),
 		"now":  second(s.Now(ctx)),
@@ -85,10 +86,10 @@ func testCreateOnly(t *testing.T, s store.Store) {
 	err := s.Put(ctx, "a/b", []byte("second"))
 	g.Expect(err).To(gomega.MatchError(store.ErrExists))
 	g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring("a/b")))
-	g.Expect(s.Get(ctx, "a/b", 0, -1)).To(gomega.Equal([]byte("first")))
+	g.Expect(s.Get(ctx, "a/b", 64<<20)).To(gomega.Equal([]byte("first")))
 	g.Expect(s.Delete(ctx, "a/b")).To(gomega.Succeed())
 	g.Expect(s.Put(ctx, "a/b", []byte("second"))).To(gomega.Succeed())
-	g.Expect(s.Get(ctx, "a/b", 0, -1)).To(gomega.Equal([]byte("second")))
+	g.Expect(s.Get(ctx, "a/b", 64<<20)).To(gomega.Equal([]byte("second")))
 }
 
 func testRace(t *testing.T, s store.Store) {
@@ -118,7 +119,7 @@ func testRace(t *testing.T, s store.Store) {
 		group.Wait()
 		g.Expect(failed.Load()).To(gomega.BeZero(), "errors other than ErrExists")
 		g.Expect(won.Load()).To(gomega.Equal(int32(1)), "exactly one writer wins")
-		data, err := s.Get(ctx, key, 0, -1)
+		data, err := s.Get(ctx, key, 64<<20)
 		g.Expect(err).NotTo(gomega.HaveOccurred())
 		want := bytes.Repeat([]byte{byte(winner.Load())}, size)
 		g.Expect(bytes.Equal(data, want)).To(gomega.BeTrue(), "the object is the winner's, whole")
@@ -130,17 +131,23 @@ func testRanges(t *testing.T, s store.Store) {
 	g, ctx := gomega.NewWithT(t), t.Context()
 	g.Expect(s.Put(ctx, "o", []byte("0123456789"))).To(gomega.Succeed())
 	for _, c := range []struct {
-		offset, length int64
-		want           string
-	}{{0, -1, "0123456789"}, {0, 10, "0123456789"}, {3, 4, "3456"}, {9, 1, "9"}, {4, -1, "456789"}, {10, -1, ""}, {5, 0, ""}, {0, 0, ""}} {
-		data, err := s.Get(ctx, "o", c.offset, c.length)
-		g.Expect(err).NotTo(gomega.HaveOccurred())
-		g.Expect(string(data)).To(gomega.Equal(c.want), "%d bytes from %d on", c.length, c.offset)
+		offset int64
+		want   string
+	}{{0, "0123456789"}, {3, "3456"}, {9, "9"}, {10, ""}, {5, ""}, {0, ""}} {
+		data := make([]byte, len(c.want))
+		g.Expect(s.Read(ctx, "o", c.offset, data)).To(gomega.Succeed())
+		g.Expect(string(data)).To(gomega.Equal(c.want), "%d bytes from %d on", len(data), c.offset)
 	}
-	for _, c := range [][2]int64{{0, 11}, {10, 1}, {11, -1}, {11, 0}, {-1, 2}, {1, 1 << 62}, {1 << 62, 1 << 62}} {
-		_, err := s.Get(ctx, "o", c[0], c[1])
-		g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring("get o ")), "%d bytes from %d on", c[1], c[0])
+	for _, c := range [][2]int64{{0, 11}, {10, 1}, {11, 0}, {11, 1}, {-1, 2}, {1 << 62, 1}} {
+		err := s.Read(ctx, "o", c[0], make([]byte, c[1]))
+		g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring("read o ")), "%d bytes from %d on", c[1], c[0])
 		g.Expect(err).NotTo(gomega.MatchError(store.ErrNotFound))
+	}
+	g.Expect(s.Get(ctx, "o", 10)).To(gomega.Equal([]byte("0123456789")))
+	for _, limit := range []int64{9, 0} {
+		_, err := s.Get(ctx, "o", limit)
+		g.Expect(err).To(gomega.MatchError(store.ErrTooLarge))
+		g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring("get o ")))
 	}
 }
 
@@ -149,7 +156,7 @@ func testEmptyObject(t *testing.T, s store.Store) {
 	g, ctx := gomega.NewWithT(t), t.Context()
 	g.Expect(s.Put(ctx, "empty", nil)).To(gomega.Succeed())
 	g.Expect(s.Put(ctx, "empty", []byte("x"))).To(gomega.MatchError(store.ErrExists))
-	g.Expect(s.Get(ctx, "empty", 0, -1)).To(gomega.BeEmpty())
+	g.Expect(s.Get(ctx, "empty", 64<<20)).To(gomega.BeEmpty())
 	o, err := s.Stat(ctx, "empty")
 	g.Expect(err).NotTo(gomega.HaveOccurred())
 	g.Expect(o.Size).To(gomega.BeZero())
@@ -162,11 +169,11 @@ func testLargeObject(t *testing.T, s store.Store) {
 	data := make([]byte, 32<<20)
 	_, _ = rand.NewChaCha8([32]byte{1}).Read(data)
 	g.Expect(s.Put(ctx, "large", data)).To(gomega.Succeed())
-	got, err := s.Get(ctx, "large", 0, -1)
+	got, err := s.Get(ctx, "large", 64<<20)
 	g.Expect(err).NotTo(gomega.HaveOccurred())
 	g.Expect(bytes.Equal(got, data)).To(gomega.BeTrue())
-	got, err = s.Get(ctx, "large", 17<<20+3, 1<<20)
-	g.Expect(err).NotTo(gomega.HaveOccurred())
+	got = make([]byte, 1<<20)
+	g.Expect(s.Read(ctx, "large", 17<<20+3, got)).To(gomega.Succeed())
 	g.Expect(bytes.Equal(got, data[17<<20+3:18<<20+3])).To(gomega.BeTrue())
 	o, err := s.Stat(ctx, "large")
 	g.Expect(err).NotTo(gomega.HaveOccurred())
@@ -255,7 +262,7 @@ func testNotFound(t *testing.T, s store.Store) {
 	g, ctx := gomega.NewWithT(t), t.Context()
 	put(t, s, "dir/file")
 	for _, key := range []string{"missing", "no/such/dir", "dir", "dir/file/below", "dir/other"} {
-		for _, err := range []error{second(s.Get(ctx, key, 0, -1)), second(s.Stat(ctx, key))} {
+		for _, err := range []error{second(s.Get(ctx, key, 64<<20)), s.Read(ctx, key, 0, nil), second(s.Stat(ctx, key))} {
 			g.Expect(err).To(gomega.MatchError(store.ErrNotFound), key)
 			g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring(key)), "the message names the object")
 			g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring(s.String())), "the message names the store")
@@ -274,7 +281,7 @@ func testHostileKeys(t *testing.T, s store.Store) {
 	} {
 		g.Expect(s.Put(ctx, key, []byte("x"))).To(gomega.HaveOccurred(), "put %q", key)
 		g.Expect(s.Delete(ctx, key)).To(gomega.HaveOccurred(), "delete %q", key)
-		for _, err := range []error{second(s.Get(ctx, key, 0, -1)), second(s.Stat(ctx, key))} {
+		for _, err := range []error{second(s.Get(ctx, key, 64<<20)), s.Read(ctx, key, 0, nil), second(s.Stat(ctx, key))} {
 			g.Expect(err).To(gomega.HaveOccurred(), "read %q", key)
 			g.Expect(err).NotTo(gomega.MatchError(store.ErrNotFound), "%q", key)
 		}
@@ -290,7 +297,8 @@ func testCancelled(t *testing.T, s store.Store) {
 	cancel()
 	g.Expect(s.Put(ctx, "new", nil)).To(gomega.MatchError(context.Canceled))
 	g.Expect(s.Delete(ctx, "there")).To(gomega.MatchError(context.Canceled))
-	g.Expect(second(s.Get(ctx, "there", 0, -1))).To(gomega.MatchError(context.Canceled))
+	g.Expect(second(s.Get(ctx, "there", 64<<20))).To(gomega.MatchError(context.Canceled))
+	g.Expect(s.Read(ctx, "there", 0, nil)).To(gomega.MatchError(context.Canceled))
 	g.Expect(second(s.Stat(ctx, "there"))).To(gomega.MatchError(context.Canceled))
 	g.Expect(second(s.List(ctx, "", "", 0))).To(gomega.MatchError(context.Canceled))
 	g.Expect(second(s.Now(ctx))).To(gomega.MatchError(context.Canceled))
