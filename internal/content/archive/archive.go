@@ -28,7 +28,7 @@ type Pack struct {
 	ID     format.PackID
 	Size   int64  // bytes
 	CRC32C uint32 // of all bytes, as stores compute it themselves; verified when a backup is read back
-	Live   int64  // stored bytes of the frames that this backup uses
+	Live   int64  // stored bytes that this backup needs of it: of a frame, the part that it uses of the content
 }
 
 // Root is a backup as its commit describes it: all that is needed to find everything else.

@@ -21,10 +21,10 @@ type assembler struct {
 	cursor *parentCursor
 	press  *press
 
-	compaction *compaction // nil: all frames are where they were
+	compaction *compaction // nil: all content is where it was
 	numbers    []uint32    // of the frames of the parent's page at hand
 	numbered   int         // that page
-	used       []bool      // frames that a row needs
+	usage      usage       // what the rows need of the frames
 	stamps     []stamp
 	path       []byte
 	paths      pathSlab
@@ -56,7 +56,7 @@ func (a *assembler) assemble(ctx context.Context) error {
 			return a.err
 		}
 	}
-	a.press.add(a.draft, a.frames())
+	a.press.add(a.draft, a.places.frames.list)
 	return nil
 }
 
@@ -97,17 +97,9 @@ func (a *assembler) self(d *dirNode, known bool) (same bool) {
 	return same
 }
 
-// frames are those that the entries name.
-func (a *assembler) frames() []format.Frame {
-	if a.compaction != nil {
-		return a.compaction.frames
-	}
-	return a.places.frames.list
-}
-
 // turn begins a new page.
 func (a *assembler) turn() {
-	a.press.add(a.draft, a.frames())
+	a.press.add(a.draft, a.places.frames.list)
 	a.draft = a.press.blank()
 	a.start = 0
 }
@@ -119,15 +111,17 @@ func (a *assembler) row(d *dirNode, r *row, known bool) {
 		e = a.seekEntry(d.nameOf(r))
 	}
 	entry, same := a.entry(d, r, e)
+	moved, err := a.compaction.relocate(&entry)
+	a.err = cmp.Or(a.err, err)
 	if a.cutter.Entry(d.hash, a.dir, &entry) {
 		a.turn()
 		a.draft.page.Dirs = append(a.draft.page.Dirs, format.Dir{Path: a.dir, Continued: true})
 	}
-	a.draft.count(same, a.cursor)
+	a.draft.count(same && !moved, a.cursor)
 	a.draft.entries = append(a.draft.entries, entry)
 	a.draft.page.Dirs[len(a.draft.page.Dirs)-1].Entries = a.draft.entries[a.start:]
 	a.stamps = append(a.stamps, r.stamp())
-	a.use(&entry)
+	a.usage.entry(&entry)
 	if e != nil {
 		a.cursor.step()
 	}
@@ -175,19 +169,7 @@ func (a *assembler) entry(d *dirNode, r *row, e *format.Entry) (made format.Entr
 	if n, ok := a.links.leads[r]; ok {
 		a.links.groups[n].entry = made
 	}
-	return made, same && !a.moved(&made)
-}
-
-// moved reports whether content of an entry is to lie elsewhere from now on.
-func (a *assembler) moved(e *format.Entry) bool {
-	if a.compaction == nil {
-		return false
-	}
-	gone := func(frame uint32) bool { return a.compaction.victims[a.places.frames.list[frame].Pack] }
-	if hasContent(e) {
-		return gone(e.Frame)
-	}
-	return e.Extra != nil && slices.ContainsFunc(e.Extra.Pieces, func(p format.Piece) bool { return gone(p.Frame) })
+	return made, same
 }
 
 // parents returns the parent's entry, with the numbers that its frames have here.
@@ -253,22 +235,6 @@ func withGroup(x *format.Extra, group uint64) *format.Extra {
 // stamp returns what the index is to know of a row.
 func (r *row) stamp() stamp {
 	return stamp{ino: r.ino, sec: r.csec, nsec: r.cnsec, racy: r.has(rowSuspect | rowUnreadable | rowChanged)}
-}
-
-// use notes the frames that an entry needs.
-func (a *assembler) use(e *format.Entry) {
-	if n := len(a.places.frames.list); n > len(a.used) {
-		a.used = append(a.used, make([]bool, n-len(a.used))...)
-	}
-	if hasContent(e) {
-		a.used[e.Frame] = true
-		return
-	}
-	if e.Extra != nil {
-		for i := range e.Extra.Pieces {
-			a.used[e.Extra.Pieces[i].Frame] = true
-		}
-	}
 }
 
 func sameMeta(a, b *format.Meta) bool {

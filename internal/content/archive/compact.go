@@ -2,14 +2,10 @@ package archive
 
 import (
 	"cmp"
-	"context"
-	"crypto/sha256"
-	"runtime"
+	"fmt"
 	"slices"
-	"sync"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
-	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
 const (
@@ -20,16 +16,24 @@ const (
 	minLive = 60
 	// fewDead is how many bytes may be dead whatever part of all that is: it costs less than moving the rest.
 	fewDead = 16 << 20
-	// maxRewritten is the part of all bytes that one run rewrites at most, in percent. It is never less than a pack.
+	// maxRewritten is the part of all bytes that one run stores again at most, and maxReread the part that it reads for that,
+	// in percent. It is never less than a pack.
 	maxRewritten = 10
+	maxReread    = 25
 )
 
 // compaction moves what is needed of some packs into new ones, so that a backup needs few packs, and little of them is
 // dead. The old packs stay as they are: they are collected when no backup needs them any more.
 type compaction struct {
 	victims map[format.PackID]bool
-	frames  []format.Frame // those of the places, as they will be
-	moved   []uint32       // numbers of those that lie in victims
+	frames  []uint32                 // numbers of those that lie in victims and are needed, in the order of their places
+	extents map[uint32][]movedExtent // what is needed of each, ascending
+}
+
+// movedExtent is a stretch of an old frame, and where it begins now.
+type movedExtent struct {
+	extent
+	frame, off uint32
 }
 
 // planCompaction chooses the packs, nil if there is no need. The new ones of this run do not count.
@@ -37,33 +41,54 @@ func (c *creation) planCompaction(a *assembler, outs []*pageOut) *compaction {
 	if c.parent == nil || c.options.Source == nil {
 		return nil
 	}
-	live := map[format.PackID]int64{}
-	for n, used := range a.used {
-		if f := &c.places.frames.list[n]; used {
-			live[f.Pack] += int64(f.Stored)
+	frames := c.places.frames.list
+	live, read := a.usage.live(frames), map[format.PackID]int64{}
+	for n := range a.usage.frames {
+		if f := &frames[n]; len(a.usage.frames[n].extents) > 0 {
+			read[f.Pack] += int64(f.Stored)
 		}
 	}
 	for _, out := range outs {
-		if out.reuse >= 0 {
+		if out.reuse >= 0 { // pages are kept, so moving them takes no reading
 			f := &c.parent.refs[out.reuse].Frame
 			live[f.Pack] += int64(f.Stored)
 		}
 	}
-	victims := chooseVictims(c.parent.root.Packs, live)
+	victims := chooseVictims(c.parent.root.Packs, live, read)
 	if len(victims) == 0 {
 		return nil
 	}
-	k := &compaction{victims: victims, frames: slices.Clone(c.places.frames.list)}
-	for n, used := range a.used {
-		if used && victims[k.frames[n].Pack] {
-			k.moved = append(k.moved, uint32(n))
+	return newCompaction(victims, &a.usage, frames)
+}
+
+func newCompaction(victims map[format.PackID]bool, u *usage, frames []format.Frame) *compaction {
+	k := &compaction{victims: victims, extents: map[uint32][]movedExtent{}}
+	rank := map[format.PackID]int{}
+	for n := range u.frames {
+		pack := frames[n].Pack
+		extents := u.frames[n].sorted()
+		if len(extents) == 0 || !victims[pack] {
+			continue
 		}
+		if _, known := rank[pack]; !known {
+			rank[pack] = len(rank)
+		}
+		moved := make([]movedExtent, len(extents))
+		for i := range extents {
+			moved[i].extent = extents[i]
+		}
+		k.frames, k.extents[uint32(n)] = append(k.frames, uint32(n)), moved
 	}
+	slices.SortFunc(k.frames, func(a, b uint32) int {
+		x, y := &frames[a], &frames[b]
+		return cmp.Or(cmp.Compare(rank[x.Pack], rank[y.Pack]), cmp.Compare(x.Offset, y.Offset))
+	})
 	return k
 }
 
 // chooseVictims takes the small packs if there are many, and those with the least that is needed if that is little in all.
-func chooseVictims(packs []Pack, live map[format.PackID]int64) map[format.PackID]bool {
+// live is what is needed of each pack, read what has to be read for moving that.
+func chooseVictims(packs []Pack, live, read map[format.PackID]int64) map[format.PackID]bool {
 	var needed, small []Pack
 	total, alive := int64(0), int64(0)
 	for _, p := range packs {
@@ -77,12 +102,13 @@ func chooseVictims(packs []Pack, live map[format.PackID]int64) map[format.PackID
 			small = append(small, p)
 		}
 	}
-	victims, budget := map[format.PackID]bool{}, total*maxRewritten/100
+	victims := map[format.PackID]bool{}
+	rewritten, reread := total*maxRewritten/100, total*maxReread/100
 	choose := func(list []Pack) {
 		for _, p := range list {
-			if !victims[p.ID] && (p.Live <= budget || len(victims) == 0) {
+			if !victims[p.ID] && (p.Live <= rewritten && read[p.ID] <= reread || len(victims) == 0) {
 				victims[p.ID] = true
-				budget -= p.Live
+				rewritten, reread = rewritten-p.Live, reread-read[p.ID]
 			}
 		}
 	}
@@ -97,75 +123,44 @@ func chooseVictims(packs []Pack, live map[format.PackID]int64) map[format.PackID
 	return victims
 }
 
-// move copies the frames. It is false if that was not possible: then everything stays where it is, and the backup is as
-// good as the one before.
-func (k *compaction) move(ctx context.Context, c *creation) (bool, error) {
-	list := c.places.frames.list
-	slices.SortFunc(k.moved, func(a, b uint32) int {
-		x, y := &list[a], &list[b]
-		return cmp.Or(slices.Compare(x.Pack[:], y.Pack[:]), cmp.Compare(x.Offset, y.Offset))
-	})
-	frames := make([]format.Frame, len(k.moved))
-	for i, n := range k.moved {
-		frames[i] = list[n]
+// relocate gives an entry the places that its content has now, and reports whether they are others.
+func (k *compaction) relocate(e *format.Entry) (moved bool, err error) {
+	if k == nil {
+		return false, nil
 	}
-	var mu sync.Mutex
-	workers := make([]mover, min(runtime.GOMAXPROCS(0), max(len(frames), 1)))
-	for i := range workers {
-		if err := workers[i].start(c); err != nil {
+	if hasContent(e) {
+		return k.place(&e.Frame, &e.Off, uint32(e.Size))
+	}
+	pieces := piecesOf(e)
+	if !slices.ContainsFunc(pieces, func(p format.Piece) bool { return k.extents[p.Frame] != nil }) {
+		return false, nil
+	}
+	extra := *e.Extra // entries may share it
+	extra.Pieces = slices.Clone(pieces)
+	for i := range extra.Pieces {
+		p := &extra.Pieces[i]
+		if _, err := k.place(&p.Frame, &p.Off, p.Len); err != nil {
 			return false, err
 		}
-		defer workers[i].dec.Close()
 	}
-	reader := frameReader{source: c.options.Source, frames: frames, gap: rangeGap}
-	err := reader.run(ctx, len(workers), func(ctx context.Context, w, i int, stored []byte, err error) error {
-		var f format.Frame
-		if err == nil {
-			f, err = workers[w].move(ctx, frames[i], stored)
-		}
-		mu.Lock()
-		defer mu.Unlock()
-		k.frames[k.moved[i]] = f
-		return err
-	})
-	faults.Point("archive.create.moved")
-	if ctx.Err() != nil {
-		return false, context.Cause(ctx)
-	}
-	return err == nil, nil
+	e.Extra = &extra
+	return true, nil
 }
 
-// mover is a worker that copies frames.
-type mover struct {
-	c    *creation
-	dec  *format.Decoder
-	enc  *format.Encoder
-	raw  []byte
-	zstd []byte
-}
-
-func (m *mover) start(c *creation) (err error) {
-	m.c = c
-	if m.dec, err = format.NewDecoder(); err != nil {
-		return err
+// place replaces a place if that has moved.
+func (k *compaction) place(frame, off *uint32, length uint32) (bool, error) {
+	extents := k.extents[*frame]
+	if extents == nil {
+		return false, nil
 	}
-	m.enc, err = format.NewEncoder()
-	return err
-}
-
-// move stores a frame again. What is sealed has to be opened, because the place is part of the seal.
-func (m *mover) move(ctx context.Context, f format.Frame, stored []byte) (format.Frame, error) {
-	z := stored
-	if f.Gen != 0 {
-		var err error
-		if m.raw, err = m.dec.OpenFrame(m.raw, m.c.options.Key, f, format.FrameData, stored); err != nil {
-			return f, err
-		}
-		m.zstd = m.enc.Compress(m.zstd[:0], m.raw)
-		z = m.zstd
-	} else if format.Hash(sha256.Sum256(stored)) != f.Hash {
-		return f, damagedf("frame %d of pack %v: the checksum differs", f.Index, f.Pack)
+	i, found := slices.BinarySearchFunc(extents, *off, func(x movedExtent, off uint32) int { return cmp.Compare(x.from, off) })
+	if !found {
+		i--
 	}
-	made, _, err := m.c.packer.put(ctx, format.FrameData, int(f.Raw), z, false)
-	return made, err
+	if i < 0 || *off+length > extents[i].to { // the tree was the same when the extents were noted
+		return false, fmt.Errorf("move content: bytes %d to %d of frame %d are not among what was moved", *off, *off+length, *frame)
+	}
+	x := &extents[i]
+	*frame, *off = x.frame, x.off+*off-x.from
+	return true, nil
 }

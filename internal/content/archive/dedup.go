@@ -70,6 +70,13 @@ func (p *places) grow() {
 	}
 }
 
+// newFrame returns the number of a frame that is yet to be stored.
+func (p *places) newFrame() uint32 {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.frames.reserve()
+}
+
 // setFrame says where a frame is.
 func (p *places) setFrame(n uint32, f format.Frame) {
 	p.mu.Lock()

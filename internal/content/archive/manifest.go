@@ -97,13 +97,7 @@ func (m *manifest) storePages(ctx context.Context) error {
 // packs lists the packs that are needed, the parent's first. Those that were stored and are not needed are left out: they
 // will be collected.
 func (m *manifest) packs(stored []Pack) {
-	live := map[format.PackID]int64{}
-	frames := m.assembler.frames()
-	for n, used := range m.assembler.used {
-		if used {
-			live[frames[n].Pack] += int64(frames[n].Stored)
-		}
-	}
+	live := m.assembler.usage.live(m.places.frames.list)
 	for i := range m.refs {
 		f := &m.refs[i].Frame
 		live[f.Pack] += int64(f.Stored)
