@@ -1,11 +1,12 @@
 // Command bench measures how long backups and restores of a real tree take, beside the tools that people know.
 //
 // All tools work on the same tree in interleaved rounds on one machine, so their ratios can be compared; absolute times
-// cannot, not even between two runs. The results go to docs/benchmarks.md.
+// cannot, not even between two runs. The results go to docs/benchmarks.md, with the limits that ws-daemon keeps to.
 package main
 
 import (
 	"context"
+	"errors"
 	"flag"
 	"fmt"
 	"os"
@@ -17,15 +18,22 @@ import (
 
 // options of a run.
 type options struct {
-	rounds int
-	work   string // directory of trees, stores and restored trees: a tmpfs, or a disk
-	cache  string // directory where the tree is kept between runs
-	daemon string // path of the ws-daemon binary
-	only   string // names of tools, separated by commas; empty means all
-	output string // file of the table; empty means standard output
+	rounds  int
+	daemon  string // path of the ws-daemon binary
+	cache   string // directory where the tree is kept between runs
+	images  string // directory of the disks' images; empty means the run's own tmpfs
+	only    string // names of tools, separated by commas; empty means all
+	output  string // file of the document; empty means standard output
+	disks   bool   // restore to ext4 and XFS as well
+	million bool   // measure trees of small files as well
+	check   bool   // a limit that is not kept is an error
+	prepare bool   // only build the tree
 }
 
 func main() {
+	if len(os.Args) > 1 && os.Args[1] == helperName {
+		os.Exit(helper(os.Args[2:]))
+	}
 	if err := run(flags()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
@@ -35,11 +43,15 @@ func main() {
 func flags() options {
 	var o options
 	flag.IntVar(&o.rounds, "rounds", 5, "how often every tool does everything")
-	flag.StringVar(&o.work, "work", "/dev/shm", "where trees and stores lie while they are measured: a tmpfs, or a disk")
+	flag.StringVar(&o.daemon, "ws-daemon", "bin/ws-daemon", "path of the ws-daemon binary")
 	flag.StringVar(&o.cache, "cache", defaultCache(), "where the tree is kept between runs")
-	flag.StringVar(&o.daemon, "ws-daemon", "", "path of the ws-daemon binary")
+	flag.StringVar(&o.images, "images", "", "directory of the images of ext4 and XFS; in memory by default")
 	flag.StringVar(&o.only, "only", "", "names of the tools to run, separated by commas; all by default")
-	flag.StringVar(&o.output, "output", "", "file to write the table to, for example docs/benchmarks.md; standard output by default")
+	flag.StringVar(&o.output, "output", "", "file to write, for example docs/benchmarks.md; standard output by default")
+	flag.BoolVar(&o.disks, "disks", true, "restore to ext4 and XFS on loop devices as well")
+	flag.BoolVar(&o.million, "million", true, "measure 100,000 and 1,000,000 small files as well")
+	flag.BoolVar(&o.check, "check", false, "fail if a limit is missed or was not measured")
+	flag.BoolVar(&o.prepare, "prepare", false, "only build the tree, for which no root is needed")
 	flag.Parse()
 	return o
 }
@@ -52,37 +64,56 @@ func defaultCache() string {
 	return filepath.Join(dir, "ws-daemon", "bench")
 }
 
-func run(o options) (err error) {
+func run(o options) error {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, unix.SIGTERM)
 	defer stop()
+	if o.rounds < 1 {
+		return fmt.Errorf("-rounds %d: at least one round is needed", o.rounds)
+	}
 	kept, err := buildTree(ctx, o.cache)
+	if err != nil || o.prepare {
+		return err
+	}
+	if err := enterPrivateMounts(); err != nil {
+		return err
+	}
+	d, err := measureAll(ctx, o, kept)
 	if err != nil {
 		return err
 	}
-	scratch, err := os.MkdirTemp(o.work, "ws-daemon-bench-")
+	if err := write(o.output, d.text()); err != nil {
+		return err
+	}
+	if missed := d.missed(); o.check && missed > 0 {
+		return fmt.Errorf("%d limits were missed or not measured: see the table of limits", missed)
+	}
+	return nil
+}
+
+// measureAll runs everything on a tmpfs of its own.
+func measureAll(ctx context.Context, o options, kept string) (d document, err error) {
+	if err := enoughMemory(o); err != nil {
+		return d, err
+	}
+	dir, release, err := mountScratch()
 	if err != nil {
+		return d, err
+	}
+	defer func() { err = errors.Join(err, release()) }()
+	b, err := newBench(ctx, o, dir, kept)
+	if err != nil {
+		return d, err
+	}
+	if err := b.all(ctx); err != nil {
+		return d, err
+	}
+	return b.document(ctx)
+}
+
+func write(path, text string) error {
+	if path == "" {
+		_, err := os.Stdout.WriteString(text)
 		return err
 	}
-	defer func() {
-		if removeErr := os.RemoveAll(scratch); err == nil {
-			err = removeErr
-		}
-	}()
-	b := &bench{dir: scratch, tree: filepath.Join(scratch, "tree"), tools: contenders(o), results: results{}}
-	fmt.Fprintf(os.Stderr, "copying the tree to %s\n", b.tree)
-	if _, err := execute(ctx, command{argv: []string{"cp", "-a", kept, b.tree}}); err != nil {
-		return err
-	}
-	for round := 1; round <= o.rounds; round++ {
-		fmt.Fprintf(os.Stderr, "round %d of %d\n", round, o.rounds)
-		if err := b.round(ctx, round); err != nil {
-			return err
-		}
-	}
-	text, err := b.report(ctx, o)
-	if err != nil || o.output == "" {
-		fmt.Print(text)
-		return err
-	}
-	return os.WriteFile(o.output, []byte(text), 0o644)
+	return os.WriteFile(path, []byte(text), 0o644)
 }

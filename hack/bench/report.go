@@ -1,124 +1,189 @@
 package main
 
 import (
-	"context"
 	"fmt"
-	"io/fs"
-	"os"
-	"path/filepath"
-	"runtime"
-	"slices"
 	"strings"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
-// report writes what was measured as a document.
-func (b *bench) report(ctx context.Context, o options) (string, error) {
+// toolVersion is a tool and what it says of itself.
+type toolVersion struct{ name, version string }
+
+// document is everything that docs/benchmarks.md is made of.
+type document struct {
+	date    time.Time
+	rounds  int
+	machine machine
+	tools   []toolVersion
+	tree    treeSize
+	results results
+}
+
+const introduction = `# Benchmarks
+
+Written by ` + "`make bench`" + ` on %s; change the program in ` + "`hack/bench`" + `, not this page. Every number is the median of
+%d interleaved rounds on one machine.
+
+- Ratios are ws-daemon's time divided by the other tool's in the same run: below 1 means that ws-daemon is faster. They are what this page is for.
+- Times are those of this machine, in the state in which it was. They cannot be compared with times of another run, still less with those of another machine.
+
+`
+
+const comparison = `## What can be compared, and what cannot
+
+- All tools work on the same tree in the same round, each round begins with another one, and every restore ends with ` + "`sync -f`" + ` of the file
+  system. What was restored is counted after each restore.
+- ws-daemon, restic and borg encrypt. ws-daemon verifies every byte that it restores, restic and borg what they read from their stores; tar and
+  cp verify nothing, zstd has a checksum of 32 bits. tar and cp would have to do more to do the same.
+- restic compresses with its default, borg with zstd,1, tar-zstd is ` + "`tar | zstd -1 -T2`" + `. A better compression takes more time and less space.
+- tar cannot add a small change, and cp keeps no backups: these rows are missing for them.
+- One file out of a tar is found by reading all before it, and reading goes on to the end.
+- Everything lies in memory, the images of ext4 and XFS as well unless they were put elsewhere. A slower disk or store makes all tools alike where it is
+  the limit, and the threads of loop devices use the same cores as the tools.
+- Memory is that of the largest process. Values of some MB are those of what starts the tools.
+- On a virtual machine, the first use of a page of memory can take much longer than the next. That hits any tool; the fastest round shows it least.
+
+`
+
+const repetition = `## How to repeat
+
+` + "`make bench`" + ` on a quiet machine with apt, as root or with sudo. The first run builds the tree, with npm and Go's module proxy, in some minutes.
+It needs up to 15 GiB of free memory (9 GiB with ` + "`BENCH_FLAGS=-million=false`" + `), and leaves nothing but the tree in the user's cache.
+` + "`BENCH_ROUNDS=1`" + ` is a quick look, ` + "`BENCH_FLAGS=-check`" + ` fails if a limit is not kept, and ` + "`BENCH_FLAGS=-images=DIRECTORY`" + ` puts ext4 and XFS on a real disk.
+`
+
+// text is the document in Markdown. Two runs differ only in numbers.
+func (d document) text() string {
 	var s strings.Builder
-	entries, bytes, err := count(b.tree)
-	if err != nil {
-		return "", err
-	}
-	fmt.Fprintf(&s, "# Benchmarks\n\nWritten by `make bench` on %s. Medians of %d interleaved rounds; each ratio is ws-daemon's time divided by the\n"+
-		"tool's, and is worth more than the times: those depend on the machine and the day.\n\n", time.Now().UTC().Format(time.DateOnly), o.rounds)
-	fmt.Fprintf(&s, "- Tree: npm packages and a git repository, %d entries, %.1f MB of file data (`hack/bench`)\n", entries, float64(bytes)/1e6)
-	fmt.Fprintf(&s, "- Machine: %d cores, %s, kernel %s, file system %s\n", runtime.NumCPU(), processor(), kernel(), fileSystem(b.dir))
-	fmt.Fprintf(&s, "- ws-daemon: AES-256-GCM, every byte verified on restore; tar-zstd: `tar | zstd -1 -T2`; cp: `cp -a`; borg: zstd,1\n")
-	for _, t := range b.tools {
-		version, err := versionOf(ctx, t)
-		if err != nil {
-			return "", err
-		}
-		fmt.Fprintf(&s, "- %s: %s\n", t.name, version)
-	}
-	for _, w := range works {
-		b.table(&s, w)
-	}
-	b.sizes(&s)
-	return s.String(), nil
+	fmt.Fprintf(&s, introduction, d.date.Format(time.DateOnly), d.rounds)
+	d.limitTable(&s)
+	d.placeTable(&s, tmpfs, "Everything on a tmpfs", works()[:5])
+	d.placeTable(&s, ext4, "Restore from a tmpfs to ext4 on a loop device", []work{restore})
+	d.placeTable(&s, xfs, "Restore from a tmpfs to XFS on a loop device", []work{restore})
+	d.storeTable(&s)
+	d.requestTable(&s)
+	d.manyTable(&s)
+	s.WriteString(comparison)
+	d.circumstances(&s)
+	s.WriteString(repetition)
+	return s.String()
 }
 
-func (b *bench) table(s *strings.Builder, w work) {
-	fmt.Fprintf(s, "\n## %s%s\n\n| Tool | Time (s) | Ratio | CPU (s) | Peak memory (MB) |\n|---|---|---|---|---|\n", strings.ToUpper(string(w[:1])), w[1:])
-	base := median(b.results[w]["ws-daemon"], wallOf)
-	for _, t := range b.tools {
-		costs := b.results[w][t.name]
-		if len(costs) == 0 {
-			continue
-		}
-		wall := median(costs, wallOf)
-		fmt.Fprintf(s, "| %s | %.2f | %.2f | %.2f | %.0f |\n", t.name, wall.Seconds(), float64(base)/float64(wall),
-			median(costs, cpuOf).Seconds(), float64(median(costs, memoryOf))/1e6)
+func (d document) limitTable(s *strings.Builder) {
+	s.WriteString("## Limits\n\nWhat ws-daemon keeps to, measured in this run.\n\n| What | At most | Measured | |\n|---|---|---|---|\n")
+	for _, l := range limits() {
+		verdict, _ := l.verdict(d.results)
+		fmt.Fprintf(s, "| %s | %s | %s | %s |\n", l.what, l.show(l.most(d.results)), l.show(l.got(d.results)), verdict)
 	}
-	if text := strings.TrimSpace(string(b.summary[w])); text != "" {
-		fmt.Fprintf(s, "\nws-daemon's own report of the last round:\n\n```json\n%s\n```\n", text)
-	}
+	s.WriteString("\n")
 }
 
-func (b *bench) sizes(s *strings.Builder) {
-	fmt.Fprintf(s, "\n## Stored bytes after the full backup\n\n| Tool | MB | Ratio |\n|---|---|---|\n")
-	middle := func(all []int64) int64 {
-		slices.Sort(all)
-		return all[len(all)/2]
+// missed counts the limits that are not kept.
+func (d document) missed() int {
+	n := 0
+	for _, l := range limits() {
+		if _, kept := l.verdict(d.results); !kept {
+			n++
+		}
 	}
-	for _, t := range b.tools {
-		if len(b.stored[t.name]) == 0 {
+	return n
+}
+
+func (d document) placeTable(s *strings.Builder, p place, title string, rows []work) {
+	fmt.Fprintf(s, "## %s\n\n| Work | Tool | Time (s) | Fastest (s) | ws-daemon's ratio | CPU time (s) | Peak memory (MB) |\n|---|---|---|---|---|---|---|\n", title)
+	for _, w := range rows {
+		for _, t := range d.tools {
+			d.measured(s, key{p, w, t.name})
+		}
+	}
+	s.WriteString("\n")
+}
+
+func (d document) measured(s *strings.Builder, k key) {
+	wall, ok := median(d.results, k, wallOf)
+	if !ok {
+		return
+	}
+	ratio := "–"
+	if value, ok := over(d.results, key{k.place, k.work, daemonName}, k, wallOf); ok && k.tool != daemonName {
+		ratio = fmt.Sprintf("%.2f", value)
+	}
+	cpu, _ := median(d.results, k, cpuOf)
+	memory, _ := median(d.results, k, memoryOf)
+	fmt.Fprintf(s, "| %s | %s | %.2f | %.2f | %s | %.2f | %.0f |\n", k.work, k.tool, wall.Seconds(), d.results.fastest(k).Seconds(), ratio,
+		cpu.Seconds(), float64(memory)/1e6)
+}
+
+func (d document) storeTable(s *strings.Builder) {
+	s.WriteString("## Bytes stored by the full backup\n\n| Tool | MB | ws-daemon's ratio |\n|---|---|---|\n")
+	ours := key{tmpfs, full, daemonName}
+	for _, t := range d.tools {
+		k := key{tmpfs, full, t.name}
+		stored, ok := median(d.results, k, storedOf)
+		if !ok {
 			continue
 		}
-		n := middle(b.stored[t.name])
 		ratio := "–"
-		if base := b.stored["ws-daemon"]; len(base) > 0 && n > 0 {
-			ratio = fmt.Sprintf("%.2f", float64(middle(base))/float64(n))
+		if value, ok := over(d.results, ours, k, storedOf); ok && k != ours {
+			ratio = fmt.Sprintf("%.3f", value)
 		}
-		fmt.Fprintf(s, "| %s | %.1f | %s |\n", t.name, float64(n)/1e6, ratio)
+		fmt.Fprintf(s, "| %s | %.1f | %s |\n", t.name, float64(stored)/1e6, ratio)
 	}
+	s.WriteString("\n")
 }
 
-func count(tree string) (entries, bytes int64, err error) {
-	err = filepath.WalkDir(tree, func(_ string, d fs.DirEntry, err error) error {
-		if err != nil {
-			return err
+func (d document) requestTable(s *strings.Builder) {
+	s.WriteString("## What ws-daemon asks of its store\n\nRequests by kind, as `--json` reports them. Content read is that of the tree.\n\n" +
+		"| Work | put | get | stat | list | delete | Content read (MB) | Stored (MB) |\n|---|---|---|---|---|---|---|---|\n")
+	for _, w := range works() {
+		k := key{tmpfs, w, daemonName}
+		if len(d.results.samples[k]) == 0 {
+			continue
 		}
-		entries++
-		if info, err := d.Info(); err == nil && d.Type().IsRegular() {
-			bytes += info.Size()
+		fmt.Fprintf(s, "| %s |", w)
+		for _, of := range []func(requests) int64{
+			func(r requests) int64 { return r.Put }, func(r requests) int64 { return r.Get }, func(r requests) int64 { return r.Stat },
+			func(r requests) int64 { return r.List }, func(r requests) int64 { return r.Delete },
+		} {
+			n, _ := median(d.results, k, func(s sample) int64 { return of(s.report.Requests) })
+			fmt.Fprintf(s, " %d |", n)
 		}
-		return nil
-	})
-	return entries, bytes, err
+		read, _ := median(d.results, k, readOf)
+		stored, _ := median(d.results, k, addedOf)
+		fmt.Fprintf(s, " %.1f | %.1f |\n", float64(read)/1e6, float64(stored)/1e6)
+	}
+	if n, ok := middle(d.results.compressed); ok {
+		fmt.Fprintf(s, "\nzstd -1 makes %.1f MB of the 1,000 changed files.\n", float64(n)/1e6)
+	}
+	s.WriteString("\n")
 }
 
-func processor() string {
-	data, err := os.ReadFile("/proc/cpuinfo")
-	if err != nil {
-		return "unknown processor"
-	}
-	for line := range strings.Lines(string(data)) {
-		if name, value, ok := strings.Cut(line, ":"); ok && strings.TrimSpace(name) == "model name" {
-			return strings.TrimSpace(value)
+// manyTable has a row for each work on each tree of small files.
+func (d document) manyTable(s *strings.Builder) {
+	s.WriteString("## Many small files\n\nws-daemon alone, on a tmpfs: files of up to 2 KiB, 100 in each directory.\n\n" +
+		"| Work | Time (s) | CPU time (s) | Peak memory (MB) |\n|---|---|---|---|\n")
+	for _, of := range []func(int) work{createMany, restoreMany} {
+		for _, n := range manyCounts() {
+			k := key{tmpfs, of(n), daemonName}
+			wall, ok := median(d.results, k, wallOf)
+			if !ok {
+				continue
+			}
+			cpu, _ := median(d.results, k, cpuOf)
+			memory, _ := median(d.results, k, memoryOf)
+			fmt.Fprintf(s, "| %s | %.2f | %.2f | %.0f |\n", k.work, wall.Seconds(), cpu.Seconds(), float64(memory)/1e6)
 		}
 	}
-	return "unknown processor"
+	s.WriteString("\n")
 }
 
-func kernel() string {
-	var u unix.Utsname
-	if err := unix.Uname(&u); err != nil {
-		return "unknown"
+func (d document) circumstances(s *strings.Builder) {
+	fmt.Fprintf(s, "## Machine, tree and versions\n\n- Machine: %s, %d cores, %.1f GiB of memory, kernel %s\n", d.machine.processor, d.machine.cores,
+		float64(d.machine.memory)/(1<<30), d.machine.kernel)
+	fmt.Fprintf(s, "- Tree: npm packages and a git repository, %s entries, %s files, %.1f MB of file data\n",
+		grouped(d.tree.entries), grouped(d.tree.files), float64(d.tree.bytes)/1e6)
+	for _, t := range d.tools {
+		fmt.Fprintf(s, "- %s: %s\n", t.name, t.version)
 	}
-	return unix.ByteSliceToString(u.Release[:])
-}
-
-func fileSystem(dir string) string {
-	var st unix.Statfs_t
-	if err := unix.Statfs(dir, &st); err != nil {
-		return "unknown"
-	}
-	names := map[int64]string{unix.TMPFS_MAGIC: "tmpfs", unix.EXT4_SUPER_MAGIC: "ext4", unix.XFS_SUPER_MAGIC: "xfs", unix.BTRFS_SUPER_MAGIC: "btrfs"}
-	if name, ok := names[int64(st.Type)]; ok { //nolint:unconvert // its type differs by architecture
-		return name
-	}
-	return fmt.Sprintf("%#x", st.Type)
+	s.WriteString("\n")
 }

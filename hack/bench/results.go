@@ -1,11 +1,12 @@
 package main
 
 import (
+	"fmt"
 	"slices"
 	"time"
 )
 
-// work is a row of the table.
+// work is something that tools do.
 type work string
 
 // The works, in the order in which each round does them.
@@ -15,33 +16,109 @@ const (
 	changed   work = "backup, 1,000 files changed"
 	restore   work = "restore"
 	single    work = "restore of one file"
+	moved     work = "first backup after a restore elsewhere"
 )
 
-var works = []work{full, unchanged, changed, restore, single}
+func works() []work { return []work{full, unchanged, changed, restore, single, moved} }
 
-// results are the costs of each work by each tool, one for each round.
-type results map[work]map[string][]cost
+// createMany and restoreMany are works on a tree of n small files.
+func createMany(n int) work  { return work("full backup of " + grouped(int64(n)) + " small files") }
+func restoreMany(n int) work { return work("restore of " + grouped(int64(n)) + " small files") }
 
-func (r results) add(w work, tool string, c cost) {
-	if r[w] == nil {
-		r[w] = map[string][]cost{}
+// grouped writes a number with commas between the thousands.
+func grouped(n int64) string {
+	if n < 1000 {
+		return fmt.Sprint(n)
 	}
-	r[w][tool] = append(r[w][tool], c)
+	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
 }
 
-// median of a property of the costs; 0 if there are none.
-func median[T ~int64](costs []cost, of func(cost) T) T {
-	if len(costs) == 0 {
-		return 0
-	}
-	all := make([]T, 0, len(costs))
-	for _, c := range costs {
-		all = append(all, of(c))
-	}
-	slices.Sort(all)
-	return all[len(all)/2]
+// place is where trees are restored to. Everything else is on the tmpfs.
+type place string
+
+// The places.
+const (
+	tmpfs place = "tmpfs"
+	ext4  place = "ext4"
+	xfs   place = "XFS"
+)
+
+// daemonReport is what ws-daemon says of a work itself. Other tools say nothing.
+type daemonReport struct {
+	BytesRead   int64    `json:"bytesRead"`
+	BytesStored int64    `json:"bytesStored"`
+	Requests    requests `json:"requests"`
 }
 
-func wallOf(c cost) time.Duration { return c.wall }
-func cpuOf(c cost) time.Duration  { return c.cpu }
-func memoryOf(c cost) int64       { return c.memory }
+// requests to the store, by kind.
+type requests struct {
+	Put    int64 `json:"put"`
+	Get    int64 `json:"get"`
+	Stat   int64 `json:"stat"`
+	List   int64 `json:"list"`
+	Delete int64 `json:"delete"`
+}
+
+func (r requests) reading() int64 { return r.Get + r.Stat + r.List }
+func (r requests) writing() int64 { return r.Put + r.Delete }
+
+// sample is one measurement.
+type sample struct {
+	cost
+
+	stored int64 // bytes of the store afterwards
+	report daemonReport
+}
+
+// key names what was measured.
+type key struct {
+	place place
+	work  work
+	tool  string
+}
+
+// results of a run.
+type results struct {
+	samples    map[key][]sample // one for each round
+	compressed []int64          // bytes that zstd -1 makes of the files that were changed, one for each round
+}
+
+// median of a property of the samples. With an even number it is the upper one of the two in the middle; ok is false without any.
+func median[T ~int64](r results, k key, of func(sample) T) (value T, ok bool) {
+	all := make([]T, 0, len(r.samples[k]))
+	for _, s := range r.samples[k] {
+		all = append(all, of(s))
+	}
+	return middle(all)
+}
+
+func middle[T ~int64](all []T) (value T, ok bool) {
+	if len(all) == 0 {
+		return 0, false
+	}
+	return slices.Sorted(slices.Values(all))[len(all)/2], true
+}
+
+// fastest time of the samples.
+func (r results) fastest(k key) time.Duration {
+	return slices.MinFunc(r.samples[k], func(a, b sample) int { return int(a.Wall - b.Wall) }).Wall
+}
+
+// over is the median of one key divided by that of another.
+func over[T ~int64](r results, k, base key, of func(sample) T) (ratio float64, ok bool) {
+	a, okA := median(r, k, of)
+	b, okB := median(r, base, of)
+	if !okA || !okB || b == 0 {
+		return 0, false
+	}
+	return float64(a) / float64(b), true
+}
+
+func wallOf(s sample) time.Duration { return s.Wall }
+func cpuOf(s sample) time.Duration  { return s.CPU }
+func memoryOf(s sample) int64       { return s.Memory }
+func storedOf(s sample) int64       { return s.stored }
+func readOf(s sample) int64         { return s.report.BytesRead }
+func addedOf(s sample) int64        { return s.report.BytesStored }
+func readingOf(s sample) int64      { return s.report.Requests.reading() }
+func writingOf(s sample) int64      { return s.report.Requests.writing() }

@@ -8,123 +8,145 @@ import (
 	"strings"
 )
 
+// daemonName is the tool that all others are compared with.
+const daemonName = "ws-daemon"
+
+// tool is a contender: bash scripts with the names of [places] in braces. A work without a script is one that it cannot do.
+type tool struct {
+	name    string
+	version string
+	env     []string
+	init    string          // makes an empty store, and is not measured
+	before  map[work]string // not measured either; may be there without a script to measure
+	do      map[work]string
+}
+
 // places of one tool in one round.
 type places struct {
 	tree  string // what is backed up
 	store string // empty at the start of the round
-	out   string // empty before each restore
+	out   string // empty before each work
 	file  string // path of the one file, relative to the tree
 }
 
-// tool is a contender. A command that is nil means that the tool cannot do that work.
-type tool struct {
-	name    string
-	version command
-	env     func(p places) []string
-	init    func(p places) *command
-	do      map[work]func(p places) *command
+func (p places) expand(script string) string {
+	return expand(script, "{tree}", p.tree, "{store}", p.store, "{out}", p.out, "{file}", p.file)
 }
 
-func script(text string) func(places) *command {
-	return func(p places) *command {
-		c := shell(strings.NewReplacer("{tree}", p.tree, "{store}", p.store, "{out}", p.out, "{file}", p.file).Replace(text))
-		return &c
+func (p places) environment(t tool) []string {
+	env := make([]string, 0, len(t.env))
+	for _, variable := range t.env {
+		env = append(env, p.expand(variable))
 	}
+	return env
 }
+
+func expand(text string, names ...string) string { return strings.NewReplacer(names...).Replace(text) }
 
 // contenders returns the tools that are installed and asked for.
-func contenders(o options) []tool {
-	all := []tool{ours(o.daemon), plainTar(), zstdTar(), copying(), restic(), borg()}
+func contenders(o options) ([]tool, error) {
+	daemon, err := filepath.Abs(o.daemon)
+	if err != nil {
+		return nil, err
+	}
+	all := []tool{ours(daemon), plainTar(), zstdTar(), copying(), restic(), borg()}
 	return slices.DeleteFunc(all, func(t tool) bool {
-		_, err := exec.LookPath(t.version.argv[0])
-		return err != nil || (o.only != "" && !slices.Contains(strings.Split(o.only, ","), t.name))
-	})
+		program, _, _ := strings.Cut(t.version, " ")
+		_, err := exec.LookPath(program)
+		return (err != nil && t.name != daemonName) || (o.only != "" && !slices.Contains(strings.Split(o.only, ","), t.name))
+	}), nil
 }
 
-// ours is ws-daemon with encryption and full verification. Restores end with a sync of the file system, as all others'.
+// ours is ws-daemon with encryption and full verification.
 func ours(daemon string) tool {
-	archive := daemon + " archive "
 	at := " --store file://{store}/s --domain bench --workspace tree --key-file {store}/key --json "
-	create := archive + "create" + at + "{tree}"
-	return tool{
-		name: "ws-daemon", version: command{argv: []string{daemon, "version"}},
-		env:  func(p places) []string { return []string{"XDG_CACHE_HOME=" + filepath.Join(p.store, "cache")} },
-		init: script("mkdir {store}/s; head -c 32 /dev/urandom | od -An -tx1 | tr -cd 0-9a-f > {store}/key; " + archive + "init --store file://{store}/s"),
-		do: map[work]func(places) *command{
-			full: script(create), unchanged: script(create), changed: script(create),
-			restore: script(archive + "restore" + at + "{out} && sync -f {out}"),
-			single:  script(archive + "restore" + at + "--path {file} {out} && sync -f {out}"),
+	create := daemon + " archive create" + at
+	restoring := daemon + " archive restore" + at
+	elsewhere := "export XDG_CACHE_HOME={store}/elsewhere; "
+	t := tool{
+		name: daemonName, version: daemon + " version",
+		env: []string{"XDG_CACHE_HOME={store}/cache"},
+		init: "mkdir {store}/s; head -c 32 /dev/urandom | od -An -v -tx1 | tr -d ' \\n' > {store}/key; " +
+			daemon + " archive init --store file://{store}/s",
+		before: map[work]string{moved: elsewhere + restoring + "{out}"},
+		do: map[work]string{
+			full: create + "{tree}", unchanged: create + "{tree}", changed: create + "{tree}",
+			restore: restoring + "{out} && sync -f {out}",
+			single:  restoring + "--path {file} {out} && sync -f {out}",
+			moved:   elsewhere + create + "{out}",
 		},
 	}
+	for _, n := range manyCounts() {
+		t.do[createMany(n)], t.do[restoreMany(n)] = t.do[full], t.do[restore]
+	}
+	return t
 }
 
+// plainTar cannot add a small change: it packs everything anew, unmeasured, so that it restores the same tree as the others.
 func plainTar() tool {
+	create := "tar cf {store}/tar -C {tree} ."
 	return tool{
-		name: "tar", version: command{argv: []string{"tar", "--version"}},
-		do: map[work]func(places) *command{
-			full:    script("tar cf {store}/tar -C {tree} ."),
-			restore: script("tar xf {store}/tar -C {out} && sync -f {out}"),
-			single:  script("tar xf {store}/tar -C {out} ./{file} && sync -f {out}"),
+		name: "tar", version: "tar --version",
+		do: map[work]string{
+			full:    create,
+			restore: "tar xf {store}/tar -C {out} && sync -f {out}",
+			single:  "tar xf {store}/tar -C {out} ./{file} && sync -f {out}",
 		},
+		before: map[work]string{changed: create},
 	}
 }
 
 func zstdTar() tool {
+	create := "tar cf - -C {tree} . | zstd -q -1 -T2 -f -o {store}/tar.zst"
 	return tool{
-		name: "tar-zstd", version: command{argv: []string{"zstd", "--version"}},
-		do: map[work]func(places) *command{
-			full:    script("tar cf - -C {tree} . | zstd -q -1 -T2 -o {store}/tar.zst"),
-			restore: script("zstd -q -dc {store}/tar.zst | tar xf - -C {out} && sync -f {out}"),
-			single:  script("zstd -q -dc {store}/tar.zst | tar xf - -C {out} ./{file} && sync -f {out}"),
+		name: "tar-zstd", version: "zstd --version",
+		do: map[work]string{
+			full:    create,
+			restore: "zstd -q -dc {store}/tar.zst | tar xf - -C {out} && sync -f {out}",
+			single:  "zstd -q -dc {store}/tar.zst | tar xf - -C {out} ./{file} && sync -f {out}",
 		},
+		before: map[work]string{changed: create},
 	}
 }
 
 func copying() tool {
 	return tool{
-		name: "cp", version: command{argv: []string{"cp", "--version"}},
-		do: map[work]func(places) *command{
-			restore: script("cp -a {tree}/. {out} && sync -f {out}"),
-		},
+		name: "cp", version: "cp --version",
+		do: map[work]string{restore: "cp -a {tree}/. {out} && sync -f {out}"},
 	}
 }
 
 func restic() tool {
 	create := "cd {tree} && restic -q -r {store}/r backup ."
 	return tool{
-		name: "restic", version: command{argv: []string{"restic", "version"}},
-		env: func(p places) []string {
-			return []string{"RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR=" + filepath.Join(p.store, "cache")}
-		},
-		init: script("restic -q -r {store}/r init"),
-		do: map[work]func(places) *command{
-			full: script(create), unchanged: script(create), changed: script(create),
-			restore: script("restic -q -r {store}/r restore latest --target {out} && sync -f {out}"),
-			single:  script("restic -q -r {store}/r restore latest --include /{file} --target {out} && sync -f {out}"),
+		name: "restic", version: "restic version",
+		env:  []string{"RESTIC_PASSWORD=bench", "RESTIC_CACHE_DIR={store}/cache"},
+		init: "restic -q -r {store}/r init",
+		do: map[work]string{
+			full: create, unchanged: create, changed: create,
+			restore: "restic -q -r {store}/r restore latest --target {out} && sync -f {out}",
+			single:  "restic -q -r {store}/r restore latest --include /{file} --target {out} && sync -f {out}",
 		},
 	}
 }
 
 func borg() tool {
-	create := "cd {tree} && borg create --compression zstd,1 {store}/b::$(date +%s%N) ."
-	last := "$(borg list --last 1 --short {store}/b)"
+	create := "cd {tree} && borg create --compression zstd,1 {store}/b::"
 	return tool{
-		name: "borg", version: command{argv: []string{"borg", "--version"}},
-		env: func(p places) []string {
-			return []string{"BORG_PASSPHRASE=bench", "BORG_BASE_DIR=" + filepath.Join(p.store, "base"), "BORG_RELOCATED_REPO_ACCESS_IS_OK=yes"}
-		},
-		init: script("mkdir {store}/base && borg init --encryption=repokey {store}/b"),
-		do: map[work]func(places) *command{
-			full: script(create), unchanged: script(create), changed: script(create),
-			restore: script("cd {out} && borg extract {store}/b::" + last + " && sync -f {out}"),
-			single:  script("cd {out} && borg extract {store}/b::" + last + " {file} && sync -f {out}"),
+		name: "borg", version: "borg --version",
+		env:  []string{"BORG_PASSPHRASE=bench", "BORG_BASE_DIR={store}/base"},
+		init: "mkdir {store}/base && borg init --encryption=repokey {store}/b",
+		do: map[work]string{
+			full: create + "full .", unchanged: create + "unchanged .", changed: create + "changed .",
+			restore: "cd {out} && borg extract {store}/b::changed && sync -f {out}",
+			single:  "cd {out} && borg extract {store}/b::changed {file} && sync -f {out}",
 		},
 	}
 }
 
 // versionOf returns the first line of what a tool says of itself.
 func versionOf(ctx context.Context, t tool) (string, error) {
-	c, err := execute(ctx, t.version)
-	line, _, _ := strings.Cut(strings.TrimSpace(string(c.output)), "\n")
+	_, output, err := execute(ctx, t.version)
+	line, _, _ := strings.Cut(strings.TrimSpace(string(output)), "\n")
 	return line, err
 }

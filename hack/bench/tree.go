@@ -24,7 +24,7 @@ func buildTree(ctx context.Context, cache string) (string, error) {
 	if _, err := os.Stat(tree); err == nil {
 		return tree, nil
 	}
-	fmt.Fprintf(os.Stderr, "building the tree in %s (some minutes, once)\n", tree)
+	say("building the tree in %s (some minutes, once)", tree)
 	if err := os.MkdirAll(cache, 0o755); err != nil {
 		return "", err
 	}
@@ -40,9 +40,7 @@ func buildTree(ctx context.Context, cache string) (string, error) {
 	if err := os.WriteFile(filepath.Join(web, "package.json"), packages, 0o644); err != nil {
 		return "", err
 	}
-	build := shell(string(recipe))
-	build.dir = filepath.Join(temp, "tree")
-	if _, err := execute(ctx, build); err != nil {
+	if _, _, err := execute(ctx, "cd \"$BENCH_TREE\"\n"+string(recipe), "BENCH_TREE="+filepath.Join(temp, "tree")); err != nil {
 		return "", fmt.Errorf("build the tree: %w", err)
 	}
 	return tree, os.Rename(filepath.Join(temp, "tree"), tree)
