@@ -14,9 +14,9 @@ VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 GIT_URL ?=
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
-# Where `make bench` works, and how often every tool does everything.
-BENCH_DIR ?= /dev/shm
+# How often `make bench` has every tool do everything, and its other flags (`go run ./hack/bench --help`).
 BENCH_ROUNDS ?= 5
+BENCH_FLAGS ?=
 # Time that `make fuzz` and `make test-long` spend on each fuzz target.
 FUZZTIME ?= 30s
 # Flags of the virtual machine, and arguments of the test programs in it (`go run ./hack/vm/cmd test --help`).
@@ -119,9 +119,11 @@ vm-shell: ## Open a shell in that machine (VM_FLAGS).
 	@go run ./hack/vm/cmd shell $(VM_FLAGS)
 
 .PHONY: bench
-bench: build ## Measure backup and restore beside tar, restic and borg, into docs/benchmarks.md (BENCH_DIR: a tmpfs or a disk).
-	@hack/stage.sh packages hack/packages.sh npm zstd restic borgbackup
-	go run ./hack/bench -ws-daemon bin/ws-daemon -work $(BENCH_DIR) -rounds $(BENCH_ROUNDS) -output docs/benchmarks.md
+bench: build ## Measure backup and restore beside tar, cp, restic and borg, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).
+	@hack/stage.sh packages hack/packages.sh npm zstd restic borgbackup e2fsprogs xfsprogs
+	go build -o bin/bench ./hack/bench
+	@hack/stage.sh tree bin/bench -prepare
+	hack/as-root.sh bin/bench -ws-daemon bin/ws-daemon -rounds $(BENCH_ROUNDS) -output docs/benchmarks.md $(BENCH_FLAGS)
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME.

@@ -10,6 +10,9 @@ for package in "$@"; do
 	attr) programs=(getfattr setfattr) extra=() ;;
 	acl) programs=(getfacl setfacl) extra=() ;;
 	libcap2-bin) programs=(/sbin/setcap /sbin/getcap) extra=() ;;
+	borgbackup) programs=(borg) extra=() ;;
+	e2fsprogs) programs=(/sbin/mkfs.ext4) extra=() ;;
+	xfsprogs) programs=(/sbin/mkfs.xfs) extra=() ;;
 	*) programs=("$package") extra=() ;;
 	esac
 	for program in "${programs[@]}"; do

@@ -34,8 +34,8 @@ type disk struct {
 // On ext4 the tables of inodes are written at once or never: a kernel thread that does it in between would be measured.
 func disks() []disk {
 	return []disk{
-		{ext4, "mkfs.ext4 -q -F {image}", "loop,noinit_itable"},
-		{xfs, "mkfs.xfs -q {image}", "loop"},
+		{ext4, "/sbin/mkfs.ext4 -q -F {image}", "loop,noinit_itable"},
+		{xfs, "/sbin/mkfs.xfs -q {image}", "loop"},
 	}
 }
 

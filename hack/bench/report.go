@@ -133,29 +133,36 @@ func (d document) storeTable(s *strings.Builder) {
 }
 
 func (d document) requestTable(s *strings.Builder) {
-	s.WriteString("## What ws-daemon asks of its store\n\nRequests by kind, as `--json` reports them. Content read is that of the tree.\n\n" +
-		"| Work | put | get | stat | list | delete | Content read (MB) | Stored (MB) |\n|---|---|---|---|---|---|---|---|\n")
+	kinds := d.results.kinds()
+	fmt.Fprintf(s, "## What ws-daemon asks of its store\n\nRequests by kind, as `--json` reports them. Content read is that of the tree.\n\n"+
+		"| Work |%s Content read (MB) | Stored (MB) |\n|---|%s---|---|\n", cells(kinds), strings.Repeat("---|", len(kinds)))
 	for _, w := range works() {
 		k := key{tmpfs, w, daemonName}
 		if len(d.results.samples[k]) == 0 {
 			continue
 		}
-		fmt.Fprintf(s, "| %s |", w)
-		for _, of := range []func(requests) int64{
-			func(r requests) int64 { return r.Put }, func(r requests) int64 { return r.Get }, func(r requests) int64 { return r.Stat },
-			func(r requests) int64 { return r.List }, func(r requests) int64 { return r.Delete },
-		} {
-			n, _ := median(d.results, k, func(s sample) int64 { return of(s.report.Requests) })
-			fmt.Fprintf(s, " %d |", n)
+		counts := make([]string, 0, len(kinds))
+		for _, kind := range kinds {
+			n, _ := median(d.results, k, func(s sample) int64 { return s.report.Requests[kind] })
+			counts = append(counts, fmt.Sprint(n))
 		}
 		read, _ := median(d.results, k, readOf)
 		stored, _ := median(d.results, k, addedOf)
-		fmt.Fprintf(s, " %.1f | %.1f |\n", float64(read)/1e6, float64(stored)/1e6)
+		fmt.Fprintf(s, "| %s |%s %.1f | %.1f |\n", w, cells(counts), float64(read)/1e6, float64(stored)/1e6)
 	}
 	if n, ok := middle(d.results.compressed); ok {
 		fmt.Fprintf(s, "\nzstd -1 makes %.1f MB of the 1,000 changed files.\n", float64(n)/1e6)
 	}
 	s.WriteString("\n")
+}
+
+// cells of a row, each with what ends it.
+func cells(texts []string) string {
+	var s strings.Builder
+	for _, text := range texts {
+		fmt.Fprintf(&s, " %s |", text)
+	}
+	return s.String()
 }
 
 // manyTable has a row for each work on each tree of small files.

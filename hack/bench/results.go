@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"slices"
 	"time"
 )
@@ -51,16 +52,18 @@ type daemonReport struct {
 }
 
 // requests to the store, by kind.
-type requests struct {
-	Put    int64 `json:"put"`
-	Get    int64 `json:"get"`
-	Stat   int64 `json:"stat"`
-	List   int64 `json:"list"`
-	Delete int64 `json:"delete"`
-}
+type requests map[string]int64
 
-func (r requests) reading() int64 { return r.Get + r.Stat + r.List }
-func (r requests) writing() int64 { return r.Put + r.Delete }
+// writing counts those that change the store.
+func (r requests) writing() int64 { return r["put"] + r["delete"] }
+
+// reading counts all others, whatever kinds there will be.
+func (r requests) reading() (n int64) {
+	for _, count := range r {
+		n += count
+	}
+	return n - r.writing()
+}
 
 // sample is one measurement.
 type sample struct {
@@ -97,6 +100,19 @@ func middle[T ~int64](all []T) (value T, ok bool) {
 		return 0, false
 	}
 	return slices.Sorted(slices.Values(all))[len(all)/2], true
+}
+
+// kinds are those of all requests that ws-daemon reported, sorted.
+func (r results) kinds() []string {
+	found := map[string]bool{}
+	for _, samples := range r.samples {
+		for _, s := range samples {
+			for kind := range s.report.Requests {
+				found[kind] = true
+			}
+		}
+	}
+	return slices.Sorted(maps.Keys(found))
 }
 
 // fastest time of the samples.
