@@ -25,6 +25,21 @@ func (p packs) ReadPack(ctx context.Context, id format.PackID, offset int64, buf
 	return p.domain.ReadPack(ctx, id.String(), offset, buf)
 }
 
+// reads and writes are how many requests at once are worth their memory; 0 leaves that to the engine.
+func (p packs) reads() int {
+	if p.domain.IsLocal() {
+		return 2
+	}
+	return 0
+}
+
+func (p packs) writes() int {
+	if p.domain.IsLocal() {
+		return 1
+	}
+	return 0
+}
+
 // rootOf returns what a commit says of its archive.
 func rootOf(c history.Commit) (archive.Root, error) {
 	root := archive.Root{Table: c.Table, Packs: make([]archive.Pack, len(c.Packs))}

@@ -76,7 +76,7 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 	if err != nil {
 		return Made{}, err
 	}
-	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Key: a.Key, Progress: a.Progress}
+	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.writes(), Key: a.Key, Progress: a.Progress}
 	if last != nil && sealedAlike(*last, a.Key) {
 		root, err := rootOf(*last)
 		if err != nil {
@@ -170,7 +170,8 @@ func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, p
 		return archive.Report{}, err
 	}
 	report, index, err := archive.Restore(ctx, root, dir, archive.RestoreOptions{
-		Source: packs{a.Domain}, Key: keyOf(c, a.Key), Paths: paths, Salvage: salvage, Progress: a.Progress, SkipOwner: os.Geteuid() != 0,
+		Source: packs{a.Domain}, Connections: packs{a.Domain}.reads(), Key: keyOf(c, a.Key),
+		Paths: paths, Salvage: salvage, Progress: a.Progress, SkipOwner: os.Geteuid() != 0,
 	})
 	if err != nil {
 		return report, err

@@ -13,9 +13,8 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
-// maxPackBuffers is how many packs are in memory at most: one that is filled, the others on their way to the store. As
-// long as the store keeps up, two are enough.
-const maxPackBuffers = 3
+// maxUploads is how many packs are on their way to the store at most, while another one is filled.
+const maxUploads = 2
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
@@ -49,8 +48,12 @@ type putPack struct {
 	pack   Pack
 }
 
-func newPacker(sink Sink, key *format.Key, fail context.CancelCauseFunc) *packer {
-	return &packer{sink: sink, key: key, fail: fail, free: make(chan []byte, maxPackBuffers)}
+func newPacker(o *CreateOptions, fail context.CancelCauseFunc) *packer {
+	uploads := o.Connections
+	if uploads <= 0 || uploads > maxUploads {
+		uploads = maxUploads
+	}
+	return &packer{sink: o.Sink, key: o.Key, fail: fail, free: make(chan []byte, uploads+1)}
 }
 
 // put stores a zstd frame of raw bytes. With keep, the bytes as they are stored come back, too.
@@ -109,7 +112,7 @@ func (p *packer) buffer(ctx context.Context) ([]byte, error) {
 		return buf, nil
 	default:
 	}
-	if p.made < maxPackBuffers {
+	if p.made < cap(p.free) {
 		return make([]byte, format.PackTarget), nil
 	}
 	select {

@@ -100,6 +100,9 @@ func (d *Domain) Workspace(name string) *Log {
 	return &Log{domain: d, name: name}
 }
 
+// IsLocal says whether the store is a directory.
+func (d *Domain) IsLocal() bool { return store.IsLocal(d.store) }
+
 // PutPack stores data as a new pack under a random id, which must never have been used.
 func (d *Domain) PutPack(ctx context.Context, id string, data []byte) error {
 	p := Pack{ID: id}

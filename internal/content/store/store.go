@@ -65,6 +65,9 @@ type Store interface {
 	String() string
 }
 
+// IsLocal says whether a store is a directory, which answers at once: few requests at a time are as fast as many.
+func IsLocal(s Store) bool { return strings.HasPrefix(s.String(), "file:") }
+
 // sweeper is a store in which killed writers leave something that is no object.
 type sweeper interface {
 	Sweep(ctx context.Context) error
