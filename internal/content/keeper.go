@@ -55,7 +55,8 @@ type Keeper struct {
 	// Now is the time.
 	Now func() time.Time
 
-	identified sync.Map // classes whose disk is known to be ours
+	identified sync.Map      // classes whose disk is known to be ours
+	collected  history.Cache // what was read of collection's lists
 }
 
 // Observation is what the node knows of one workspace without asking anybody.
@@ -245,7 +246,11 @@ func (k *Keeper) domain(ctx context.Context, namespace string) (*history.Domain,
 	if err := k.checkStore(ctx); err != nil {
 		return nil, err
 	}
-	return history.OpenDomain(ctx, k.Store, namespace, k.Cluster, k.AdoptCluster)
+	d, err := history.OpenDomain(ctx, k.Store, namespace, k.Cluster, k.AdoptCluster)
+	if err != nil {
+		return nil, err
+	}
+	return d.Sharing(&k.collected), nil
 }
 
 // checkStore refuses a store that is another one than before: swapped, emptied, or a mount that is missing.

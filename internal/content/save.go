@@ -139,7 +139,10 @@ func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, how effor
 	}
 	w := &saving{k: k, r: r, path: path, domain: domain, log: log}
 	c, err := w.run(ctx, how)
-	if !errors.Is(err, history.ErrFenced) {
+	switch {
+	case errors.Is(err, history.ErrCondemned):
+		return w.run(ctx, anew) // what it referred to is being collected
+	case !errors.Is(err, history.ErrFenced):
 		return c, err
 	}
 	if ours, lateErr := k.late(ctx, r.Subject, log); lateErr != nil || !ours {
@@ -494,7 +497,11 @@ func (k *Keeper) keepForks(ctx context.Context, s Subject, log *history.Log) err
 		if err != nil {
 			return err
 		}
-		if err := domain.Pin(ctx, id, c, pin); err != nil {
+		err = domain.Pin(ctx, id, c, pin)
+		if history.Gone(err) {
+			continue // it lacks something, and stays as it is
+		}
+		if err != nil {
 			return err
 		}
 		if err := k.record(s, func(e *state.Entry) { e.Fork = id }); err != nil {

@@ -72,10 +72,19 @@ func (a Standalone) Find(ctx context.Context, backup, snapshot string) (history.
 // changed since; it is kept at indexPath, which may be empty. from is a snapshot of the domain that has much of the directory; it
 // may be empty, too.
 func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Made, error) {
-	last, err := a.parent(ctx, from)
+	last, parent, err := a.parent(ctx, from)
 	if err != nil {
 		return Made{}, err
 	}
+	made, err := a.create(ctx, dir, last, parent, indexPath)
+	if errors.Is(err, history.ErrCondemned) {
+		return a.create(ctx, dir, nil, nil, indexPath)
+	}
+	return made, err
+}
+
+// create stores what last does not have; parent names last if that is a backup of this workspace.
+func (a Standalone) create(ctx context.Context, dir string, last *history.Commit, parent *history.Ref, indexPath string) (Made, error) {
 	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.writes(), Key: a.Key, Progress: a.Progress}
 	if last != nil && sealedAlike(*last, a.Key) {
 		root, err := rootOf(*last)
@@ -89,36 +98,36 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 	if err != nil {
 		return Made{}, err
 	}
-	if o.Parent != nil && from == "" && equals(last.Tree, res.Report) {
+	if o.Parent != nil && parent != nil && equals(last.Tree, res.Report) {
 		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead}, keepIndex(res.Index, indexPath)
 	}
-	c, err := a.commit(ctx, res)
+	c, err := a.commit(ctx, res, parent)
 	if err != nil {
 		return Made{}, err
 	}
 	return Made{Commit: c, BytesRead: res.BytesRead}, keepIndex(res.Index, indexPath)
 }
 
-// parent is the newest backup, or the snapshot that is asked for; nil if there is none.
-func (a Standalone) parent(ctx context.Context, snapshot string) (*history.Commit, error) {
+// parent is the newest backup and its name, or the snapshot that is asked for; nil if there is none.
+func (a Standalone) parent(ctx context.Context, snapshot string) (*history.Commit, *history.Ref, error) {
 	if snapshot != "" {
 		c, err := a.Find(ctx, "", snapshot)
-		return &c, err
+		return &c, nil, err
 	}
-	c, _, err := a.log().Current(ctx)
+	c, ref, err := a.log().Current(ctx)
 	if errors.Is(err, history.ErrNoBackup) {
-		return nil, nil
+		return nil, nil, nil
 	}
-	return &c, err
+	return &c, &ref, err
 }
 
 // commit names what was stored, after the newest backup there is. Of two at once one wins, and the other says so.
-func (a Standalone) commit(ctx context.Context, res *archive.Result) (history.Commit, error) {
+func (a Standalone) commit(ctx context.Context, res *archive.Result, parent *history.Ref) (history.Commit, error) {
 	name, owner, err := a.next(ctx)
 	if err != nil {
 		return history.Commit{}, err
 	}
-	c := history.Commit{ID: history.NewID(), Domain: a.Namespace, Workspace: a.Workspace, Owner: owner, Created: time.Now().UTC(), Name: name}
+	c := history.Commit{ID: history.NewID(), Domain: a.Namespace, Workspace: a.Workspace, Owner: owner, Created: time.Now().UTC(), Name: name, Parent: parent}
 	take(&c, res)
 	before := history.Name{Claim: name.Claim, Number: name.Number - 1}
 	if _, err := a.log().Append(ctx, c, before); errors.Is(err, history.ErrFenced) {

@@ -126,8 +126,25 @@ func (l *Log) Verify(ctx context.Context, ref Ref, own []Pack) error {
 	return nil
 }
 
-// VerifyPacks makes sure that packs are in the store with their sizes.
+// VerifyPacks makes sure that packs are in the store with their sizes, and stay there as long as a commit or pin that was written
+// before names them: [ErrCondemned] if not. The lists are read first, because a list goes after what is in it.
 func (d *Domain) VerifyPacks(ctx context.Context, packs []Pack) error {
+	_, err := d.verify(ctx, packs)
+	return err
+}
+
+func (d *Domain) verify(ctx context.Context, packs []Pack) (*look, error) {
+	l, err := d.look(ctx)
+	if err == nil {
+		err = l.allows(packs)
+	}
+	if err == nil {
+		err = d.statPacks(ctx, packs)
+	}
+	return l, err
+}
+
+func (d *Domain) statPacks(ctx context.Context, packs []Pack) error {
 	for _, p := range packs {
 		if err := d.StatPack(ctx, p); err != nil {
 			return err

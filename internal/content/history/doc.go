@@ -10,5 +10,7 @@
 //	d/<domain>/t/<workspace>/<claim>          tombstone: everything of the workspace up to this claim is dead
 //	d/<domain>/s/<id>                         pin: a copy of a commit that retention does not touch
 //	d/<domain>/p/<2 hex digits>/<id>          packs, named at random
+//	d/<domain>/g/c/<hash>                     condemned: packs that no commit or pin named, and that go if none does after a day
+//	d/<domain>/g/s/<hash>                     swept: what went of such a list; kept for a week
 //	tend/<cluster>/<time>                     which node removes what has had its time, in the hour that began then
 package history
