@@ -97,12 +97,12 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 	if err != nil {
 		return nil, err
 	}
-	key, err := readKey(cfg.Storage.KeyFile)
-	if err != nil {
+	keys := keyRing(cfg.Storage.KeyFile)
+	if err := keys.check(); err != nil {
 		return nil, err
 	}
 	k := &content.Keeper{
-		Key:  key,
+		Keys: keys.of,
 		Area: area, Store: store.WithTimeout(s, cfg.Content.Timeouts.Store.Duration), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,

@@ -3,6 +3,7 @@ package content
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -54,6 +55,26 @@ func rootOf(c history.Commit) (archive.Root, error) {
 		return root, fmt.Errorf("%w: backup %s of workspace %s: digest: %w", history.ErrDamaged, c.Name, c.Workspace, err)
 	}
 	return root, nil
+}
+
+// checkKey makes sure that whoever seals in a domain under a generation does so with the same key.
+func checkKey(ctx context.Context, domain *history.Domain, key *format.Key) error {
+	if key == nil {
+		return nil
+	}
+	check, err := key.Check()
+	if err != nil {
+		return err
+	}
+	return domain.CheckKey(ctx, key.Generation(), check)
+}
+
+// named says in an error about a key whose backup it is.
+func named(c history.Commit, err error) error {
+	if errors.Is(err, format.ErrKey) {
+		return fmt.Errorf("backup %s of workspace %s in domain %s: %w", c.Name, c.Workspace, c.Domain, err)
+	}
+	return err
 }
 
 // keyOf returns the key that opens a commit's archive: none if that was made before there was a key.

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/faults"
@@ -129,15 +130,25 @@ type saving struct {
 	path   string
 	domain *history.Domain
 	log    *history.Log
+	key    *format.Key
+}
+
+// newSaving looks for the keys of the subject's domain.
+func (k *Keeper) newSaving(ctx context.Context, r SaveRequest, path string) (*saving, error) {
+	domain, log, err := k.log(ctx, r.Subject)
+	if err != nil {
+		return nil, err
+	}
+	key, err := k.key(ctx, domain)
+	return &saving{k: k, r: r, path: path, domain: domain, log: log, key: key}, err
 }
 
 // save brings the newest backup level with the tree at path, and returns its commit.
 func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, how effort) (history.Commit, error) {
-	domain, log, err := k.log(ctx, r.Subject)
+	w, err := k.newSaving(ctx, r, path)
 	if err != nil {
 		return history.Commit{}, err
 	}
-	w := &saving{k: k, r: r, path: path, domain: domain, log: log}
 	c, err := w.run(ctx, how)
 	switch {
 	case errors.Is(err, history.ErrCondemned):
@@ -145,7 +156,7 @@ func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, how effor
 	case !errors.Is(err, history.ErrFenced):
 		return c, err
 	}
-	if ours, lateErr := k.late(ctx, r.Subject, log); lateErr != nil || !ours {
+	if ours, lateErr := k.late(ctx, r.Subject, w.log); lateErr != nil || !ours {
 		return c, errors.Join(err, lateErr)
 	}
 	return w.run(ctx, how)
@@ -198,7 +209,7 @@ func (w *saving) start(ctx context.Context, e state.Entry, how effort) (start, e
 	default:
 		return start{}, nil
 	}
-	if history.Gone(err) || err == nil && !sealedAlike(c, w.k.Key) {
+	if history.Gone(err) || err == nil && !sealedAlike(c, w.key) {
 		return start{}, nil
 	}
 	if err != nil {
@@ -339,7 +350,7 @@ func (k *Keeper) remember(ctx context.Context, s Subject, log *history.Log, e st
 // commit compares the tree with the start, stores what is new, and makes a backup of it by one create-only write. A tree that
 // equals the workspace's newest backup makes none.
 func (w *saving) commit(ctx context.Context, how effort, e state.Entry, from start, began time.Time) (history.Commit, error) {
-	res, err := w.k.store(ctx, w.domain, w.path, from, how != lazy, w.r.Progress)
+	res, err := w.store(ctx, from, how != lazy)
 	if err != nil {
 		return history.Commit{}, fmt.Errorf("back up %s: %w", w.path, err)
 	}
@@ -386,14 +397,16 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) err
 	return k.record(r.Subject, func(e *state.Entry) { e.Backup.Retention = trouble })
 }
 
-// store creates an archive of a tree in a domain. Nothing refers to it yet.
-func (k *Keeper) store(
-	ctx context.Context, domain *history.Domain, path string, from start, reread bool, progress archive.Progress,
-) (*archive.Result, error) {
-	return archive.Create(ctx, path, archive.CreateOptions{
-		Parent: from.parent, Index: from.index, Sink: packs{domain}, Source: packs{domain}, Connections: packs{domain}.writes(),
-		Key: k.Key, Reread: reread, Progress: progress,
+// store creates an archive of the tree. Nothing refers to it yet.
+func (w *saving) store(ctx context.Context, from start, reread bool) (*archive.Result, error) {
+	res, err := archive.Create(ctx, w.path, archive.CreateOptions{
+		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.writes(),
+		Key: w.key, Reread: reread, Progress: w.r.Progress,
 	})
+	if err != nil && from.own != nil {
+		err = named(*from.own, err)
+	}
+	return res, err
 }
 
 // discard drops what was stored for a backup that turned out not to be needed: it is referenced by nothing and known to nobody.

@@ -23,7 +23,7 @@ type Standalone struct {
 	Domain    *history.Domain
 	Namespace string // name of the domain
 	Workspace string
-	// Key opens and seals; nil if the archive is readable.
+	// Key opens and seals; nil if the archive is readable. Opening needs the generation that a backup was sealed with.
 	Key *format.Key
 	// Progress is told what was read or written; it may be nil.
 	Progress archive.Progress
@@ -85,6 +85,9 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 
 // create stores what last does not have; parent names last if that is a backup of this workspace.
 func (a Standalone) create(ctx context.Context, dir string, last *history.Commit, parent *history.Ref, indexPath string) (Made, error) {
+	if err := checkKey(ctx, a.Domain, a.Key); err != nil {
+		return Made{}, err
+	}
 	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.writes(), Key: a.Key, Progress: a.Progress}
 	if last != nil && sealedAlike(*last, a.Key) {
 		root, err := rootOf(*last)
@@ -95,6 +98,9 @@ func (a Standalone) create(ctx context.Context, dir string, last *history.Commit
 		o.Index, _ = archive.LoadIndex(indexPath) // without one everything is read
 	}
 	res, err := archive.Create(ctx, dir, o)
+	if err != nil && last != nil {
+		err = named(*last, err)
+	}
 	if err != nil {
 		return Made{}, err
 	}
@@ -183,7 +189,7 @@ func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, p
 		Paths: paths, Salvage: salvage, Progress: a.Progress, SkipOwner: os.Geteuid() != 0,
 	})
 	if err != nil {
-		return report, err
+		return report, named(c, err)
 	}
 	return report, keepIndex(index, indexPath)
 }
@@ -194,7 +200,7 @@ func (a Standalone) List(ctx context.Context, c history.Commit, path string, rec
 	if err != nil {
 		return err
 	}
-	return archive.List(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, recursive, each)
+	return named(c, archive.List(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, recursive, each))
 }
 
 // Cat writes the content of a file.
@@ -203,7 +209,7 @@ func (a Standalone) Cat(ctx context.Context, c history.Commit, path string, w io
 	if err != nil {
 		return err
 	}
-	return archive.Cat(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, w)
+	return named(c, archive.Cat(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, w))
 }
 
 // Diff calls each for every difference between two backups.
@@ -219,7 +225,7 @@ func (a Standalone) Diff(ctx context.Context, from, to history.Commit, each func
 	if err != nil {
 		return err
 	}
-	return archive.Diff(ctx, before, after, packs{a.Domain}, keyOf(to, a.Key), each)
+	return named(to, archive.Diff(ctx, before, after, packs{a.Domain}, keyOf(to, a.Key), each))
 }
 
 // Verify makes sure that a backup can be restored; with readData every byte of it is read.
@@ -231,7 +237,7 @@ func (a Standalone) Verify(ctx context.Context, c history.Commit, readData bool)
 	if err := a.Domain.VerifyPacks(ctx, c.Packs); err != nil {
 		return err
 	}
-	return archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData)
+	return named(c, archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData))
 }
 
 // Export writes a backup as a plain tar.
@@ -240,7 +246,7 @@ func (a Standalone) Export(ctx context.Context, c history.Commit, w io.Writer) e
 	if err != nil {
 		return err
 	}
-	return archive.Export(ctx, root, packs{a.Domain}, keyOf(c, a.Key), w)
+	return named(c, archive.Export(ctx, root, packs{a.Domain}, keyOf(c, a.Key), w))
 }
 
 // Import stores a plain tar as the newest backup. A node that held the workspace meanwhile is fenced.

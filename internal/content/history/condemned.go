@@ -36,10 +36,12 @@ type packList struct {
 	Packs  []string `json:"packs"`
 }
 
-// Cache remembers lists of condemned packs, which never change, so that a process reads each of them once. The zero value is ready.
+// Cache remembers what never changes in a store, lists of condemned packs and checks of keys, so that a process reads each of
+// them once. The zero value is ready.
 type Cache struct {
 	mu    sync.Mutex
 	lists map[string]map[packID]struct{} // by key
+	keys  map[string]string              // checks by key
 }
 
 // Sharing has the domain use a cache that others use, too, and returns it.

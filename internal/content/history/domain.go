@@ -106,6 +106,9 @@ func (d *Domain) create(ctx context.Context, cluster string) (domainRecord, erro
 	return d.record(ctx)
 }
 
+// Name returns the domain's name.
+func (d *Domain) Name() string { return d.name }
+
 // Workspace returns the history of one workspace. Nothing is read; a name that cannot be one fails at the first use.
 func (d *Domain) Workspace(name string) *Log {
 	return &Log{domain: d, name: name}

@@ -95,9 +95,11 @@ func (f Frame) damaged(message string, args ...any) error {
 }
 
 // decrypt returns the zstd frame in memory of the decoder.
-func (d *Decoder) decrypt(key *Key, f Frame, t FrameType, stored []byte) ([]byte, error) {
-	if key == nil || key.generation != f.Gen {
-		return nil, key.wants(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack), f.Gen)
+func (d *Decoder) decrypt(ring *Key, f Frame, t FrameType, stored []byte) ([]byte, error) {
+	key := ring.find(f.Gen)
+	if key == nil {
+		_, err := ring.of(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack), f.Gen)
+		return nil, err
 	}
 	if d.aead == nil || d.pack != f.Pack || d.key != key {
 		salt := f.Pack // a copy that may escape to the heap, unlike f
@@ -111,7 +113,7 @@ func (d *Decoder) decrypt(key *Key, f Frame, t FrameType, stored []byte) ([]byte
 	d.tmp = room(d.tmp, len(stored))
 	plain, err := d.aead.Open(d.tmp[:0], d.iv[:], stored, d.ad[:])
 	if err != nil {
-		return nil, f.damaged("it does not open with the key")
+		return nil, key.refused(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack))
 	}
 	return plain, nil
 }
