@@ -33,7 +33,7 @@ func newArchive() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&p.store, "store", "", "the store's `URL`: file:///dir")
 	cmd.AddCommand(
 		newArchiveInit(&p), newArchiveCreate(&p), newArchiveRestore(&p), newArchiveList(&p), newArchiveLs(&p), newArchiveCat(&p),
-		newArchiveDiff(&p), newArchiveVerify(&p), newArchiveExport(&p), newArchiveImport(&p),
+		newArchiveDiff(&p), newArchiveVerify(&p), newArchiveExport(&p), newArchiveImport(&p), newArchiveCollect(&p),
 	)
 	return cmd
 }

@@ -26,6 +26,7 @@ import (
 	"wsdaemon.dev/ws-daemon/controllers"
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
@@ -198,7 +199,10 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	if err := (&controllers.NodeReconciler{Workspaces: workspaces}).SetupWithManager(mgr); err != nil {
 		return err
 	}
-	chores := &chores{workspaces: workspaces, found: found, grace: cfg.Content.TombstoneGrace.Duration}
+	chores := &chores{
+		workspaces: workspaces, found: found, grace: cfg.Content.TombstoneGrace.Duration,
+		collection: history.CollectOptions{Delete: cfg.Content.Collect.Delete, Wait: cfg.Content.Collect.Wait.Duration},
+	}
 	for _, r := range []manager.Runnable{
 		manager.RunnableFunc(workspaces.Jobs.Runnable(shutdownGrace)),
 		manager.RunnableFunc(chores.wake),

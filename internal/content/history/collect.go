@@ -12,6 +12,8 @@ import (
 )
 
 const (
+	// DefaultWait is the usual time for which condemned packs stay.
+	DefaultWait = 24 * time.Hour
 	// MinWait is the least time for which condemned packs must stay.
 	MinWait = time.Hour
 	// sweptAge is how long it is told which packs were swept, to whoever stood still meanwhile.

@@ -13,5 +13,6 @@
 //	d/<domain>/g/c/<hash>                     condemned: packs that no commit or pin named, and that go if none does after a day
 //	d/<domain>/g/s/<hash>                     swept: what went of such a list; kept for a week
 //	d/<domain>/k/<generation>                 what tells the key of that generation from another one
+//	tend/<cluster>.collect/<time>             which node counts what nothing needs, in the day that began then
 //	tend/<cluster>/<time>                     which node removes what has had its time, in the hour that began then
 package history

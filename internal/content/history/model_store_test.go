@@ -229,7 +229,9 @@ func (t *thread) run(ctx context.Context) {
 // threads makes them, each once.
 type threads struct{ count int }
 
-func (a *threads) begin(ctx context.Context, p program) *thread { return a.make(ctx, thread{program: p}) }
+func (a *threads) begin(ctx context.Context, p program) *thread {
+	return a.make(ctx, thread{program: p})
+}
 
 func (a *threads) make(ctx context.Context, t thread) *thread {
 	t.number, t.after = a.count, map[sum]*thread{}
