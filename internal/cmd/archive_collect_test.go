@@ -43,11 +43,11 @@ func collected(t *testing.T, args ...string) history.Collection {
 func TestArchiveCollect(t *testing.T) {
 	g, src := NewWithT(t), t.TempDir()
 	at := newStoreURL(t)
-	write(t, src, "file", "content")
+	keep(t, src, "file", "content")
 	must(t, "archive", "create", at, inDomain, ofWeb, src)
 	orphan := filepath.Join(storeDir(at), "d/team/p/ab", "ab"+strings.Repeat("0", 30))
 	g.Expect(os.MkdirAll(filepath.Dir(orphan), 0o700)).To(Succeed())
-	write(t, filepath.Dir(orphan), filepath.Base(orphan), "left by a killed writer")
+	keep(t, filepath.Dir(orphan), filepath.Base(orphan), "left by a killed writer")
 
 	g.Expect(collected(t, at, inDomain).Idle).To(BeZero(), "it may be of a backup that is being made")
 	age(t, at, 25*time.Hour)

@@ -15,8 +15,8 @@ func keyLine(generation int, digits string) string {
 	return fmt.Sprintf("%d:%s\n", generation, strings.Repeat(digits, 32))
 }
 
-// write makes a file and returns its path.
-func write(t *testing.T, dir, name, text string) string {
+// keep makes a file and returns its path.
+func keep(t *testing.T, dir, name, text string) string {
 	t.Helper()
 	path := filepath.Join(dir, name)
 	NewWithT(t).Expect(os.WriteFile(path, []byte(text), 0o600)).To(Succeed())
@@ -31,8 +31,8 @@ func TestKeyRing(t *testing.T) {
 	g.Expect(keyRing(dir).of("team")).Error().To(MatchError(ContainSubstring("there is neither team.key nor _default.key in " + dir)))
 	g.Expect(keyRing(dir + "/x").of("team")).Error().To(MatchError(ContainSubstring("read the key of domain team: stat " + dir + "/x")))
 
-	write(t, dir, "team.key", keyLine(2, "8a")+keyLine(1, "7f"))
-	write(t, dir, "open.key", "none\n")
+	keep(t, dir, "team.key", keyLine(2, "8a")+keyLine(1, "7f"))
+	keep(t, dir, "open.key", "none\n")
 	g.Expect(keyRing(dir).check()).To(Succeed())
 	team, err := keyRing(dir).of("team")
 	g.Expect(err).NotTo(HaveOccurred())
@@ -40,19 +40,19 @@ func TestKeyRing(t *testing.T) {
 	g.Expect(keyRing(dir).of("open")).To(BeNil(), "on purpose")
 	g.Expect(keyRing(dir).of("other")).Error().To(HaveOccurred(), "a missing file leaves nothing in the open")
 
-	write(t, dir, "_default.key", keyLine(5, "8a"))
+	keep(t, dir, "_default.key", keyLine(5, "8a"))
 	other, err := keyRing(dir).of("other")
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(other.String()).To(Equal("key of generation 5"))
-	write(t, dir, "team.key", keyLine(3, "9b"))
+	keep(t, dir, "team.key", keyLine(3, "9b"))
 	team, err = keyRing(dir).of("team")
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(team.String()).To(Equal("key of generation 3"), "a changed file counts at once")
 
-	broken := write(t, dir, "team.key", "3:9b")
+	broken := keep(t, dir, "team.key", "3:9b")
 	g.Expect(keyRing(dir).check()).To(MatchError(And(ContainSubstring(broken), ContainSubstring("64 hex digits"))))
 	g.Expect(keyRing(dir).of("team")).Error().To(MatchError(ContainSubstring(broken)))
-	large := write(t, dir, "large", strings.Repeat("#", maxKeyFile+1))
+	large := keep(t, dir, "large", strings.Repeat("#", maxKeyFile+1))
 	g.Expect(keyRing(large).check()).To(MatchError(ContainSubstring("larger than any key file")))
 }
 
@@ -61,11 +61,11 @@ func TestArchiveRotatesKeys(t *testing.T) {
 	g, dir, src := NewWithT(t), t.TempDir(), t.TempDir()
 	at := newStoreURL(t)
 	first, second := keyLine(1, "7f"), keyLine(2, "8a")
-	file := "--key-file=" + write(t, dir, "key", first)
-	write(t, src, "one", "first")
+	file := "--key-file=" + keep(t, dir, "key", first)
+	keep(t, src, "one", "first")
 	must(t, "archive", "create", at, inDomain, ofWeb, file, src)
-	write(t, dir, "key", second+first)
-	write(t, src, "two", "second")
+	keep(t, dir, "key", second+first)
+	keep(t, src, "two", "second")
 	must(t, "archive", "create", at, inDomain, ofWeb, file, src)
 	g.Expect(must(t, "archive", "cat", at, inDomain, ofWeb, file, "one")).To(Equal("first"))
 	g.Expect(must(t, "archive", "cat", at, inDomain, ofWeb, file, "two")).To(Equal("second"))
@@ -77,14 +77,14 @@ func TestArchiveRotatesKeys(t *testing.T) {
 		keyLine(2, "11"):       "does not open with the key of generation 2",
 		second[:len(second)-2]: "64 hex digits",
 	} {
-		write(t, dir, "key", text)
+		keep(t, dir, "key", text)
 		out := refused(t, "archive", "verify", at, inDomain, ofWeb, file, "--read-data")
 		g.Expect(out).To(ContainSubstring(message))
 		if !strings.Contains(message, "hex") {
 			g.Expect(out).To(ContainSubstring("backup 1.2 of workspace web in domain team"))
 		}
 	}
-	write(t, dir, "key", keyLine(2, "11")+first)
+	keep(t, dir, "key", keyLine(2, "11")+first)
 	g.Expect(refused(t, "archive", "create", at, inDomain, "--workspace=new", file, src)).To(
 		And(ContainSubstring("key generation 2 is not the one that was used first"), ContainSubstring("d/team/k/2")))
 }

@@ -102,7 +102,7 @@ func (e *explorer) explore(w world) {
 	if len(e.seen) > 150000 {
 		e.g.Expect(len(e.seen)).To(BeZero(), "%d %d", e.threads.count, len(e.settled))
 	}
-	e.check(&w)
+	e.settle(&w, e.whole(&w))
 	for i, a := range w.actors {
 		if a.at != nil {
 			e.visit(w, fmt.Sprintf("%d: %s", i, a.at.next), func(next *world) { e.advance(next, i, next.answer(*a.at.next)) })
@@ -192,8 +192,8 @@ func (e *explorer) tick(w *world) {
 	w.now++
 }
 
-// check holds a state against what must be true in each.
-func (e *explorer) check(w *world) {
+// whole makes sure that nothing lacks a pack that must not, and returns the keys of those that are needed.
+func (e *explorer) whole(w *world) map[string]bool {
 	held := map[string]bool{}
 	for _, a := range w.actors {
 		held[a.held] = true
@@ -208,7 +208,7 @@ func (e *explorer) check(w *world) {
 			}
 		}
 	}
-	e.settle(w, used)
+	return used
 }
 
 // packs returns what a commit or pin needs.

@@ -102,7 +102,7 @@ func TestRotation(t *testing.T) {
 					g.Expect(err).NotTo(HaveOccurred(), what)
 					continue
 				}
-				g.Expect(err).To(MatchError(And(MatchError(ErrKey), ContainSubstring(c.message), ContainSubstring(what))))
+				g.Expect(err).To(And(MatchError(ErrKey), MatchError(And(ContainSubstring(c.message), ContainSubstring(what)))))
 			}
 		})
 	}
@@ -137,7 +137,7 @@ func TestKeysOfDomainsAreApart(t *testing.T) {
 	again, err := ringOf(t, "2:8a", "1:7f").For("one")
 	g.Expect(err).NotTo(HaveOccurred())
 	for what, err := range readAll(t, one, two) {
-		g.Expect(err).To(MatchError(And(MatchError(ErrKey), ContainSubstring("another domain's"))), what)
+		g.Expect(err).To(And(MatchError(ErrKey), MatchError(ContainSubstring("another domain's"))), what)
 	}
 	for what, err := range readAll(t, ring, one) {
 		g.Expect(err).To(MatchError(ErrKey), what)
