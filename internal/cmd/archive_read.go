@@ -158,6 +158,9 @@ func line(r archive.Row) string {
 	if !printable(path) {
 		path = strconv.Quote(path)
 	}
+	if r.Flags&format.FlagUnreadable != 0 {
+		return "?---------  could not be read when the backup was made: " + path
+	}
 	if r.Extra != nil && r.Extra.Target != "" {
 		path += " -> " + strconv.Quote(r.Extra.Target)
 	}

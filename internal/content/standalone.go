@@ -36,6 +36,8 @@ type Made struct {
 	Unchanged bool
 	// BytesRead is how much of the contents was read.
 	BytesRead int64
+	// Skipped names sockets and devices (at most 100), which are never kept.
+	Skipped []string
 }
 
 func (a Standalone) log() *history.Log { return a.Domain.Workspace(a.Workspace) }
@@ -77,7 +79,7 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 		return Made{}, err
 	}
 	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.writes(), Key: a.Key, Progress: a.Progress}
-	if last != nil && sealedAlike(*last, a.Key) {
+	if last != nil {
 		root, err := rootOf(*last)
 		if err != nil {
 			return Made{}, err
@@ -90,26 +92,43 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 		return Made{}, err
 	}
 	if o.Parent != nil && from == "" && equals(last.Tree, res.Report) {
-		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead}, keepIndex(res.Index, indexPath)
+		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
 	}
 	c, err := a.commit(ctx, res)
 	if err != nil {
 		return Made{}, err
 	}
-	return Made{Commit: c, BytesRead: res.BytesRead}, keepIndex(res.Index, indexPath)
+	return Made{Commit: c, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
 }
 
-// parent is the newest backup, or the snapshot that is asked for; nil if there is none.
+// parent is what the next backup goes on from: the newest one, complete or not, or the snapshot that is asked for; nil if there is
+// none, if something of it is missing, or if it is sealed with another key. Then everything is stored anew.
 func (a Standalone) parent(ctx context.Context, snapshot string) (*history.Commit, error) {
-	if snapshot != "" {
-		c, err := a.Find(ctx, "", snapshot)
-		return &c, err
+	c, err := a.newest(ctx, snapshot)
+	if err == nil {
+		err = a.Domain.VerifyPacks(ctx, c.Packs)
 	}
-	c, _, err := a.log().Current(ctx)
-	if errors.Is(err, history.ErrNoBackup) {
+	if errors.Is(err, history.ErrNoBackup) || snapshot == "" && history.Gone(err) {
 		return nil, nil
 	}
-	return &c, err
+	if err != nil {
+		return nil, err
+	}
+	if !sealedAlike(c, a.Key) {
+		return nil, nil
+	}
+	return &c, nil
+}
+
+func (a Standalone) newest(ctx context.Context, snapshot string) (history.Commit, error) {
+	if snapshot != "" {
+		return a.Find(ctx, "", snapshot)
+	}
+	c, _, err := a.log().Newest(ctx)
+	if err == nil && c.Name.IsClaim() { // of a node that took the workspace over, and has made no backup yet
+		c, _, err = a.log().Current(ctx)
+	}
+	return c, err
 }
 
 // commit names what was stored, after the newest backup there is. Of two at once one wins, and the other says so.
@@ -132,7 +151,7 @@ func (a Standalone) commit(ctx context.Context, res *archive.Result) (history.Co
 // next returns the name of the next backup, under a claim that no node holds.
 func (a Standalone) next(ctx context.Context) (history.Name, history.Owner, error) {
 	newest, _, err := a.log().Newest(ctx)
-	if err != nil && !errors.Is(err, history.ErrNoBackup) {
+	if err != nil && !errors.Is(err, history.ErrNoBackup) && !history.Gone(err) {
 		return history.Name{}, history.Owner{}, err
 	}
 	if err == nil && newest.Owner.UID == standaloneOwner {
@@ -159,20 +178,22 @@ func keepIndex(index *archive.Index, path string) error {
 	return index.Save(path)
 }
 
-// Restore writes a backup, or some paths of it, into a new or empty directory. An index for the next Create is kept at
-// indexPath, unless that is empty.
+// Restore writes a backup, or some paths of it, into a new or empty directory, where everything appears at once, verified and on the
+// disk. An index for the next Create is kept at indexPath, unless that is empty.
 func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, paths []string, salvage bool, indexPath string) (archive.Report, error) {
 	root, err := rootOf(c)
 	if err != nil {
 		return archive.Report{}, err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) { //nolint:gosec // the root's mode is restored, too
-		return archive.Report{}, err
+	to, err := newTarget(dir)
+	if err != nil {
+		return archive.Report{}, fmt.Errorf("restore: %w", err)
 	}
-	report, index, err := archive.Restore(ctx, root, dir, archive.RestoreOptions{
+	report, index, err := archive.Restore(ctx, root, to.dir(), archive.RestoreOptions{
 		Source: packs{a.Domain}, Connections: packs{a.Domain}.reads(), Key: keyOf(c, a.Key),
 		Paths: paths, Salvage: salvage, Progress: a.Progress, SkipOwner: os.Geteuid() != 0,
 	})
+	err = to.finish(ctx, err)
 	if err != nil {
 		return report, err
 	}
@@ -236,13 +257,17 @@ func (a Standalone) Export(ctx context.Context, c history.Commit, w io.Writer) e
 
 // Import stores a plain tar as the newest backup. A node that held the workspace meanwhile is fenced.
 func (a Standalone) Import(ctx context.Context, r io.Reader) (_ Made, err error) {
-	dir, err := os.MkdirTemp("", "ws-daemon-import-")
+	dir, err := newScratch(os.TempDir(), "ws-daemon-import-")
 	if err != nil {
+		return Made{}, fmt.Errorf("import: %w", err)
+	}
+	defer func() {
+		if removeErr := dir.remove(); err != nil { // what stays after a success goes with the next import
+			err = errors.Join(err, removeErr)
+		}
+	}()
+	if _, err := archive.Import(ctx, r, dir.path); err != nil {
 		return Made{}, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if _, err := archive.Import(ctx, r, dir); err != nil {
-		return Made{}, err
-	}
-	return a.Create(ctx, dir, "", "")
+	return a.Create(ctx, dir.path, "", "")
 }
