@@ -53,21 +53,23 @@ func TestS2_ArchiveRestoreOfDamageLeavesNothing(t *testing.T) {
 	for _, pack := range packsOf(t, at) {
 		flip(t, pack)
 	}
-	for name, prepare := range map[string]func(g Gomega, dir string){
-		"a new directory":       func(Gomega, string) {},
-		"an empty directory":    func(g Gomega, dir string) { g.Expect(os.Mkdir(dir, 0o751)).To(Succeed()) },
-		"the working directory": func(g Gomega, dir string) { g.Expect(os.Mkdir(dir, 0o751)).To(Succeed()); t.Chdir(dir) },
-		"a mounted file system": func(g Gomega, dir string) { mountTmpfs(t, dir) },
-		"a link to a directory": func(g Gomega, dir string) {
-			g.Expect(os.Mkdir(dir+".real", 0o751)).To(Succeed())
-			g.Expect(os.Symlink(dir+".real", dir)).To(Succeed())
+	made := func(t *testing.T, dir string) { t.Helper(); NewWithT(t).Expect(os.Mkdir(dir, 0o751)).To(Succeed()) }
+	for name, prepare := range map[string]func(t *testing.T, dir string){
+		"a new directory":       func(*testing.T, string) {},
+		"an empty directory":    made,
+		"the working directory": func(t *testing.T, dir string) { t.Helper(); made(t, dir); t.Chdir(dir) },
+		"a mounted file system": mountTmpfs,
+		"a link to a directory": func(t *testing.T, dir string) {
+			t.Helper()
+			made(t, dir+".real")
+			NewWithT(t).Expect(os.Symlink(dir+".real", dir)).To(Succeed())
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			parent := t.TempDir()
 			to := filepath.Join(parent, "to")
-			prepare(g, to)
+			prepare(t, to)
 			before := namesIn(t, parent)
 			g.Expect(refused(t, "archive", "restore", at, inDomain, ofWeb, to)).To(ContainSubstring("damaged"))
 			g.Expect(namesIn(t, parent)).To(Equal(before))
@@ -185,7 +187,7 @@ func TestS3_ArchiveCreateCountsAllUnreadableFiles(t *testing.T) {
 		g.Expect(errors.As(err, &coded)).To(BeTrue())
 		g.Expect(coded.code).To(Equal(3))
 		var s summary
-		g.Expect(json.Unmarshal([]byte(out), &s)).To(Succeed())
+		g.Expect(json.NewDecoder(strings.NewReader(out)).Decode(&s)).To(Succeed())
 		return s
 	}
 	first := create()
@@ -220,11 +222,4 @@ func TestS2_ArchiveCreateTwiceAtOnce(t *testing.T) {
 	for backup := range made {
 		g.Expect(must(t, "archive", "verify", "--read-data", at, inDomain, ofWeb, "--backup="+strings.TrimSuffix(backup, ":"))).To(ContainSubstring("is whole"))
 	}
-}
-
-// What a snapshot of the domain has is not stored again for another workspace.
-func TestArchiveCreateFromASnapshot(t *testing.T) {
-	g := NewWithT(t)
-	dir, at := someTree(t), newStoreURL(t)
-	g.Expect(refused(t, "archive", "create", at, inDomain, ofWeb, "--snapshot-of=none", dir)).To(ContainSubstring("there is no snapshot none"))
 }

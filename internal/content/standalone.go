@@ -140,12 +140,8 @@ func (a Standalone) commit(ctx context.Context, res *archive.Result) (history.Co
 	c := history.Commit{ID: history.NewID(), Domain: a.Namespace, Workspace: a.Workspace, Owner: owner, Created: time.Now().UTC(), Name: name}
 	take(&c, res)
 	before := history.Name{Claim: name.Claim, Number: name.Number - 1}
-	if _, err := a.log().Append(ctx, c, before); errors.Is(err, history.ErrFenced) {
-		return c, fmt.Errorf("somebody else made a backup of workspace %s/%s at the same time: run it again (%w)", a.Namespace, a.Workspace, err)
-	} else if err != nil {
-		return c, err
-	}
-	return c, nil
+	_, err = a.log().Append(ctx, c, before)
+	return c, a.outrun(err)
 }
 
 // next returns the name of the next backup, under a claim that no node holds.
@@ -163,9 +159,17 @@ func (a Standalone) next(ctx context.Context) (history.Name, history.Owner, erro
 	}
 	owner := history.Owner{UID: standaloneOwner, Node: standaloneOwner, Area: history.NewID()}
 	if err := a.log().PublishClaim(ctx, claim+1, owner, nil); err != nil {
-		return history.Name{}, owner, fmt.Errorf("claim workspace %s/%s: %w", a.Namespace, a.Workspace, err)
+		return history.Name{}, owner, a.outrun(err)
 	}
 	return history.Name{Claim: claim + 1, Number: 1}, owner, nil
+}
+
+// outrun says what a fence means to somebody who holds no workspace.
+func (a Standalone) outrun(err error) error {
+	if errors.Is(err, history.ErrFenced) {
+		return fmt.Errorf("somebody else made a backup of workspace %s/%s at the same time: run it again (%w)", a.Namespace, a.Workspace, err)
+	}
+	return err
 }
 
 func keepIndex(index *archive.Index, path string) error {
