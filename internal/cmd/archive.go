@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,6 +16,10 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
+
+// collectAt is how much garbage there may be before it is collected, in percent of what is in use. Most of that are buffers, which
+// cost the collector nothing: it can run often.
+const collectAt = 25
 
 // storeTimeout is the deadline of one request to the store.
 const storeTimeout = 5 * time.Minute
@@ -31,6 +36,11 @@ func newArchive() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "archive",
 		Short: "Work with the backups in a store, without a cluster",
+		PersistentPreRun: func(*cobra.Command, []string) {
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(collectAt)
+			}
+		},
 	}
 	cmd.PersistentFlags().StringVar(&p.store, "store", "", "the store's `URL`: file:///dir")
 	cmd.AddCommand(
