@@ -68,10 +68,9 @@ func (p *place) open(ctx context.Context) (store.Store, error) {
 	return p.requests.counted(store.WithTimeout(s, storeTimeout)), nil
 }
 
-// standalone opens the workspace's backups. Whoever has the store's credentials is asked for no cluster. A domain that is not there
-// is made only if something is to be stored in it.
-func (p *place) standalone(ctx context.Context, create bool) (content.Standalone, error) {
-	a := content.Standalone{Namespace: p.domain, Workspace: p.workspace}
+// standalone names the workspace's backups. Whoever has the store's credentials is asked for no cluster.
+func (p *place) standalone(ctx context.Context) (content.Standalone, error) {
+	a := content.Standalone{Namespace: p.domain, Workspace: p.workspace, Cluster: cmp.Or(p.cluster, "none")}
 	s, err := p.open(ctx)
 	if err != nil {
 		return a, err
@@ -82,17 +81,7 @@ func (p *place) standalone(ctx context.Context, create bool) (content.Standalone
 	if a.Key, err = readKey(p.keyFile); err != nil {
 		return a, err
 	}
-	a.Domain, err = history.FindDomain(ctx, s, p.domain)
-	if !errors.Is(err, store.ErrNotFound) {
-		return a, err
-	}
-	if _, err := store.Identity(ctx, s); err != nil {
-		return a, err
-	}
-	if !create {
-		return a, fmt.Errorf("there is no domain %s in %s: check the name", p.domain, s)
-	}
-	a.Domain, err = history.OpenDomain(ctx, s, p.domain, cmp.Or(p.cluster, "none"), true)
+	a.Domain, err = history.NameDomain(s, p.domain)
 	return a, err
 }
 

@@ -36,7 +36,7 @@ func newArchiveCreate(p *place) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			began := time.Now()
-			a, err := p.standalone(cmd.Context(), true)
+			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -81,7 +81,7 @@ func newArchiveRestore(p *place) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			began := time.Now()
-			a, err := p.standalone(cmd.Context(), false)
+			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -77,6 +77,31 @@ func TestArchiveCreateAndRestore(t *testing.T) {
 	}
 }
 
+// Requests are what an object store costs, in money and in time.
+func TestArchiveRequests(t *testing.T) {
+	g := NewWithT(t)
+	dir, at := someTree(t), newStoreURL(t)
+	reading := func(s summary) int64 { return s.Requests.Get + s.Requests.List }
+	create := func() summary { return report(t, "archive", "create", at, inDomain, ofWeb, dir) }
+	restore := func(paths ...string) summary {
+		return report(t, append([]string{"archive", "restore", at, inDomain, ofWeb, filepath.Join(t.TempDir(), "out")}, paths...)...)
+	}
+	g.Expect(create().Backup).To(Equal("1.1"))
+	one := restore("--path=src/main.go")
+	g.Expect(one.Files).To(Equal(int64(1)))
+	g.Expect(reading(one)).To(Equal(int64(4)), "the newest backup, its commit, a page and a frame")
+	g.Expect(reading(restore())).To(Equal(int64(4)))
+	g.Expect(one.Requests.Stat).To(BeZero())
+
+	g.Expect(os.WriteFile(filepath.Join(dir, "src", "main.go"), []byte("package other\n"), 0o640)).To(Succeed())
+	changed := create()
+	g.Expect(changed.Backup).To(Equal("1.2"))
+	g.Expect(changed.Requests.Put).To(Equal(int64(2)), "a pack and the commit")
+	g.Expect(reading(changed)).To(Equal(int64(3)), "the newest backup, its commit, and whether it still is the newest")
+	g.Expect(changed.Requests.Stat).To(Equal(int64(1)), "each pack of the one before is looked for")
+	g.Expect(changed.Requests.Delete).To(BeZero())
+}
+
 func TestArchiveSealedNeedsItsKey(t *testing.T) {
 	g := NewWithT(t)
 	dir, at, key := someTree(t), newStoreURL(t), filepath.Join(t.TempDir(), "key")

@@ -69,7 +69,7 @@ func newArchiveImport(p *place) *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			began := time.Now()
-			a, err := p.standalone(cmd.Context(), true)
+			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -355,7 +355,7 @@ func (f *filling) restore(ctx context.Context, dir string, c history.Commit, wha
 	var report archive.Report
 	if err == nil {
 		report, f.index, err = archive.Restore(ctx, root, dir, archive.RestoreOptions{
-			Source: packs{f.domain}, Connections: packs{f.domain}.reads(), Key: keyOf(c, f.k.Key), Progress: f.r.Progress,
+			Source: packs{f.domain}, Connections: packs{f.domain}.connections(), Key: keyOf(c, f.k.Key), Progress: f.r.Progress,
 		})
 	}
 	if err != nil {

@@ -25,15 +25,8 @@ func (p packs) ReadPack(ctx context.Context, id format.PackID, offset int64, buf
 	return p.domain.ReadPack(ctx, id.String(), offset, buf)
 }
 
-// reads and writes are how many requests at once are worth their memory; 0 leaves that to the engine.
-func (p packs) reads() int {
-	if p.domain.IsLocal() {
-		return 2
-	}
-	return 0
-}
-
-func (p packs) writes() int {
+// connections is how many requests at once are worth their memory; 0 leaves that to the engine.
+func (p packs) connections() int {
 	if p.domain.IsLocal() {
 		return 1
 	}

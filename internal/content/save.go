@@ -388,7 +388,7 @@ func (k *Keeper) store(
 	ctx context.Context, domain *history.Domain, path string, from start, reread bool, progress archive.Progress,
 ) (*archive.Result, error) {
 	return archive.Create(ctx, path, archive.CreateOptions{
-		Parent: from.parent, Index: from.index, Sink: packs{domain}, Source: packs{domain}, Connections: packs{domain}.writes(),
+		Parent: from.parent, Index: from.index, Sink: packs{domain}, Source: packs{domain}, Connections: packs{domain}.connections(),
 		Key: k.Key, Reread: reread, Progress: progress,
 	})
 }

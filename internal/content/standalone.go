@@ -1,6 +1,7 @@
 package content
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type Standalone struct {
 	Domain    *history.Domain
 	Namespace string // name of the domain
 	Workspace string
+	Cluster   string // that a domain belongs to if Create makes it
 	// Key opens and seals; nil if the archive is readable.
 	Key *format.Key
 	// Progress is told what was read or written; it may be nil.
@@ -44,12 +46,17 @@ func (a Standalone) log() *history.Log { return a.Domain.Workspace(a.Workspace) 
 
 // Find returns a backup by name, a snapshot by id, or the newest complete backup if both are empty.
 func (a Standalone) Find(ctx context.Context, backup, snapshot string) (history.Commit, error) {
+	c, err := a.find(ctx, backup, snapshot)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, history.ErrNoBackup) {
+		return c, cmp.Or(a.Domain.Find(ctx), a.absent(backup, snapshot, err))
+	}
+	return c, err
+}
+
+func (a Standalone) find(ctx context.Context, backup, snapshot string) (history.Commit, error) {
 	switch {
 	case snapshot != "":
 		pinned, err := a.Domain.Pinned(ctx, snapshot)
-		if errors.Is(err, store.ErrNotFound) {
-			return history.Commit{}, fmt.Errorf("there is no snapshot %s in domain %s", snapshot, a.Namespace)
-		}
 		return pinned.Commit, err
 	case backup != "":
 		name, err := history.ParseName(backup)
@@ -57,16 +64,24 @@ func (a Standalone) Find(ctx context.Context, backup, snapshot string) (history.
 			return history.Commit{}, err
 		}
 		c, _, err := a.log().Read(ctx, name)
-		if errors.Is(err, store.ErrNotFound) {
-			return history.Commit{}, fmt.Errorf("workspace %s/%s has no backup %s: `ws-daemon archive list` names those that it has", a.Namespace, a.Workspace, backup)
-		}
 		return c, err
 	default:
 		c, _, err := a.log().Current(ctx)
-		if errors.Is(err, history.ErrNoBackup) {
-			return c, fmt.Errorf("workspace %s/%s has no complete backup in this store: check the names, or make one", a.Namespace, a.Workspace)
-		}
 		return c, err
+	}
+}
+
+// absent says what there is none of.
+func (a Standalone) absent(backup, snapshot string, err error) error {
+	switch {
+	case snapshot != "":
+		return fmt.Errorf("there is no snapshot %s in domain %s", snapshot, a.Namespace)
+	case backup != "":
+		return fmt.Errorf("workspace %s/%s has no backup %s: `ws-daemon archive list` names those that it has", a.Namespace, a.Workspace, backup)
+	case errors.Is(err, history.ErrNoBackup):
+		return fmt.Errorf("workspace %s/%s has no complete backup in this store: check the names, or make one", a.Namespace, a.Workspace)
+	default: // one that was listed is gone
+		return err
 	}
 }
 
@@ -78,7 +93,7 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 	if err != nil {
 		return Made{}, err
 	}
-	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.writes(), Key: a.Key, Progress: a.Progress}
+	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.connections(), Key: a.Key, Progress: a.Progress}
 	if last != nil {
 		root, err := rootOf(*last)
 		if err != nil {
@@ -94,7 +109,10 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 	if o.Parent != nil && from == "" && equals(last.Tree, res.Report) {
 		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
 	}
-	c, err := a.commit(ctx, res)
+	if from != "" {
+		last = nil // of whatever workspace
+	}
+	c, err := a.commit(ctx, res, last)
 	if err != nil {
 		return Made{}, err
 	}
@@ -102,14 +120,16 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 }
 
 // parent is what the next backup goes on from: the newest one, complete or not, or the snapshot that is asked for; nil if there is
-// none, if something of it is missing, or if it is sealed with another key. Then everything is stored anew.
+// none, if something of it is missing, or if it is sealed with another key. Then everything is stored anew, in a domain that is made
+// if it is not there.
 func (a Standalone) parent(ctx context.Context, snapshot string) (*history.Commit, error) {
 	c, err := a.newest(ctx, snapshot)
 	if err == nil {
 		err = a.Domain.VerifyPacks(ctx, c.Packs)
 	}
 	if errors.Is(err, history.ErrNoBackup) || snapshot == "" && history.Gone(err) {
-		return nil, nil
+		_, err := a.Domain.Make(ctx, a.Cluster)
+		return nil, err
 	}
 	if err != nil {
 		return nil, err
@@ -131,16 +151,21 @@ func (a Standalone) newest(ctx context.Context, snapshot string) (history.Commit
 	return c, err
 }
 
-// commit names what was stored, after the newest backup there is. Of two at once one wins, and the other says so.
-func (a Standalone) commit(ctx context.Context, res *archive.Result) (history.Commit, error) {
-	name, owner, err := a.next(ctx)
-	if err != nil {
-		return history.Commit{}, err
-	}
-	c := history.Commit{ID: history.NewID(), Domain: a.Namespace, Workspace: a.Workspace, Owner: owner, Created: time.Now().UTC(), Name: name}
+// commit names what was stored. In the ordinary case last is still the newest backup, and a claim of ours goes on; else it comes
+// after whatever is newest. Of two at once one wins, and the other says so.
+func (a Standalone) commit(ctx context.Context, res *archive.Result, last *history.Commit) (history.Commit, error) {
+	c := history.Commit{ID: history.NewID(), Domain: a.Namespace, Workspace: a.Workspace, Created: time.Now().UTC()}
 	take(&c, res)
-	before := history.Name{Claim: name.Claim, Number: name.Number - 1}
-	_, err = a.log().Append(ctx, c, before)
+	if last != nil && last.Owner.UID == standaloneOwner {
+		c.Name, c.Owner = history.Name{Claim: last.Name.Claim, Number: last.Name.Number + 1}, last.Owner
+		if _, err := a.log().Append(ctx, c, last.Name); !errors.Is(err, history.ErrFenced) {
+			return c, err
+		}
+	}
+	var err error
+	if c.Name, c.Owner, err = a.next(ctx); err == nil {
+		_, err = a.log().Append(ctx, c, history.Name{Claim: c.Name.Claim, Number: c.Name.Number - 1})
+	}
 	return c, a.outrun(err)
 }
 
@@ -194,7 +219,7 @@ func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, p
 		return archive.Report{}, fmt.Errorf("restore: %w", err)
 	}
 	report, index, err := archive.Restore(ctx, root, to.dir(), archive.RestoreOptions{
-		Source: packs{a.Domain}, Connections: packs{a.Domain}.reads(), Key: keyOf(c, a.Key),
+		Source: packs{a.Domain}, Connections: packs{a.Domain}.connections(), Key: keyOf(c, a.Key),
 		Paths: paths, Salvage: salvage, Progress: a.Progress, SkipOwner: os.Geteuid() != 0,
 	})
 	err = to.finish(ctx, err)
