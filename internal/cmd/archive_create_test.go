@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -100,6 +101,47 @@ func TestArchiveRequests(t *testing.T) {
 	g.Expect(reading(changed)).To(Equal(int64(3)), "the newest backup, its commit, and whether it still is the newest")
 	g.Expect(changed.Requests.Stat).To(Equal(int64(1)), "each pack of the one before is looked for")
 	g.Expect(changed.Requests.Delete).To(BeZero())
+}
+
+// Of many backups of one workspace at once each has a name of its own, or says that another one was faster.
+func TestS2_ArchiveCreateAtOnce(t *testing.T) {
+	g := NewWithT(t)
+	dir, at := someTree(t), newStoreURL(t)
+	must(t, "archive", "create", at, inDomain, ofWeb, dir)
+	made := make(chan string, 8)
+	var wait sync.WaitGroup
+	for i := range cap(made) {
+		other := t.TempDir()
+		g.Expect(os.WriteFile(filepath.Join(other, "file"), []byte{byte(i)}, 0o600)).To(Succeed())
+		wait.Go(func() {
+			out, err := call(t.Context(), "", "archive", "create", at, inDomain, ofWeb, other)
+			if err != nil {
+				out = err.Error()
+			}
+			made <- out
+		})
+	}
+	wait.Wait()
+	close(made)
+	names := map[string]bool{"1.1": true}
+	for out := range made {
+		name, ok := strings.CutPrefix(out, "created backup ")
+		if !ok {
+			g.Expect(out).To(ContainSubstring("somebody else made a backup of workspace team/web at the same time: run it again"))
+			continue
+		}
+		name, _, _ = strings.Cut(name, ":")
+		g.Expect(names).NotTo(HaveKey(name))
+		names[name] = true
+	}
+	g.Expect(len(names)).To(BeNumerically(">", 1), "one was the fastest")
+	lines := strings.Split(strings.TrimSpace(must(t, "archive", "list", at, inDomain, ofWeb)), "\n")[1:]
+	g.Expect(lines).To(HaveLen(len(names)))
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, " ")
+		g.Expect(names).To(HaveKey(name))
+		must(t, "archive", "verify", at, inDomain, ofWeb, "--read-data", "--backup="+name)
+	}
 }
 
 func TestArchiveSealedNeedsItsKey(t *testing.T) {

@@ -20,7 +20,8 @@ type CreateOptions struct {
 	Sink Sink
 	// Source has the packs of Parent. With an Index that describes it, nothing is read from it.
 	Source Source
-	// Connections bounds the packs that are sent at once; 0 is 2. A store on this machine needs no more than 1, which saves 32 MiB.
+	// Connections bounds the packs that are sent at once; 0 is 2. A store on this machine needs no more than 1: two packs
+	// of half the size lie in memory then, and not three.
 	Connections int
 	// Key seals the packs and the table of pages; nil: they are not encrypted.
 	Key *format.Key
