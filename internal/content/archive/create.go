@@ -56,7 +56,8 @@ func Create(ctx context.Context, dir string, o CreateOptions) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create a backup of %s: %w", dir, err)
 	}
-	return res, nil
+	made := *res // a copy: the buffers are not to stay as long as the result does
+	return &made, nil
 }
 
 // Digest reads a tree completely and stores nothing. Its report is the one that Create would give.
