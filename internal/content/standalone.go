@@ -184,7 +184,7 @@ func (a Standalone) next(ctx context.Context) (history.Name, history.Owner, erro
 	}
 	owner := history.Owner{UID: standaloneOwner, Node: standaloneOwner, Area: history.NewID()}
 	if err := a.log().PublishClaim(ctx, claim+1, owner, nil); err != nil {
-		return history.Name{}, owner, a.outrun(err)
+		return history.Name{}, owner, err
 	}
 	return history.Name{Claim: claim + 1, Number: 1}, owner, nil
 }
