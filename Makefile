@@ -96,6 +96,7 @@ test: ## Install what the tests need, and run them all.
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
+	@hack/stage.sh fuzz hack/fuzz.sh 10s
 
 .PHONY: test-unit
 test-unit: ## Run the tests inside the packages, with the race detector.

@@ -37,7 +37,7 @@ const comparison = `## What can be compared, and what cannot
   cp verify nothing, zstd has a checksum of 32 bits. tar and cp would have to do more to do the same.
 - restic compresses with its default, borg with zstd,1, tar-zstd is ` + "`tar | zstd -1 -T2`" + `. A better compression takes more time and less space.
 - tar cannot add a small change, and cp keeps no backups: these rows are missing for them.
-- One file out of a tar is found by reading all before it, and reading goes on to the end.
+- One file is restored out of the full backup; out of a tar it is found by reading all before it, and reading goes on to the end.
 - Everything lies in memory, the images of ext4 and XFS as well unless they were put elsewhere. A slower disk or store makes all tools alike where it is
   the limit, and the threads of loop devices use the same cores as the tools.
 - Memory is that of the largest process. Values of some MB are those of what starts the tools.

@@ -20,7 +20,7 @@ const (
 	moved     work = "first backup after a restore elsewhere"
 )
 
-func works() []work { return []work{full, unchanged, changed, restore, single, moved} }
+func works() []work { return []work{full, single, unchanged, changed, restore, moved} }
 
 // createMany and restoreMany are works on a tree of n small files.
 func createMany(n int) work  { return work("full backup of " + grouped(int64(n)) + " small files") }

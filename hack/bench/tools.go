@@ -139,7 +139,7 @@ func borg() tool {
 		do: map[work]string{
 			full: create + "full .", unchanged: create + "unchanged .", changed: create + "changed .",
 			restore: "cd {out} && borg extract {store}/b::changed && sync -f {out}",
-			single:  "cd {out} && borg extract {store}/b::changed {file} && sync -f {out}",
+			single:  "cd {out} && borg extract {store}/b::full {file} && sync -f {out}",
 		},
 	}
 }

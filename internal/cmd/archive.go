@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"runtime/debug"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -13,6 +14,10 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
+
+// collectAt is how much garbage there may be before it is collected, in percent of what is in use. Most of that are buffers, which
+// cost the collector nothing: it can run often.
+const collectAt = 25
 
 // storeTimeout is the deadline of one request to the store.
 const storeTimeout = 5 * time.Minute
@@ -29,6 +34,11 @@ func newArchive() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "archive",
 		Short: "Work with the backups in a store, without a cluster",
+		PersistentPreRun: func(*cobra.Command, []string) {
+			if os.Getenv("GOGC") == "" {
+				debug.SetGCPercent(collectAt)
+			}
+		},
 	}
 	cmd.PersistentFlags().StringVar(&p.store, "store", "", "the store's `URL`: file:///dir")
 	cmd.AddCommand(
@@ -57,10 +67,9 @@ func (p *place) open(ctx context.Context) (store.Store, error) {
 	return p.requests.counted(store.WithTimeout(s, storeTimeout)), nil
 }
 
-// standalone opens the workspace's backups. Whoever has the store's credentials is asked for no cluster. A domain that is not there
-// is made only if something is to be stored in it.
-func (p *place) standalone(ctx context.Context, create bool) (content.Standalone, error) {
-	a := content.Standalone{Namespace: p.domain, Workspace: p.workspace}
+// standalone names the workspace's backups. Whoever has the store's credentials is asked for no cluster.
+func (p *place) standalone(ctx context.Context) (content.Standalone, error) {
+	a := content.Standalone{Namespace: p.domain, Workspace: p.workspace, Cluster: cmp.Or(p.cluster, "none")}
 	s, err := p.open(ctx)
 	if err != nil {
 		return a, err
@@ -71,17 +80,7 @@ func (p *place) standalone(ctx context.Context, create bool) (content.Standalone
 	if a.Key, err = keyRing(p.keyFile).of(p.domain); err != nil {
 		return a, err
 	}
-	a.Domain, err = history.FindDomain(ctx, s, p.domain)
-	if !errors.Is(err, store.ErrNotFound) {
-		return a, err
-	}
-	if _, err := store.Identity(ctx, s); err != nil {
-		return a, err
-	}
-	if !create {
-		return a, fmt.Errorf("there is no domain %s in %s: check the name", p.domain, s)
-	}
-	a.Domain, err = history.OpenDomain(ctx, s, p.domain, cmp.Or(p.cluster, "none"), true)
+	a.Domain, err = history.NameDomain(s, p.domain)
 	return a, err
 }
 

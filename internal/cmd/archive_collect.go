@@ -31,7 +31,10 @@ func newArchiveCollect(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			d, err := history.FindDomain(cmd.Context(), s, domain)
+			d, err := history.NameDomain(s, domain)
+			if err == nil {
+				err = d.Find(cmd.Context())
+			}
 			if err != nil {
 				return err
 			}

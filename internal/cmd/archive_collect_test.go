@@ -64,7 +64,7 @@ func TestArchiveCollect(t *testing.T) {
 	must(t, "archive", "verify", at, inDomain, ofWeb, "--read-data")
 
 	g.Expect(refused(t, "archive", "collect", at)).To(ContainSubstring("--domain is needed"))
-	g.Expect(refused(t, "archive", "collect", at, "--domain=other")).To(ContainSubstring("open domain other"))
+	g.Expect(refused(t, "archive", "collect", at, "--domain=other")).To(ContainSubstring("there is no domain other"))
 	g.Expect(refused(t, "archive", "collect", at, inDomain, "--wait=10m")).To(ContainSubstring("too short"))
 	g.Expect(os.RemoveAll(filepath.Join(storeDir(at), "d/team/p"))).To(Succeed())
 	g.Expect(refused(t, "archive", "collect", at, inDomain)).To(MatchRegexp(`domain team lacks 1 packs that backups need, the first: d/team/w/web/\S+ needs pack `))

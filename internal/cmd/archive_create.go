@@ -36,7 +36,7 @@ func newArchiveCreate(p *place) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			began := time.Now()
-			a, err := p.standalone(cmd.Context(), true)
+			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -47,7 +47,7 @@ func newArchiveCreate(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.made(made, began).print(cmd.OutOrStdout(), asJSON, "created")
+			return p.made(made, began).print(cmd.OutOrStdout(), cmd.ErrOrStderr(), asJSON, "created")
 		},
 	}
 	p.flags(cmd)
@@ -60,6 +60,7 @@ func (p *place) made(m content.Made, began time.Time) summary {
 	s := summary{
 		Backup: m.Name.String(), Unchanged: m.Unchanged, Files: m.Tree.Files, Directories: m.Tree.Dirs, Bytes: m.Tree.Bytes,
 		BytesRead: m.BytesRead, Requests: p.requests.counts(), Seconds: time.Since(began).Seconds(),
+		IncompleteCount: m.Tree.UnreadableCount, Changed: m.Tree.Changed, Skipped: m.Skipped,
 	}
 	if !m.Unchanged {
 		s.BytesStored = m.Stored
@@ -80,7 +81,7 @@ func newArchiveRestore(p *place) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			began := time.Now()
-			a, err := p.standalone(cmd.Context(), false)
+			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -95,7 +96,7 @@ func newArchiveRestore(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.restored(c.Name.String(), report, began).print(cmd.OutOrStdout(), asJSON, "restored")
+			return p.restored(c.Name.String(), report, began).print(cmd.OutOrStdout(), cmd.ErrOrStderr(), asJSON, "restored")
 		},
 	}
 	p.flags(cmd)
@@ -110,6 +111,6 @@ func newArchiveRestore(p *place) *cobra.Command {
 func (p *place) restored(backup string, r archive.Report, began time.Time) summary {
 	return summary{
 		Backup: backup, Files: r.Files, Directories: r.Dirs, Bytes: r.Bytes, Requests: p.requests.counts(),
-		Seconds: time.Since(began).Seconds(), Incomplete: incomplete(r.Unreadable),
+		Seconds: time.Since(began).Seconds(), Incomplete: incomplete(r.Unreadable), IncompleteCount: r.UnreadableCount,
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -74,6 +75,72 @@ func TestArchiveCreateAndRestore(t *testing.T) {
 			g.Expect(strings.Split(strings.TrimSpace(must(t, archive("ls", "--backup=1.2", "-r")...)), "\n")).To(HaveLen(4))
 			g.Expect(must(t, archive("verify", "--read-data")...)).To(HaveSuffix("is whole: 2 files, 8013 bytes\n"))
 		})
+	}
+}
+
+// Requests are what an object store costs, in money and in time.
+func TestArchiveRequests(t *testing.T) {
+	g := NewWithT(t)
+	dir, at := someTree(t), newStoreURL(t)
+	reading := func(s summary) int64 { return s.Requests.Get + s.Requests.List }
+	create := func() summary { return report(t, "archive", "create", at, inDomain, ofWeb, dir) }
+	restore := func(paths ...string) summary {
+		return report(t, append([]string{"archive", "restore", at, inDomain, ofWeb, filepath.Join(t.TempDir(), "out")}, paths...)...)
+	}
+	g.Expect(create().Backup).To(Equal("1.1"))
+	one := restore("--path=src/main.go")
+	g.Expect(one.Files).To(Equal(int64(1)))
+	g.Expect(reading(one)).To(Equal(int64(4)), "the newest backup, its commit, a page and a frame")
+	g.Expect(reading(restore())).To(Equal(int64(4)))
+	g.Expect(one.Requests.Stat).To(BeZero())
+
+	g.Expect(os.WriteFile(filepath.Join(dir, "src", "main.go"), []byte("package other\n"), 0o640)).To(Succeed())
+	changed := create()
+	g.Expect(changed.Backup).To(Equal("1.2"))
+	g.Expect(changed.Requests.Put).To(Equal(int64(2)), "a pack and the commit")
+	g.Expect(reading(changed)).To(Equal(int64(3)), "the newest backup, its commit, and whether it still is the newest")
+	g.Expect(changed.Requests.Stat).To(Equal(int64(1)), "each pack of the one before is looked for")
+	g.Expect(changed.Requests.Delete).To(BeZero())
+}
+
+// Of many backups of one workspace at once each has a name of its own, or says that another one was faster.
+func TestS2_ArchiveCreateAtOnce(t *testing.T) {
+	g := NewWithT(t)
+	dir, at := someTree(t), newStoreURL(t)
+	must(t, "archive", "create", at, inDomain, ofWeb, dir)
+	made := make(chan string, 8)
+	var wait sync.WaitGroup
+	for i := range cap(made) {
+		other := t.TempDir()
+		g.Expect(os.WriteFile(filepath.Join(other, "file"), []byte{byte(i)}, 0o600)).To(Succeed())
+		wait.Go(func() {
+			out, err := call(t.Context(), "", "archive", "create", at, inDomain, ofWeb, other)
+			if err != nil {
+				out = err.Error()
+			}
+			made <- out
+		})
+	}
+	wait.Wait()
+	close(made)
+	names := map[string]bool{"1.1": true}
+	for out := range made {
+		name, ok := strings.CutPrefix(out, "created backup ")
+		if !ok {
+			g.Expect(out).To(ContainSubstring("somebody else made a backup of workspace team/web at the same time: run it again"))
+			continue
+		}
+		name, _, _ = strings.Cut(name, ":")
+		g.Expect(names).NotTo(HaveKey(name))
+		names[name] = true
+	}
+	g.Expect(len(names)).To(BeNumerically(">", 1), "one was the fastest")
+	lines := strings.Split(strings.TrimSpace(must(t, "archive", "list", at, inDomain, ofWeb)), "\n")[1:]
+	g.Expect(lines).To(HaveLen(len(names)))
+	for _, line := range lines {
+		name, _, _ := strings.Cut(line, " ")
+		g.Expect(names).To(HaveKey(name))
+		must(t, "archive", "verify", at, inDomain, ofWeb, "--read-data", "--backup="+name)
 	}
 }
 

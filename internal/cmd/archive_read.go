@@ -39,11 +39,14 @@ func newArchiveList(p *place) *cobra.Command {
 		Short: "List the backups of a workspace, newest first",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			a, err := p.standalone(cmd.Context(), false)
+			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
 			}
 			all, err := listBackups(cmd.Context(), a.Domain.Workspace(p.workspace))
+			if err == nil && len(all) == 0 {
+				err = a.Domain.Find(cmd.Context())
+			}
 			if err != nil {
 				return err
 			}
@@ -105,7 +108,7 @@ func (s *source) flags(cmd *cobra.Command) {
 }
 
 func (s *source) find(ctx context.Context, p *place) (content.Standalone, history.Commit, error) {
-	a, err := p.standalone(ctx, false)
+	a, err := p.standalone(ctx)
 	if err != nil {
 		return a, history.Commit{}, err
 	}
@@ -158,6 +161,9 @@ func line(r archive.Row) string {
 	if !printable(path) {
 		path = strconv.Quote(path)
 	}
+	if r.Flags&format.FlagUnreadable != 0 {
+		return "?---------  could not be read when the backup was made: " + path
+	}
 	if r.Extra != nil && r.Extra.Target != "" {
 		path += " -> " + strconv.Quote(r.Extra.Target)
 	}
@@ -193,7 +199,7 @@ func newArchiveDiff(p *place) *cobra.Command {
 		Short: "Tell what differs between two backups; TO is the newest complete one by default",
 		Args:  cobra.RangeArgs(1, 2),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			a, err := p.standalone(cmd.Context(), false)
+			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
 			}

@@ -26,20 +26,25 @@ func (e *codeError) Error() string { return e.message }
 
 // summary is what create and restore report: one object on standard output with --json.
 type summary struct {
-	Backup      string   `json:"backup"`
-	Unchanged   bool     `json:"unchanged,omitempty"`
-	Files       int64    `json:"files"`
-	Directories int64    `json:"directories"`
-	Bytes       int64    `json:"bytes"`
-	BytesRead   int64    `json:"bytesRead"`
-	BytesStored int64    `json:"bytesStored"`
-	Requests    counts   `json:"requests"`
-	Seconds     float64  `json:"seconds"`
-	Incomplete  []string `json:"incomplete,omitempty"`
+	Backup      string  `json:"backup"`
+	Unchanged   bool    `json:"unchanged,omitempty"`
+	Files       int64   `json:"files"`
+	Directories int64   `json:"directories"`
+	Bytes       int64   `json:"bytes"`
+	BytesRead   int64   `json:"bytesRead"`
+	BytesStored int64   `json:"bytesStored"`
+	Requests    counts  `json:"requests"`
+	Seconds     float64 `json:"seconds"`
+	// Incomplete names files that could not be read or restored, at most 100 of IncompleteCount.
+	Incomplete      []string `json:"incomplete,omitempty"`
+	IncompleteCount int64    `json:"incompleteCount,omitempty"`
+	// Changed names files that never held still while they were read, Skipped sockets and devices; at most 100 of each.
+	Changed []string `json:"changed,omitempty"`
+	Skipped []string `json:"skipped,omitempty"`
 }
 
 // print writes the summary, and returns an error with a code of its own if files are missing.
-func (s summary) print(out io.Writer, asJSON bool, verb string) error {
+func (s summary) print(out, errOut io.Writer, asJSON bool, verb string) error {
 	if asJSON {
 		if err := json.NewEncoder(out).Encode(s); err != nil {
 			return err
@@ -48,13 +53,22 @@ func (s summary) print(out io.Writer, asJSON bool, verb string) error {
 		fmt.Fprintf(out, "%s backup %s: %d files, %d directories, %d bytes, %d read, %d stored, in %.1f s\n",
 			verb, s.Backup, s.Files, s.Directories, s.Bytes, s.BytesRead, s.BytesStored, s.Seconds)
 	}
-	if len(s.Incomplete) == 0 {
+	name(errOut, "changed while it was read", s.Changed)
+	name(errOut, "a socket or device, not kept", s.Skipped)
+	name(errOut, "not read", s.Incomplete)
+	if s.IncompleteCount == 0 {
 		return nil
 	}
-	for _, path := range s.Incomplete {
-		fmt.Fprintln(os.Stderr, "not read:", path)
+	if more := s.IncompleteCount - int64(len(s.Incomplete)); more > 0 {
+		fmt.Fprintf(errOut, "not read: %d more\n", more)
 	}
-	return &codeError{incompleteCode, fmt.Sprintf("backup %s is incomplete: %d files could not be read", s.Backup, len(s.Incomplete))}
+	return &codeError{incompleteCode, fmt.Sprintf("backup %s is incomplete: %d files could not be read", s.Backup, s.IncompleteCount)}
+}
+
+func name(out io.Writer, what string, paths []string) {
+	for _, path := range paths {
+		fmt.Fprintf(out, "%s: %s\n", what, path)
+	}
 }
 
 func incomplete(problems []archive.Problem) []string {

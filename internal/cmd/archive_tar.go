@@ -2,11 +2,14 @@ package cmd
 
 import (
 	"errors"
+	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 )
 
 func newArchiveExport(p *place) *cobra.Command {
@@ -33,12 +36,27 @@ func writeTo(cmd *cobra.Command, args []string, write func(io.Writer) error) err
 	if len(args) == 0 || args[0] == "-" {
 		return write(cmd.OutOrStdout())
 	}
-	file, err := os.OpenFile(args[0], os.O_CREATE|os.O_EXCL|os.O_WRONLY, 0o600)
+	return writeNew(args[0], write)
+}
+
+// writeNew writes a file that must not exist. It gets its name when it is whole: half a tar looks like a whole one.
+func writeNew(path string, write func(io.Writer) error) (err error) {
+	if _, err := os.Lstat(path); err == nil {
+		return fmt.Errorf("%s: file exists: name another one, or remove it", path)
+	}
+	half, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(write(file), file.Sync(), file.Close()); err != nil {
-		return errors.Join(err, os.Remove(args[0])) // half a tar looks like a whole one
+	if err := errors.Join(write(half), half.Sync(), half.Close()); err != nil {
+		return errors.Join(err, os.Remove(half.Name()))
+	}
+	err = unix.Renameat2(unix.AT_FDCWD, half.Name(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+	if errors.Is(err, unix.EINVAL) { // a file system that cannot look and rename at once
+		err = os.Rename(half.Name(), path)
+	}
+	if err != nil {
+		return errors.Join(fmt.Errorf("name the file %s: %w", path, err), os.Remove(half.Name()))
 	}
 	return nil
 }
@@ -51,7 +69,7 @@ func newArchiveImport(p *place) *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			began := time.Now()
-			a, err := p.standalone(cmd.Context(), true)
+			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
 			}
@@ -68,7 +86,7 @@ func newArchiveImport(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			return p.made(made, began).print(cmd.OutOrStdout(), asJSON, "imported")
+			return p.made(made, began).print(cmd.OutOrStdout(), cmd.ErrOrStderr(), asJSON, "imported")
 		},
 	}
 	p.flags(cmd)

@@ -4,6 +4,8 @@ import (
 	"context"
 	"os"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -67,12 +69,12 @@ func (n *node) bury(t *testing.T, s store.Store, domain, cluster string) *histor
 	return l
 }
 
-// in counts what a domain holds of workspaces, dead or alive.
+// in counts what a domain holds of workspaces, dead or alive, besides tombstones.
 func (n *node) in(t *testing.T, s store.Store, domain string) int {
 	t.Helper()
 	objects, err := s.List(t.Context(), "d/"+domain+"/w/", "", 0)
 	n.Expect(err).NotTo(HaveOccurred())
-	return len(objects)
+	return len(slices.DeleteFunc(objects, func(o store.Object) bool { return strings.HasSuffix(o.Key, "-deleted") }))
 }
 
 // The node holds no workspace and its cache is empty: the store says what there is to do. It is done once.

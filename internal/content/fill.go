@@ -359,7 +359,7 @@ func (f *filling) restore(ctx context.Context, dir string, c history.Commit, wha
 	}
 	if err == nil {
 		report, f.index, err = archive.Restore(ctx, root, dir, archive.RestoreOptions{
-			Source: packs{f.domain}, Connections: packs{f.domain}.reads(), Key: keyOf(c, key), Progress: f.r.Progress,
+			Source: packs{f.domain}, Connections: packs{f.domain}.connections(), Key: keyOf(c, key), Progress: f.r.Progress,
 		})
 	}
 	if err != nil {

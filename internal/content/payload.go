@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
@@ -26,15 +27,8 @@ func (p packs) ReadPack(ctx context.Context, id format.PackID, offset int64, buf
 	return p.domain.ReadPack(ctx, id.String(), offset, buf)
 }
 
-// reads and writes are how many requests at once are worth their memory; 0 leaves that to the engine.
-func (p packs) reads() int {
-	if p.domain.IsLocal() {
-		return 2
-	}
-	return 0
-}
-
-func (p packs) writes() int {
+// connections is how many requests at once are worth their memory; 0 leaves that to the engine.
+func (p packs) connections() int {
 	if p.domain.IsLocal() {
 		return 1
 	}
@@ -112,6 +106,31 @@ func take(c *history.Commit, r *archive.Result) {
 		c.Packs[i] = packOf(p)
 		c.Packs[i].New = added[p.ID]
 	}
+}
+
+// equals says whether a tree that was read is the one of a backup.
+func equals(t history.Tree, r archive.Report) bool {
+	return t.Digest == r.Digest && t.UnreadableCount == r.UnreadableCount
+}
+
+func tree(r archive.Report) history.Tree {
+	t := history.Tree{Digest: r.Digest, Files: r.Files, Dirs: r.Dirs, Bytes: r.Bytes, UnreadableCount: r.UnreadableCount}
+	for _, p := range r.Unreadable {
+		t.Unreadable = append(t.Unreadable, history.Problem{Path: clip(p.Path), Error: p.Error})
+	}
+	for _, path := range r.Changed {
+		t.Changed = append(t.Changed, clip(path))
+	}
+	return t
+}
+
+// clip shortens a path: users choose them, and hundreds may stand in a commit, the journal and a status.
+func clip(path string) string {
+	const limit = 1 << 10
+	if len(path) <= limit {
+		return path
+	}
+	return strings.ToValidUTF8(path[:limit], "") + "…"
 }
 
 func packOf(p archive.Pack) history.Pack {

@@ -4,14 +4,11 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"slices"
-	"strings"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
-	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -186,55 +183,6 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 	return w.commit(ctx, how, entry, from, began)
 }
 
-// start is what a backup begins with.
-type start struct {
-	parent *archive.Root   // what need not be stored again; nil for nothing
-	own    *history.Commit // the workspace's newest backup; nil if parent is a snapshot, or nothing
-	index  *archive.Index
-}
-
-// start finds the newest backup as the journal remembers it, or the snapshot that the workspace was made from. One that lacks
-// something is no start: everything is stored anew.
-func (w *saving) start(ctx context.Context, e state.Entry, how effort) (start, error) {
-	if how == anew {
-		return start{}, nil
-	}
-	var c history.Commit
-	var err error
-	switch {
-	case e.Backup.Name != "":
-		c, err = w.known(ctx, e)
-	case w.r.origin != "":
-		c, err = w.snapshot(ctx, w.r.origin)
-	default:
-		return start{}, nil
-	}
-	if history.Gone(err) || err == nil && !sealedAlike(c, w.key) {
-		return start{}, nil
-	}
-	if err != nil {
-		return start{}, err
-	}
-	root, err := rootOf(c)
-	if err != nil {
-		return start{}, nil //nolint:nilerr // its commit is damaged: the next backup needs nothing of it
-	}
-	from := start{parent: &root, index: w.k.loadIndex(w.r.Subject)}
-	if e.Backup.Name != "" {
-		from.own = &c
-	}
-	return from, nil
-}
-
-// snapshot reads a pinned snapshot and makes sure that nothing of it is missing.
-func (w *saving) snapshot(ctx context.Context, id string) (history.Commit, error) {
-	pinned, err := w.domain.Pinned(ctx, id)
-	if err != nil {
-		return history.Commit{}, err
-	}
-	return pinned.Commit, w.domain.VerifyPacks(ctx, pinned.Commit.Packs)
-}
-
 // steady returns a fingerprint of a tree once the clock has moved on, so that every change after it returned shows. It is ""
 // if something cannot be looked at.
 func (k *Keeper) steady(ctx context.Context, path string) (string, error) {
@@ -263,22 +211,6 @@ func (k *Keeper) reclaim(ctx context.Context, s Subject, log *history.Log, lost 
 	return nil
 }
 
-// known reads the newest backup as the journal remembers it, and makes sure that nothing of it is missing.
-func (w *saving) known(ctx context.Context, e state.Entry) (history.Commit, error) {
-	name, err := history.ParseName(e.Backup.Name)
-	if err != nil {
-		return history.Commit{}, err
-	}
-	c, ref, err := w.log.Read(ctx, name)
-	if err != nil {
-		return history.Commit{}, err
-	}
-	if ref.Hash != e.Backup.Hash {
-		return history.Commit{}, fmt.Errorf("%w: backup %s in the store is not the one that was written", history.ErrDamaged, name)
-	}
-	return c, w.domain.VerifyPacks(ctx, c.Packs)
-}
-
 // checked records that the tree equalled the newest backup when the look at it began.
 func (k *Keeper) checked(r SaveRequest, read int64, began time.Time) error {
 	return k.record(r.Subject, func(e *state.Entry) {
@@ -287,64 +219,6 @@ func (k *Keeper) checked(r SaveRequest, read int64, began time.Time) error {
 			e.Backup.Trigger = r.Trigger
 		}
 	})
-}
-
-// settle finds out how a commit ended that an earlier process had under way.
-func (k *Keeper) settle(ctx context.Context, s Subject, log *history.Log) (state.Entry, error) {
-	e, err := k.change(s, func(*state.Entry) {})
-	if err != nil {
-		return state.Entry{}, err
-	}
-	if e.Backup.Last == 0 && e.Backup.Pending == nil {
-		return k.remember(ctx, s, log, e)
-	}
-	pending := e.Backup.Pending
-	if pending == nil {
-		return e, nil
-	}
-	c, ref, err := log.Read(ctx, history.Name{Claim: s.Claim, Number: pending.Number})
-	lost := errors.Is(err, store.ErrNotFound)
-	if err != nil && !lost {
-		return e, err
-	}
-	return k.change(s, func(e *state.Entry) {
-		e.Backup.Pending = nil
-		switch {
-		case lost:
-			e.Backup.Abandoned = append(e.Backup.Abandoned, pending.ID) // its write may still be under way
-		case c.ID == pending.ID:
-			written(&e.Backup, c, ref)
-		}
-	})
-}
-
-// late takes in a commit of ours that was given up and was applied after all: it fences nobody. It says whether it found one.
-func (k *Keeper) late(ctx context.Context, s Subject, log *history.Log) (bool, error) {
-	e, _ := k.Area.Journal().Get(s.UID)
-	c, ref, err := log.Newest(ctx)
-	if err != nil || c.Name.Claim != s.Claim || !slices.Contains(e.Backup.Abandoned, c.ID) || c.Name.Number <= e.Backup.Last {
-		return false, err
-	}
-	return true, k.record(s, func(e *state.Entry) {
-		written(&e.Backup, c, ref)
-	})
-}
-
-// remember finds our own newest commit after the journal was lost. A commit under our claim is ours if it was written from
-// this very working area, which only one daemon at a time can have open.
-func (k *Keeper) remember(ctx context.Context, s Subject, log *history.Log, e state.Entry) (state.Entry, error) {
-	c, ref, err := log.Newest(ctx)
-	if errors.Is(err, history.ErrNoBackup) {
-		return e, nil
-	}
-	owner, ownerErr := k.owner(s)
-	if err = errors.Join(err, ownerErr); err != nil {
-		return e, err
-	}
-	if c.Name.Claim != s.Claim || c.Name.IsClaim() || c.Owner != owner {
-		return e, nil
-	}
-	return k.change(s, func(e *state.Entry) { written(&e.Backup, c, ref) })
 }
 
 // commit compares the tree with the start, stores what is new, and makes a backup of it by one create-only write. A tree that
@@ -400,7 +274,7 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) err
 // store creates an archive of the tree. Nothing refers to it yet.
 func (w *saving) store(ctx context.Context, from start, reread bool) (*archive.Result, error) {
 	res, err := archive.Create(ctx, w.path, archive.CreateOptions{
-		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.writes(),
+		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.connections(),
 		Key: w.key, Reread: reread, Progress: w.r.Progress,
 	})
 	if err != nil && from.own != nil {
@@ -422,11 +296,6 @@ func (w *saving) discard(ctx context.Context, res *archive.Result) error {
 	}
 	w.k.saveIndex(w.r.Subject, nil)
 	return w.domain.DropPacks(ctx, added)
-}
-
-// equals says whether a tree that was read is the one of a backup.
-func equals(t history.Tree, r archive.Report) bool {
-	return t.Digest == r.Digest && t.UnreadableCount == r.UnreadableCount
 }
 
 // newCommit describes a backup of what was read.
@@ -540,24 +409,4 @@ func names(problems []history.Problem) []string {
 		out = append(out, p.Path+": "+p.Error)
 	}
 	return out
-}
-
-func tree(r archive.Report) history.Tree {
-	t := history.Tree{Digest: r.Digest, Files: r.Files, Dirs: r.Dirs, Bytes: r.Bytes, UnreadableCount: r.UnreadableCount}
-	for _, p := range r.Unreadable {
-		t.Unreadable = append(t.Unreadable, history.Problem{Path: clip(p.Path), Error: p.Error})
-	}
-	for _, path := range r.Changed {
-		t.Changed = append(t.Changed, clip(path))
-	}
-	return t
-}
-
-// clip shortens a path: users choose them, and hundreds may stand in a commit, the journal and a status.
-func clip(path string) string {
-	const limit = 1 << 10
-	if len(path) <= limit {
-		return path
-	}
-	return strings.ToValidUTF8(path[:limit], "") + "…"
 }

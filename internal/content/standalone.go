@@ -1,6 +1,7 @@
 package content
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ type Standalone struct {
 	Domain    *history.Domain
 	Namespace string // name of the domain
 	Workspace string
+	Cluster   string // that a domain belongs to if Create makes it
 	// Key opens and seals; nil if the archive is readable. Opening needs the generation that a backup was sealed with.
 	Key *format.Key
 	// Progress is told what was read or written; it may be nil.
@@ -36,18 +38,25 @@ type Made struct {
 	Unchanged bool
 	// BytesRead is how much of the contents was read.
 	BytesRead int64
+	// Skipped names sockets and devices (at most 100), which are never kept.
+	Skipped []string
 }
 
 func (a Standalone) log() *history.Log { return a.Domain.Workspace(a.Workspace) }
 
 // Find returns a backup by name, a snapshot by id, or the newest complete backup if both are empty.
 func (a Standalone) Find(ctx context.Context, backup, snapshot string) (history.Commit, error) {
+	c, err := a.find(ctx, backup, snapshot)
+	if errors.Is(err, store.ErrNotFound) || errors.Is(err, history.ErrNoBackup) {
+		return c, cmp.Or(a.Domain.Find(ctx), a.absent(backup, snapshot, err))
+	}
+	return c, err
+}
+
+func (a Standalone) find(ctx context.Context, backup, snapshot string) (history.Commit, error) {
 	switch {
 	case snapshot != "":
 		pinned, err := a.Domain.Pinned(ctx, snapshot)
-		if errors.Is(err, store.ErrNotFound) {
-			return history.Commit{}, fmt.Errorf("there is no snapshot %s in domain %s", snapshot, a.Namespace)
-		}
 		return pinned.Commit, err
 	case backup != "":
 		name, err := history.ParseName(backup)
@@ -55,16 +64,24 @@ func (a Standalone) Find(ctx context.Context, backup, snapshot string) (history.
 			return history.Commit{}, err
 		}
 		c, _, err := a.log().Read(ctx, name)
-		if errors.Is(err, store.ErrNotFound) {
-			return history.Commit{}, fmt.Errorf("workspace %s/%s has no backup %s: `ws-daemon archive list` names those that it has", a.Namespace, a.Workspace, backup)
-		}
 		return c, err
 	default:
 		c, _, err := a.log().Current(ctx)
-		if errors.Is(err, history.ErrNoBackup) {
-			return c, fmt.Errorf("workspace %s/%s has no complete backup in this store: check the names, or make one", a.Namespace, a.Workspace)
-		}
 		return c, err
+	}
+}
+
+// absent says what there is none of.
+func (a Standalone) absent(backup, snapshot string, err error) error {
+	switch {
+	case snapshot != "":
+		return fmt.Errorf("there is no snapshot %s in domain %s", snapshot, a.Namespace)
+	case backup != "":
+		return fmt.Errorf("workspace %s/%s has no backup %s: `ws-daemon archive list` names those that it has", a.Namespace, a.Workspace, backup)
+	case errors.Is(err, history.ErrNoBackup):
+		return fmt.Errorf("workspace %s/%s has no complete backup in this store: check the names, or make one", a.Namespace, a.Workspace)
+	default: // one that was listed is gone
+		return err
 	}
 }
 
@@ -72,24 +89,24 @@ func (a Standalone) Find(ctx context.Context, backup, snapshot string) (history.
 // changed since; it is kept at indexPath, which may be empty. from is a snapshot of the domain that has much of the directory; it
 // may be empty, too.
 func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Made, error) {
-	last, parent, err := a.parent(ctx, from)
+	last, err := a.parent(ctx, from)
 	if err != nil {
 		return Made{}, err
 	}
-	made, err := a.create(ctx, dir, last, parent, indexPath)
+	made, err := a.create(ctx, dir, last, from, indexPath)
 	if errors.Is(err, history.ErrCondemned) {
-		return a.create(ctx, dir, nil, nil, indexPath)
+		return a.create(ctx, dir, nil, "", indexPath)
 	}
 	return made, err
 }
 
-// create stores what last does not have; parent names last if that is a backup of this workspace.
-func (a Standalone) create(ctx context.Context, dir string, last *history.Commit, parent *history.Ref, indexPath string) (Made, error) {
+// create stores what last does not have, which is the snapshot from if that is not empty.
+func (a Standalone) create(ctx context.Context, dir string, last *history.Commit, from, indexPath string) (Made, error) {
 	if err := checkKey(ctx, a.Domain, a.Key); err != nil {
 		return Made{}, err
 	}
-	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.writes(), Key: a.Key, Progress: a.Progress}
-	if last != nil && sealedAlike(*last, a.Key) {
+	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.connections(), Key: a.Key, Progress: a.Progress}
+	if last != nil {
 		root, err := rootOf(*last)
 		if err != nil {
 			return Made{}, err
@@ -104,50 +121,73 @@ func (a Standalone) create(ctx context.Context, dir string, last *history.Commit
 	if err != nil {
 		return Made{}, err
 	}
-	if o.Parent != nil && parent != nil && equals(last.Tree, res.Report) {
-		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead}, keepIndex(res.Index, indexPath)
+	if o.Parent != nil && from == "" && equals(last.Tree, res.Report) {
+		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
 	}
-	c, err := a.commit(ctx, res, parent)
+	if from != "" {
+		last = nil // of whatever workspace
+	}
+	c, err := a.commit(ctx, res, last)
 	if err != nil {
 		return Made{}, err
 	}
-	return Made{Commit: c, BytesRead: res.BytesRead}, keepIndex(res.Index, indexPath)
+	return Made{Commit: c, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
 }
 
-// parent is the newest backup and its name, or the snapshot that is asked for; nil if there is none.
-func (a Standalone) parent(ctx context.Context, snapshot string) (*history.Commit, *history.Ref, error) {
-	if snapshot != "" {
-		c, err := a.Find(ctx, "", snapshot)
-		return &c, nil, err
+// parent is what the next backup goes on from: the newest one, complete or not, or the snapshot that is asked for; nil if there is
+// none, if something of it is missing, or if it is sealed with another key. Then everything is stored anew, in a domain that is made
+// if it is not there.
+func (a Standalone) parent(ctx context.Context, snapshot string) (*history.Commit, error) {
+	c, err := a.newest(ctx, snapshot)
+	if err == nil {
+		err = a.Domain.VerifyPacks(ctx, c.Packs)
 	}
-	c, ref, err := a.log().Current(ctx)
-	if errors.Is(err, history.ErrNoBackup) {
-		return nil, nil, nil
+	if errors.Is(err, history.ErrNoBackup) || snapshot == "" && history.Gone(err) {
+		_, err := a.Domain.Make(ctx, a.Cluster)
+		return nil, err
 	}
-	return &c, &ref, err
-}
-
-// commit names what was stored, after the newest backup there is. Of two at once one wins, and the other says so.
-func (a Standalone) commit(ctx context.Context, res *archive.Result, parent *history.Ref) (history.Commit, error) {
-	name, owner, err := a.next(ctx)
 	if err != nil {
-		return history.Commit{}, err
+		return nil, err
 	}
-	c := history.Commit{ID: history.NewID(), Domain: a.Namespace, Workspace: a.Workspace, Owner: owner, Created: time.Now().UTC(), Name: name, Parent: parent}
+	if !sealedAlike(c, a.Key) {
+		return nil, nil
+	}
+	return &c, nil
+}
+
+func (a Standalone) newest(ctx context.Context, snapshot string) (history.Commit, error) {
+	if snapshot != "" {
+		return a.Find(ctx, "", snapshot)
+	}
+	c, _, err := a.log().Newest(ctx)
+	if err == nil && c.Name.IsClaim() { // of a node that took the workspace over, and has made no backup yet
+		c, _, err = a.log().Current(ctx)
+	}
+	return c, err
+}
+
+// commit names what was stored. In the ordinary case last is still the newest backup, and a claim of ours goes on; else it comes
+// after whatever is newest. Of two at once one wins, and the other says so.
+func (a Standalone) commit(ctx context.Context, res *archive.Result, last *history.Commit) (history.Commit, error) {
+	c := history.Commit{ID: history.NewID(), Domain: a.Namespace, Workspace: a.Workspace, Created: time.Now().UTC()}
 	take(&c, res)
-	before := history.Name{Claim: name.Claim, Number: name.Number - 1}
-	if _, err := a.log().Append(ctx, c, before); errors.Is(err, history.ErrFenced) {
-		return c, fmt.Errorf("somebody else made a backup of workspace %s/%s at the same time: run it again (%w)", a.Namespace, a.Workspace, err)
-	} else if err != nil {
-		return c, err
+	if last != nil && last.Owner.UID == standaloneOwner {
+		c.Name, c.Owner = history.Name{Claim: last.Name.Claim, Number: last.Name.Number + 1}, last.Owner
+		if _, err := a.log().Append(ctx, c, last.Name); !errors.Is(err, history.ErrFenced) {
+			return c, err
+		}
 	}
-	return c, nil
+	var err error
+	if c.Name, c.Owner, err = a.next(ctx); err == nil {
+		_, err = a.log().Append(ctx, c, history.Name{Claim: c.Name.Claim, Number: c.Name.Number - 1})
+	}
+	return c, a.outrun(err)
 }
 
 // next returns the name of the next backup, under a claim that no node holds.
 func (a Standalone) next(ctx context.Context) (history.Name, history.Owner, error) {
 	newest, _, err := a.log().Newest(ctx)
-	if err != nil && !errors.Is(err, history.ErrNoBackup) {
+	if err != nil && !errors.Is(err, history.ErrNoBackup) && !history.Gone(err) {
 		return history.Name{}, history.Owner{}, err
 	}
 	if err == nil && newest.Owner.UID == standaloneOwner {
@@ -159,9 +199,17 @@ func (a Standalone) next(ctx context.Context) (history.Name, history.Owner, erro
 	}
 	owner := history.Owner{UID: standaloneOwner, Node: standaloneOwner, Area: history.NewID()}
 	if err := a.log().PublishClaim(ctx, claim+1, owner, nil); err != nil {
-		return history.Name{}, owner, fmt.Errorf("claim workspace %s/%s: %w", a.Namespace, a.Workspace, err)
+		return history.Name{}, owner, err
 	}
 	return history.Name{Claim: claim + 1, Number: 1}, owner, nil
+}
+
+// outrun says what a fence means to somebody who holds no workspace.
+func (a Standalone) outrun(err error) error {
+	if errors.Is(err, history.ErrFenced) {
+		return fmt.Errorf("somebody else made a backup of workspace %s/%s at the same time: run it again (%w)", a.Namespace, a.Workspace, err)
+	}
+	return err
 }
 
 func keepIndex(index *archive.Index, path string) error {
@@ -174,20 +222,22 @@ func keepIndex(index *archive.Index, path string) error {
 	return index.Save(path)
 }
 
-// Restore writes a backup, or some paths of it, into a new or empty directory. An index for the next Create is kept at
-// indexPath, unless that is empty.
+// Restore writes a backup, or some paths of it, into a new or empty directory, where everything appears at once, verified and on the
+// disk. An index for the next Create is kept at indexPath, unless that is empty.
 func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, paths []string, salvage bool, indexPath string) (archive.Report, error) {
 	root, err := rootOf(c)
 	if err != nil {
 		return archive.Report{}, err
 	}
-	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) { //nolint:gosec // the root's mode is restored, too
-		return archive.Report{}, err
+	to, err := newTarget(dir)
+	if err != nil {
+		return archive.Report{}, fmt.Errorf("restore: %w", err)
 	}
-	report, index, err := archive.Restore(ctx, root, dir, archive.RestoreOptions{
-		Source: packs{a.Domain}, Connections: packs{a.Domain}.reads(), Key: keyOf(c, a.Key),
+	report, index, err := archive.Restore(ctx, root, to.dir(), archive.RestoreOptions{
+		Source: packs{a.Domain}, Connections: packs{a.Domain}.connections(), Key: keyOf(c, a.Key),
 		Paths: paths, Salvage: salvage, Progress: a.Progress, SkipOwner: os.Geteuid() != 0,
 	})
+	err = to.finish(ctx, err)
 	if err != nil {
 		return report, named(c, err)
 	}
@@ -251,13 +301,17 @@ func (a Standalone) Export(ctx context.Context, c history.Commit, w io.Writer) e
 
 // Import stores a plain tar as the newest backup. A node that held the workspace meanwhile is fenced.
 func (a Standalone) Import(ctx context.Context, r io.Reader) (_ Made, err error) {
-	dir, err := os.MkdirTemp("", "ws-daemon-import-")
+	dir, err := newScratch(os.TempDir(), "ws-daemon-import-")
 	if err != nil {
+		return Made{}, fmt.Errorf("import: %w", err)
+	}
+	defer func() {
+		if removeErr := dir.remove(); err != nil { // what stays after a success goes with the next import
+			err = errors.Join(err, removeErr)
+		}
+	}()
+	if _, err := archive.Import(ctx, r, dir.path); err != nil {
 		return Made{}, err
 	}
-	defer func() { err = errors.Join(err, os.RemoveAll(dir)) }()
-	if _, err := archive.Import(ctx, r, dir); err != nil {
-		return Made{}, err
-	}
-	return a.Create(ctx, dir, "", "")
+	return a.Create(ctx, dir.path, "", "")
 }

@@ -6,10 +6,10 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 )
 
-// needBuffer makes the buffer when there is something to read at last.
+// needBuffer makes the buffers when there is something to read at last. What of them is never used takes no memory.
 func (w *readWorker) needBuffer() {
 	if w.buf == nil {
-		w.buf = make([]byte, format.BlockSize+1)
+		w.buf, w.zstd = make([]byte, format.BlockSize+1), make([]byte, 0, format.BlockSize+format.BlockSize/64)
 	}
 }
 

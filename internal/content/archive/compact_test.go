@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -117,10 +118,10 @@ func TestCompactionWithoutReading(t *testing.T) {
 	b := begin(t, `for i in $(seq -w 400); do head -c 100000 /dev/urandom >$i; done`)
 	sh(t, b.dir, `for i in $(seq -w 400); do case $i in *[05]) ;; *) rm $i;; esac; done`)
 	b.calm()
-	reads := 0
-	source := failingSource{func() error { reads++; return errors.New("input/output error") }}
+	var reads atomic.Int64
+	source := failingSource{func() error { reads.Add(1); return errors.New("input/output error") }}
 	b.next(func(o *archive.CreateOptions) { o.Source = source })
-	g.Expect(reads).To(BeNumerically(">", 0), "it was tried")
+	g.Expect(reads.Load()).To(BeNumerically(">", 0), "it was tried")
 	g.Expect(b.last.Packs).To(HaveLen(3))
 	sh(t, b.dir, `echo now >it-works-again`)
 	b.next(nil)

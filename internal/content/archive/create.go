@@ -20,7 +20,8 @@ type CreateOptions struct {
 	Sink Sink
 	// Source has the packs of Parent. With an Index that describes it, nothing is read from it.
 	Source Source
-	// Connections bounds the packs that are sent at once; 0 is 2. A store on this machine needs no more than 1, which saves 32 MiB.
+	// Connections bounds the packs that are sent at once; 0 is 2. A store on this machine needs no more than 1: two packs
+	// of half the size lie in memory then, and not three.
 	Connections int
 	// Key seals the packs and the table of pages; nil: they are not encrypted.
 	Key *format.Key
@@ -55,7 +56,8 @@ func Create(ctx context.Context, dir string, o CreateOptions) (*Result, error) {
 	if err != nil {
 		return nil, fmt.Errorf("create a backup of %s: %w", dir, err)
 	}
-	return res, nil
+	made := *res // a copy: the buffers are not to stay as long as the result does
+	return &made, nil
 }
 
 // Digest reads a tree completely and stores nothing. Its report is the one that Create would give.

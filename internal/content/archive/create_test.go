@@ -3,6 +3,7 @@ package archive_test
 import (
 	"os"
 	"os/exec"
+	"runtime"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -76,4 +77,20 @@ func TestFidelity(t *testing.T) {
 			roundTrip(t, dir)
 		})
 	}
+}
+
+// Whoever keeps a result, until it is committed, does not keep the buffers and what else it took to make it.
+func TestResultHoldsNothingElse(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	sh(t, dir, `echo x >f`)
+	gone := make(chan struct{})
+	made := func() *archive.Result {
+		sink := newPackStore()
+		runtime.AddCleanup(sink, func(c chan struct{}) { close(c) }, gone)
+		return create(t, dir, archive.CreateOptions{Sink: sink})
+	}
+	r := made()
+	g.Eventually(func() chan struct{} { runtime.GC(); return gone }).Should(BeClosed())
+	g.Expect(r.NewPacks).To(HaveLen(1))
 }

@@ -22,7 +22,7 @@ const (
 	rangeGap = 256 << 10
 	// maxConnections bounds the requests that run at once.
 	maxConnections = 8
-	// spareBuffers are those that are worked on while all connections fill others.
+	// spareBuffers are those that are worked on while all connections fill others: one for each worker, up to this many.
 	spareBuffers = 3
 	// patience is how long a worker waits before it opens another connection: a local store never needs many.
 	patience = 3 * time.Millisecond
@@ -38,20 +38,22 @@ type frameReader struct {
 	frames   []format.Frame // in the order of their places in the packs
 	limit    int            // of connections; 0: maxConnections
 	gap      int64          // how much of no use is read to save a request
+	atOnce   bool           // few frames are wanted: the first request may be as large as any
 	oneByOne bool           // where a range cannot be read, its frames are tried one by one
 
-	spans  []span
-	size   int64 // of a buffer
-	ready  chan *chunk
-	free   chan []byte
-	large  chan struct{} // the right to one buffer for a frame that fits into no other
-	wg     sync.WaitGroup
-	mu     sync.Mutex
-	next   int // span
-	open   int // connections
-	opened int // connections ever, which is what the buffers go by
-	made   int // buffers
-	work   []*chunk
+	workers int
+	spans   []span
+	size    int64 // of a buffer
+	ready   chan *chunk
+	free    chan []byte
+	large   chan struct{} // the right to one buffer for a frame that fits into no other
+	wg      sync.WaitGroup
+	mu      sync.Mutex
+	next    int // span
+	open    int // connections
+	opened  int // connections ever
+	made    int // buffers
+	work    []*chunk
 }
 
 // span is a stretch of a pack that one request reads.
@@ -102,6 +104,7 @@ func (r *frameReader) run(ctx context.Context, workers int, handle frameHandler)
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	var working sync.WaitGroup
+	r.workers = workers
 	for w := range workers {
 		working.Go(func() {
 			if err := r.serve(ctx, w, handle); err != nil {
@@ -122,7 +125,10 @@ func (r *frameReader) plan() {
 		r.limit = maxConnections
 	}
 	limit, most := int64(firstRange), int64(rangeSize)
-	if r.limit <= fewConnections {
+	switch {
+	case r.atOnce:
+		limit = most
+	case r.limit <= fewConnections:
 		most = smallRangeSize
 	}
 	for i := range r.frames {
@@ -298,7 +304,7 @@ func (r *frameReader) buffer(ctx context.Context) ([]byte, error) {
 	default:
 	}
 	r.mu.Lock()
-	more := r.made < r.opened+min(r.opened, spareBuffers)
+	more := r.made < r.opened+min(r.workers, spareBuffers)
 	if more {
 		r.made++
 	}

@@ -54,7 +54,7 @@ type importer struct {
 }
 
 func newImporter(dir string) (*importer, error) {
-	r := &restorer{}
+	r := &restorer{o: RestoreOptions{SkipOwner: unix.Geteuid() != 0}} // as a restore by an ordinary user
 	if err := r.open(dir); err != nil {
 		return nil, err
 	}
@@ -293,8 +293,11 @@ func (x *importer) writeSymlink(m *tarMeta, name string) error {
 	return unix.UtimesNanoAt(x.parentFD, name, times(&m.Meta), unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// chown leaves the owner alone if it is right, so that an ordinary user can import what is theirs.
+// chown sets the owner. What an ordinary user imports is theirs.
 func (x *importer) chown(dir int, name string, m *tarMeta) error {
+	if x.setter.o.SkipOwner {
+		return nil
+	}
 	var st unix.Stat_t
 	if err := unix.Fstatat(dir, name, &st, unix.AT_SYMLINK_NOFOLLOW|unix.AT_EMPTY_PATH); err != nil {
 		return err

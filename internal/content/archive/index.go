@@ -1,11 +1,13 @@
 package archive
 
 import (
+	"bufio"
 	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math"
 	"os"
 	"path/filepath"
@@ -71,6 +73,7 @@ func (ix *Index) describes(root *Root) bool {
 const (
 	indexMagic  = "wsd-index-1\n"
 	indexHeader = len(indexMagic) + 4*8
+	indexBuffer = 64 << 10
 	stampSize   = 8 + 8 + 4
 	racyBit     = 1 << 31
 )
@@ -90,7 +93,7 @@ func (ix *Index) Save(path string) (err error) {
 			err = fmt.Errorf("save index: %w", err)
 		}
 	}()
-	if _, err = f.Write(ix.encode()); err != nil {
+	if err = ix.write(f); err != nil {
 		return err
 	}
 	if err = f.Sync(); err != nil {
@@ -114,27 +117,30 @@ func syncDir(dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
-func (ix *Index) encode() []byte {
-	size := indexHeader + len(ix.table) + 4*len(ix.pages) + stampSize*len(ix.stamps) + sha256.Size
-	for _, p := range ix.pages {
-		size += len(p)
-	}
-	b := append(make([]byte, 0, size), indexMagic...)
+// write writes the file, piece by piece: all of it at once would take as much memory again.
+func (ix *Index) write(f io.Writer) error {
+	sum := sha256.New()
+	w := bufio.NewWriterSize(io.MultiWriter(f, sum), indexBuffer)
+	b := []byte(indexMagic)
 	for _, n := range []uint64{ix.dev, uint64(len(ix.table)), uint64(len(ix.pages)), uint64(len(ix.stamps))} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
-	b = append(b, ix.table...)
+	_, _ = w.Write(b) // Flush tells of the first error
+	_, _ = w.Write(ix.table)
 	for _, p := range ix.pages {
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(p)))
+		_, _ = w.Write(binary.LittleEndian.AppendUint32(b[:0], uint32(len(p))))
 	}
 	for i := range ix.stamps {
-		b = ix.stamps[i].encode(b)
+		_, _ = w.Write(ix.stamps[i].encode(b[:0]))
 	}
 	for _, p := range ix.pages {
-		b = append(b, p...)
+		_, _ = w.Write(p)
 	}
-	sum := sha256.Sum256(b)
-	return append(b, sum[:]...)
+	if err := w.Flush(); err != nil {
+		return err
+	}
+	_, err := f.Write(sum.Sum(nil))
+	return err
 }
 
 func (s *stamp) encode(b []byte) []byte {

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"testing"
@@ -37,7 +38,9 @@ func TestDamagedIndexIsAnError(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "index")
 	_, err := LoadIndex(path)
 	g.Expect(err).To(MatchError(os.ErrNotExist))
-	good := exampleIndex().encode()
+	var written bytes.Buffer
+	g.Expect(exampleIndex().write(&written)).To(Succeed())
+	good := written.Bytes()
 	for i := range good {
 		bad := append([]byte(nil), good...)
 		bad[i] ^= 0x10

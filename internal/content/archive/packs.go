@@ -13,16 +13,23 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
-// maxUploads is how many packs are on their way to the store at most, while another one is filled.
-const maxUploads = 2
+const (
+	// maxUploads is how many packs are on their way to the store at most, while another one is filled.
+	maxUploads = 2
+	// smallTarget is the size of packs where one connection is enough: requests are cheap there, and memory is not.
+	smallTarget = format.PackTarget / 2
+	// packSlack is more than a pack has besides a frame that is larger than all others.
+	packSlack = 4 << 10
+)
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
 // packer puts frames into packs and packs into the store.
 type packer struct {
-	sink Sink
-	key  *format.Key
-	fail context.CancelCauseFunc // ends everything
+	sink   Sink
+	key    *format.Key
+	target int                     // size of a pack
+	fail   context.CancelCauseFunc // ends everything
 
 	mu   sync.Mutex // held while a frame gets its place
 	cur  *openPack
@@ -53,7 +60,11 @@ func newPacker(o *CreateOptions, fail context.CancelCauseFunc) *packer {
 	if uploads <= 0 || uploads > maxUploads {
 		uploads = maxUploads
 	}
-	return &packer{sink: o.Sink, key: o.Key, fail: fail, free: make(chan []byte, uploads+1)}
+	target := format.PackTarget
+	if uploads == 1 {
+		target = smallTarget
+	}
+	return &packer{sink: o.Sink, key: o.Key, target: target, fail: fail, free: make(chan []byte, uploads+1)}
 }
 
 // put stores a zstd frame of raw bytes. With keep, the bytes as they are stored come back, too.
@@ -76,7 +87,7 @@ func (p *packer) reserve(ctx context.Context, t format.FrameType, raw, size int)
 	defer p.mu.Unlock()
 	for {
 		if p.cur == nil {
-			if err := p.begin(ctx); err != nil {
+			if err := p.begin(ctx, size); err != nil {
 				return nil, format.Slot{}, err
 			}
 		}
@@ -90,10 +101,14 @@ func (p *packer) reserve(ctx context.Context, t format.FrameType, raw, size int)
 	}
 }
 
-func (p *packer) begin(ctx context.Context) error {
+// begin opens a pack that a frame of that size fits into.
+func (p *packer) begin(ctx context.Context, size int) error {
 	buf, err := p.buffer(ctx)
 	if err != nil {
 		return err
+	}
+	if size+packSlack > len(buf) {
+		buf = make([]byte, size+packSlack)
 	}
 	pack := &openPack{number: p.made, id: format.NewPackID(), buf: buf}
 	if pack.w, err = format.NewPackWriter(pack.id, p.key, buf); err != nil {
@@ -113,7 +128,7 @@ func (p *packer) buffer(ctx context.Context) ([]byte, error) {
 	default:
 	}
 	if p.made < cap(p.free) {
-		return make([]byte, format.PackTarget), nil
+		return make([]byte, p.target), nil
 	}
 	select {
 	case buf := <-p.free:
@@ -130,7 +145,8 @@ func (p *packer) release(ctx context.Context, pack *openPack) {
 	}
 	p.uploads.Go(func() {
 		if err := p.upload(ctx, pack); err != nil {
-			p.fail(err)
+			p.fail(err) // and a request that was given up may still read the buffer
+			return
 		}
 		p.free <- pack.buf
 	})

@@ -18,6 +18,7 @@ type pageReader struct {
 	refs    []format.PageRef
 	limit   int   // of connections; 0: the usual one
 	gap     int64 // how much of no use is read to save a request
+	atOnce  bool  // few are wanted: the first request may be as large as any
 	keep    bool  // hand over the stored bytes, too
 	salvage bool  // hand over errors instead of ending
 	each    func(page readPage) error
@@ -72,7 +73,7 @@ func (r *pageReader) run(ctx context.Context) error {
 		defer d.Close()
 		decoders[i] = d
 	}
-	fr := frameReader{source: r.source, frames: frames, limit: r.limit, gap: r.gap, oneByOne: r.salvage}
+	fr := frameReader{source: r.source, frames: frames, limit: r.limit, gap: r.gap, atOnce: r.atOnce, oneByOne: r.salvage}
 	return fr.run(ctx, workers, func(_ context.Context, w, frame int, stored []byte, err error) error {
 		return r.decode(decoders[w], r.order[frame], stored, err)
 	})

@@ -30,7 +30,7 @@ type RestoreOptions struct {
 	// HashContent verifies the hash of every file as well. What is stored is verified in any case, so this can only find a
 	// mistake of what made the backup; it takes a quarter more time.
 	HashContent bool
-	// Connections bounds the requests that run at once; 0 is 8. A store on this machine needs no more than 2, which saves
+	// Connections bounds the requests that run at once; 0 is 8. A store on this machine needs no more than 1, which saves
 	// the memory of the others.
 	Connections int
 	// Progress is told the running totals; it may be nil.
@@ -260,7 +260,7 @@ func (r *restorer) addPage(b *planner, p readPage) error {
 // loadSome reads only the pages that are needed for the paths, in as few requests as can be.
 func (r *restorer) loadSome(ctx context.Context, b *planner, want *selection) error {
 	r.table = pick(r.table, want.pages(r.table))
-	pr := pageReader{source: r.o.Source, key: r.o.Key, refs: r.table, limit: r.o.Connections, gap: rangeSize, salvage: r.o.Salvage}
+	pr := pageReader{source: r.o.Source, key: r.o.Key, refs: r.table, limit: r.o.Connections, gap: rangeSize, atOnce: true, salvage: r.o.Salvage}
 	pr.each = func(p readPage) error { return r.addPage(b, p) }
 	if err := pr.run(ctx); err != nil {
 		return err

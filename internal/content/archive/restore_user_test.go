@@ -1,6 +1,9 @@
 package archive_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -43,6 +46,26 @@ func TestRestoreHelper(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(index).To(BeNil(), "the owners are not those of the backup")
 	g.Expect(counts(report)).To(Equal([5]int64{7, 4, 1, 2, 5 + 1 + 1 + 5<<20}))
+
+	_, err = archive.Import(t.Context(), ofOthers(t), dir+"/tar")
+	g.Expect(err).NotTo(HaveOccurred())
+}
+
+// ofOthers is a tar of files that belong to somebody else.
+func ofOthers(tb testing.TB) io.Reader {
+	tb.Helper()
+	g := NewWithT(tb)
+	var out bytes.Buffer
+	w := tar.NewWriter(&out)
+	for _, h := range []tar.Header{
+		{Typeflag: tar.TypeDir, Name: "ro/", Mode: 0o555, Uid: 1, Gid: 2},
+		{Typeflag: tar.TypeReg, Name: "ro/suid", Mode: 0o4755, Uid: 1, Gid: 2},
+		{Typeflag: tar.TypeSymlink, Name: "ro/link", Linkname: "suid", Uid: 1, Gid: 2},
+	} {
+		g.Expect(w.WriteHeader(&h)).To(Succeed())
+	}
+	g.Expect(w.Close()).To(Succeed())
+	return &out
 }
 
 func TestRestoreAsAnOrdinaryUser(t *testing.T) {
@@ -52,7 +75,7 @@ func TestRestoreAsAnOrdinaryUser(t *testing.T) {
 	exe, err := os.ReadFile("/proc/self/exe")
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(os.WriteFile(base+"/test", exe, 0o755)).To(Succeed())
-	sh(t, base, `chmod 755 .; mkdir -p to/owner to/skip tmp; chown -R 12345:12345 to tmp`)
+	sh(t, base, `chmod 755 .; mkdir -p to/owner to/skip to/tar tmp; chown -R 12345:12345 to tmp`)
 	cmd := exec.CommandContext(t.Context(), base+"/test", "-test.run=^TestRestoreHelper$")
 	cmd.Dir, cmd.Env = base, []string{"ENGINE_TEST_RESTORE=" + base + "/to", "TMPDIR=" + base + "/tmp"}
 	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: 12345, Gid: 12345}}
@@ -69,4 +92,9 @@ func TestRestoreAsAnOrdinaryUser(t *testing.T) {
 	g.Expect(found["none"].Xattrs).To(Equal([]string{"user.kept=76"}))
 	g.Expect(found["a"].Group).To(Equal("a (2)"))
 	g.Expect(found["closed/inner/x"].Size).To(BeEquivalentTo(5 << 20))
+
+	imported := independentWalk(t, base+"/to/tar")
+	for path, mode := range map[string]string{"ro": "555", "ro/suid": "755", "ro/link": "777"} {
+		g.Expect(imported[path]).To(And(HaveField("Owner", "12345:12345"), HaveField("Mode", mode)), path)
+	}
 }

@@ -189,40 +189,29 @@ const (
 
 // slabs hand out memory of which the garbage collector need not know every piece.
 type slabs struct {
-	b []byte
-	r []row
-	n []dirNode
+	b slab[byte]
+	r slab[row]
+	n slab[dirNode]
 }
 
-func (s *slabs) bytes(n int) []byte {
-	if n > byteSlab/8 {
-		return make([]byte, n)
-	}
-	if n > len(s.b) {
-		s.b = make([]byte, byteSlab)
-	}
-	out := s.b[:n:n]
-	s.b = s.b[n:]
-	return out
-}
+func (s *slabs) bytes(n int) []byte { return s.b.take(n, byteSlab) }
 
-func (s *slabs) rows(n int) []row {
-	if n > rowSlab/8 {
-		return make([]row, n)
-	}
-	if n > len(s.r) {
-		s.r = make([]row, rowSlab)
-	}
-	out := s.r[:n:n]
-	s.r = s.r[n:]
-	return out
-}
+func (s *slabs) rows(n int) []row { return s.r.take(n, rowSlab) }
 
-func (s *slabs) node() *dirNode {
-	if len(s.n) == 0 {
-		s.n = make([]dirNode, nodeSlab)
+func (s *slabs) node() *dirNode { return &s.n.take(1, nodeSlab)[0] }
+
+// slab is what is left of the last piece of memory.
+type slab[T any] []T
+
+// take returns n of them; what is large gets memory of its own, of the rest size of them lie together.
+func (s *slab[T]) take(n, size int) []T {
+	if n > size/8 {
+		return make([]T, n)
 	}
-	out := &s.n[0]
-	s.n = s.n[1:]
+	if n > len(*s) {
+		*s = make([]T, size)
+	}
+	out := (*s)[:n:n]
+	*s = (*s)[n:]
 	return out
 }

@@ -80,7 +80,7 @@ func (h *hand) decode(f *format.Frame, key *format.Key, stored []byte) error {
 	if want := int(f.Raw) + decodeSlack; cap(h.buf) < want || cap(h.buf) > 2*(format.BlockSize+decodeSlack) {
 		h.buf = make([]byte, 0, max(want, min(4*want, format.BlockSize+decodeSlack)))
 	}
-	raw, err := h.decoder.OpenFrame(h.buf, key, *f, format.FrameData, stored)
+	raw, err := h.decoder.ConsumeFrame(h.buf, key, *f, format.FrameData, stored)
 	h.raw = raw
 	return err
 }

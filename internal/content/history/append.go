@@ -121,7 +121,7 @@ func (l *Log) lasting(ctx context.Context, c Commit, h head, going *look) error 
 	}
 	if c.Parent == nil || c.Parent.Name != h.newest.Name {
 		old := slices.DeleteFunc(slices.Clone(c.Packs), func(p Pack) bool { return p.New })
-		if err := l.domain.statPacks(ctx, old); err != nil {
+		if err := going.find(ctx, l.domain, old); err != nil {
 			return err
 		}
 	}
@@ -185,22 +185,22 @@ func (l *Log) Bury(ctx context.Context, claim int64) error {
 	if err != nil {
 		return err
 	}
-	if h.buried == claim && h.newest.Name.Claim <= claim {
-		return nil
-	}
-	if err := l.fence(ctx, h, claim, h.newest.Name); err != nil {
-		return err
-	}
-	key := l.tombstoneKey(claim)
-	data, err := encode(key, tombstone{Format: formatVersion, Domain: l.domain.name, Workspace: l.name, Claim: claim})
-	if err != nil {
-		return l.wrap("bury", err)
+	if again := h.buried == claim && h.newest.Name.Claim <= claim; !again {
+		if err := l.fence(ctx, h, claim, h.newest.Name); err != nil {
+			return err
+		}
 	}
 	faults.Point("history.tombstone.before")
-	if err := l.domain.store.Put(ctx, key, data); err != nil && !errors.Is(err, store.ErrExists) {
-		return l.wrap("bury", err)
+	for _, key := range []string{l.tombstoneKey(claim), l.indexKey(claim)} { // dead is what the first one covers
+		data, err := encode(key, tombstone{Format: formatVersion, Domain: l.domain.name, Workspace: l.name, Claim: claim})
+		if err == nil {
+			err = l.domain.store.Put(ctx, key, data)
+		}
+		if err != nil && !errors.Is(err, store.ErrExists) {
+			return l.wrap("bury", err)
+		}
+		faults.Point("history.tombstone.after")
 	}
-	faults.Point("history.tombstone.after")
 	return nil
 }
 

@@ -139,16 +139,26 @@ func (d *Domain) verify(ctx context.Context, packs []Pack) (*look, error) {
 		err = l.allows(packs)
 	}
 	if err == nil {
-		err = d.statPacks(ctx, packs)
+		err = l.find(ctx, d, packs)
 	}
 	return l, err
 }
 
-func (d *Domain) statPacks(ctx context.Context, packs []Pack) error {
+// find makes sure that packs are there; those that were seen after the look are.
+func (l *look) find(ctx context.Context, d *Domain, packs []Pack) error {
 	for _, p := range packs {
+		l.mu.Lock()
+		seen := l.there[p.ID]
+		l.mu.Unlock()
+		if seen {
+			continue
+		}
 		if err := d.StatPack(ctx, p); err != nil {
 			return err
 		}
+		l.mu.Lock()
+		l.there[p.ID] = true
+		l.mu.Unlock()
 	}
 	return nil
 }

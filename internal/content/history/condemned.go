@@ -54,6 +54,9 @@ func (d *Domain) Sharing(c *Cache) *Domain {
 type look struct {
 	at    time.Duration // by the clock since boot, before anything was asked
 	lists map[string]map[packID]struct{}
+
+	mu    sync.Mutex
+	there map[string]bool // packs that were seen afterwards
 }
 
 // sinceBoot is a clock that no one sets, and that goes on while the machine is suspended.
@@ -82,7 +85,7 @@ func (d *Domain) look(ctx context.Context) (l *look, err error) {
 }
 
 func (d *Domain) lookOnce(ctx context.Context) (*look, error) {
-	l := &look{at: d.clock(), lists: map[string]map[packID]struct{}{}}
+	l := &look{at: d.clock(), lists: map[string]map[packID]struct{}{}, there: map[string]bool{}}
 	for o, err := range d.scanBy(ctx, d.key(listsPrefix), "", maxPage) {
 		if err != nil {
 			return nil, err

@@ -7,7 +7,8 @@
 //
 //	d/<domain>/domain.json                    which cluster the domain belongs to
 //	d/<domain>/w/<workspace>/<claim>.<n>      commits, and the claim's record as number 0 (both parts inverted)
-//	d/<domain>/t/<workspace>/<claim>          tombstone: everything of the workspace up to this claim is dead
+//	d/<domain>/w/<workspace>/<claim>-deleted  tombstone: everything of the workspace up to this claim is dead, and lists after it
+//	d/<domain>/t/<workspace>/<claim>          a copy of it, by which the graves of a domain are found
 //	d/<domain>/s/<id>                         pin: a copy of a commit that retention does not touch
 //	d/<domain>/p/<2 hex digits>/<id>          packs, named at random
 //	d/<domain>/g/c/<hash>                     condemned: packs that no commit or pin named, and that go if none does after a day

@@ -66,16 +66,35 @@ func OpenDomain(ctx context.Context, s store.Store, name, cluster string, adopt 
 	return d, nil
 }
 
-// FindDomain opens the domain of that name, of whatever cluster it is, or fails with [store.ErrNotFound].
-func FindDomain(ctx context.Context, s store.Store, name string) (*Domain, error) {
+// NameDomain returns the domain of that name, of whatever cluster it is. Nothing is read: what is found in it proves that it is
+// there. Where nothing is found, ask [Domain.Find].
+func NameDomain(s store.Store, name string) (*Domain, error) {
 	if err := validID("domain", name); err != nil {
 		return nil, err
 	}
-	d := newDomain(s, name)
-	if _, err := d.record(ctx); err != nil {
-		return nil, fmt.Errorf("open domain %s: %w", name, err)
+	return newDomain(s, name), nil
+}
+
+// Find makes sure that the domain is there, or fails with [store.ErrNotFound]; an error says if not even the store is.
+func (d *Domain) Find(ctx context.Context) error {
+	_, err := d.record(ctx)
+	if !errors.Is(err, store.ErrNotFound) {
+		return err
 	}
-	return d, nil
+	if _, err := store.Identity(ctx, d.store); err != nil {
+		return err
+	}
+	return fmt.Errorf("there is no domain %s in %s: check the name (%w)", d.name, d.store, err)
+}
+
+// Make makes the domain if it is not there, of that cluster. It says whether it did.
+func (d *Domain) Make(ctx context.Context, cluster string) (bool, error) {
+	err := d.Find(ctx)
+	if !errors.Is(err, store.ErrNotFound) {
+		return false, err
+	}
+	_, err = d.create(ctx, cluster)
+	return true, err
 }
 
 func (d *Domain) record(ctx context.Context) (domainRecord, error) {

@@ -22,12 +22,14 @@ type Entry struct {
 	Name     Name
 	Modified time.Time // by the store's clock
 	Size     int64     // bytes of the record, not of the content
+
+	grave bool // it is the tombstone of the claim, and no entry
 }
 
 // head is what decides who owns a workspace.
 type head struct {
 	newest Entry // of all, also of dead ones
-	buried int64 // the newest tombstone's claim
+	buried int64 // the newest tombstone's claim, if that is not older than the newest entry's
 }
 
 // Entries lists what the workspace has, newest first. What a tombstone covers is left out.
@@ -123,20 +125,16 @@ func seenBy(record Commit) map[int64]int64 {
 	return seen
 }
 
-// alive lists entries that no tombstone covers, newest first, of claims older than below if that is positive.
+// alive lists entries that no tombstone covers, newest first, of claims older than below if that is positive. A tombstone lists
+// right before what it covers.
 func (l *Log) alive(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		buried, err := l.buried(ctx)
-		if err != nil {
-			yield(Entry{}, l.wrap("list tombstones", err))
-			return
-		}
-		for e, err := range l.scan(ctx, below) {
+		for e, err := range l.records(ctx, "") {
 			if err != nil {
 				yield(Entry{}, l.wrap("list backups", err))
 				return
 			}
-			if e.Name.Claim <= buried || !yield(e, nil) {
+			if e.grave || (below == 0 || e.Name.Claim < below) && !yield(e, nil) {
 				return
 			}
 		}
@@ -144,65 +142,66 @@ func (l *Log) alive(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 }
 
 func (l *Log) head(ctx context.Context) (head, error) {
-	buried, err := l.buried(ctx)
-	if err != nil {
-		return head{}, l.wrap("list tombstones", err)
-	}
-	for e, err := range l.scan(ctx, 0) {
+	var h head
+	for e, err := range l.records(ctx, "") {
 		if err != nil {
 			return head{}, l.wrap("list backups", err)
 		}
-		return head{newest: e, buried: buried}, nil
+		if !e.grave {
+			h.newest = e
+			break
+		}
+		h.buried = max(h.buried, e.Name.Claim)
 	}
-	return head{buried: buried}, nil
+	return h, nil
 }
 
-// scan lists all entries, newest first, of claims older than below if that is positive. Other objects are passed over.
+// scan lists all entries, dead ones as well, newest first, of claims older than below if that is positive.
 func (l *Log) scan(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		if err := validID("workspace", l.name); err != nil {
-			yield(Entry{}, err)
-			return
-		}
-		prefix := l.domain.key("w/" + l.name + "/")
 		after := ""
 		if below > 0 {
 			after = l.key(Name{Claim: below}) // the last key of that claim
 		}
-		for o, err := range l.domain.scan(ctx, prefix, after) {
-			name, ok := parseNameKey(strings.TrimPrefix(o.Key, prefix))
-			if err == nil && !ok {
-				continue
-			}
-			if !yield(Entry{Name: name, Modified: o.Modified, Size: o.Size}, err) {
+		for e, err := range l.records(ctx, after) {
+			if !e.grave && !yield(e, err) {
 				return
 			}
 		}
 	}
 }
 
-// buried returns the newest claim that has a tombstone, or 0.
-func (l *Log) buried(ctx context.Context) (int64, error) {
-	if err := validID("workspace", l.name); err != nil {
-		return 0, err
-	}
-	prefix := l.domain.key("t/" + l.name + "/")
-	for o, err := range l.domain.scan(ctx, prefix, "") {
-		if err != nil {
-			return 0, err
+// records lists entries and tombstones after a key, newest first. Other objects are passed over.
+func (l *Log) records(ctx context.Context, after string) iter.Seq2[Entry, error] {
+	return func(yield func(Entry, error) bool) {
+		if err := validID("workspace", l.name); err != nil {
+			yield(Entry{}, err)
+			return
 		}
-		if claim, ok := revert(strings.TrimPrefix(o.Key, prefix)); ok {
-			return claim, nil
+		prefix := l.domain.key("w/" + l.name + "/")
+		for o, err := range l.domain.scan(ctx, prefix, after) {
+			key := strings.TrimPrefix(o.Key, prefix)
+			name, ok := parseNameKey(key)
+			claim, grave := parseGraveKey(key)
+			if grave {
+				name = Name{Claim: claim}
+			}
+			if (err != nil || ok || grave) && !yield(Entry{Name: name, Modified: o.Modified, Size: o.Size, grave: grave}, err) {
+				return
+			}
 		}
 	}
-	return 0, nil
 }
 
 func (l *Log) key(n Name) string { return l.domain.key("w/" + l.name + "/" + n.key()) }
 
+// tombstoneKey is where a tombstone lies: among the entries, so that whoever looks for those finds it.
 func (l *Log) tombstoneKey(claim int64) string {
-	return l.domain.key("t/" + l.name + "/" + invert(claim))
+	return l.domain.key("w/" + l.name + "/" + graveKey(claim))
 }
+
+// indexKey is where a copy of it lies, so that those of all workspaces can be listed.
+func (l *Log) indexKey(claim int64) string { return l.domain.key("t/" + l.name + "/" + invert(claim)) }
 
 func (l *Log) wrap(what string, err error) error {
 	return fmt.Errorf("workspace %s in domain %s: %s: %w", l.name, l.domain.name, what, err)

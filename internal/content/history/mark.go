@@ -74,6 +74,9 @@ func (n *needs) retired(ctx context.Context, key string) error {
 
 func (n *needs) commit(ctx context.Context, rest string) ([]Pack, error) {
 	workspace, key, _ := strings.Cut(rest, "/")
+	if _, grave := parseGraveKey(key); grave {
+		return nil, nil
+	}
 	name, ok := parseNameKey(key)
 	if !ok {
 		return nil, errors.New("this version does not know what it is: update ws-daemon, or remove it")

@@ -81,6 +81,20 @@ func parseNameKey(key string) (Name, bool) {
 	return name, claimOK && numberOK && name.valid() == nil
 }
 
+// graveSuffix makes the key of a claim's tombstone sort before those of its entries: '-' comes before '.'.
+const graveSuffix = "-deleted"
+
+// graveKey is the last part of the key of a claim's tombstone.
+func graveKey(claim int64) string { return invert(claim) + graveSuffix }
+
+func parseGraveKey(key string) (claim int64, ok bool) {
+	inverted, ok := strings.CutSuffix(key, graveSuffix)
+	if ok {
+		claim, ok = revert(inverted)
+	}
+	return claim, ok && claim > 0
+}
+
 // invert writes a number so that larger ones sort first.
 func invert(x int64) string {
 	return fmt.Sprintf("%016x", math.MaxInt64-x)

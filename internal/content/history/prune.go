@@ -282,17 +282,18 @@ func (l *Log) purge(ctx context.Context, claim int64) (int, error) {
 
 // checkTombstone makes sure that somebody meant this workspace to be deleted: a name alone is not enough.
 func (l *Log) checkTombstone(ctx context.Context, claim int64) error {
-	key := l.tombstoneKey(claim)
-	data, err := fetch(ctx, l.domain.store, key)
-	if err != nil {
-		return err
-	}
-	var t tombstone
-	if err := decode(key, data, &t); err != nil {
-		return err
-	}
-	if t.Domain != l.domain.name || t.Workspace != l.name || t.Claim != claim {
-		return damaged(key, fmt.Errorf("it says it is of claim %d of workspace %q in domain %q", t.Claim, t.Workspace, t.Domain))
+	for _, key := range []string{l.indexKey(claim), l.tombstoneKey(claim)} {
+		data, err := fetch(ctx, l.domain.store, key)
+		if err != nil {
+			return fmt.Errorf("read tombstone %s: %w", key, err)
+		}
+		var t tombstone
+		if err := decode(key, data, &t); err != nil {
+			return err
+		}
+		if t.Domain != l.domain.name || t.Workspace != l.name || t.Claim != claim {
+			return damaged(key, fmt.Errorf("it says it is of claim %d of workspace %q in domain %q", t.Claim, t.Workspace, t.Domain))
+		}
 	}
 	return nil
 }

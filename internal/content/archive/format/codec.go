@@ -71,19 +71,48 @@ func (d *Decoder) Close() { d.zstd.Close() }
 // OpenFrame verifies the stored bytes of a frame, decrypts and decompresses them. The result is in dst if dst has a
 // capacity of f.Raw (a little more is faster: make it 64 more), and nothing is allocated then. stored is not changed.
 func (d *Decoder) OpenFrame(dst []byte, key *Key, f Frame, t FrameType, stored []byte) ([]byte, error) {
-	if !f.plausible() || len(stored) != int(f.Stored) {
-		return nil, f.damaged("%d bytes are not its length", len(stored))
-	}
-	if Hash(sha256.Sum256(stored)) != f.Hash {
-		return nil, f.damaged("the checksum differs")
+	if err := f.check(stored, true); err != nil {
+		return nil, err
 	}
 	if f.Gen != 0 {
 		var err error
-		if stored, err = d.decrypt(key, f, t, stored); err != nil {
+		d.tmp = room(d.tmp, len(stored))
+		if stored, err = d.decrypt(d.tmp, key, f, t, stored); err != nil {
 			return nil, err
 		}
 	}
-	dst, err := d.decompress(dst, int(f.Raw), stored)
+	return d.content(dst, f, stored)
+}
+
+// ConsumeFrame is [Decoder.OpenFrame] for bytes that nobody needs any more: a sealed frame is decrypted where it lies. Its tag
+// covers every byte, and whose frame it is, so that the hash is spared.
+func (d *Decoder) ConsumeFrame(dst []byte, key *Key, f Frame, t FrameType, stored []byte) ([]byte, error) {
+	if err := f.check(stored, f.Gen == 0); err != nil {
+		return nil, err
+	}
+	if f.Gen != 0 {
+		var err error
+		if stored, err = d.decrypt(stored, key, f, t, stored); err != nil {
+			return nil, err
+		}
+	}
+	return d.content(dst, f, stored)
+}
+
+// check compares stored bytes with what is known of them.
+func (f Frame) check(stored []byte, hash bool) error {
+	if !f.plausible() || len(stored) != int(f.Stored) {
+		return f.damaged("%d bytes are not its length", len(stored))
+	}
+	if hash && Hash(sha256.Sum256(stored)) != f.Hash {
+		return f.damaged("the checksum differs")
+	}
+	return nil
+}
+
+// content decompresses a frame that was verified.
+func (d *Decoder) content(dst []byte, f Frame, zstd []byte) ([]byte, error) {
+	dst, err := d.decompress(dst, int(f.Raw), zstd)
 	if err != nil {
 		return nil, f.damaged("%v", err)
 	}
@@ -94,8 +123,8 @@ func (f Frame) damaged(message string, args ...any) error {
 	return damaged(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack), message, args...)
 }
 
-// decrypt returns the zstd frame in memory of the decoder.
-func (d *Decoder) decrypt(ring *Key, f Frame, t FrameType, stored []byte) ([]byte, error) {
+// decrypt returns the zstd frame, in the memory of into.
+func (d *Decoder) decrypt(into []byte, ring *Key, f Frame, t FrameType, stored []byte) ([]byte, error) {
 	key := ring.find(f.Gen)
 	if key == nil {
 		_, err := ring.of(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack), f.Gen)
@@ -110,8 +139,7 @@ func (d *Decoder) decrypt(ring *Key, f Frame, t FrameType, stored []byte) ([]byt
 		d.aead, d.pack, d.key = aead, f.Pack, key
 	}
 	d.iv, d.ad = nonce(f.Index), associated(f.Pack, t, f.Index, f.Raw)
-	d.tmp = room(d.tmp, len(stored))
-	plain, err := d.aead.Open(d.tmp[:0], d.iv[:], stored, d.ad[:])
+	plain, err := d.aead.Open(into[:0], d.iv[:], stored, d.ad[:])
 	if err != nil {
 		return nil, key.refused(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack))
 	}

@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"sync"
 	"testing"
 
@@ -226,6 +227,47 @@ func TestFrameIsBoundToItsPlaceAndKey(t *testing.T) {
 			}
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(got).To(Equal(contents()[1]))
+		})
+	}
+}
+
+// Whatever is wrong with the stored bytes is found, although the hash of what is sealed is spared.
+func TestConsumeFrame(t *testing.T) {
+	for name, key := range packKeys {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			_, d := codecs(t)
+			k := key(t)
+			pack, frames := buildPack(t, testID(1), k, contents()...)
+			f := frames[1]
+			stored := pack[f.Offset : f.Offset+f.Stored]
+			consume := func(f Frame, bytes []byte) ([]byte, error) { return d.ConsumeFrame(nil, k, f, FrameData, bytes) }
+			g.Expect(consume(f, slices.Clone(stored))).To(Equal(contents()[1]))
+			for i := range stored {
+				bad := slices.Clone(stored)
+				bad[i] ^= 1
+				g.Expect(consume(f, bad)).Error().To(MatchError(ErrDamaged))
+			}
+			for _, wrong := range []func(f *Frame){
+				func(f *Frame) { f.Stored-- }, func(f *Frame) { f.Raw++ }, func(f *Frame) { f.Raw = 0 }, func(f *Frame) { f.Offset = 0 },
+			} {
+				other := f
+				wrong(&other)
+				g.Expect(consume(other, slices.Clone(stored))).Error().To(MatchError(ErrDamaged))
+			}
+			f.Hash[0]++
+			if f.Gen == 0 {
+				g.Expect(consume(f, slices.Clone(stored))).Error().To(MatchError(ErrDamaged))
+				return
+			}
+			g.Expect(consume(f, slices.Clone(stored))).To(Equal(contents()[1]))
+			for _, foreign := range []func(f *Frame){func(f *Frame) { f.Index++ }, func(f *Frame) { f.Pack[3]++ }} {
+				other := f
+				foreign(&other)
+				g.Expect(consume(other, slices.Clone(stored))).Error().To(MatchError(ErrDamaged))
+			}
+			g.Expect(d.ConsumeFrame(nil, k, f, FramePage, slices.Clone(stored))).Error().To(MatchError(ErrDamaged))
+			g.Expect(d.ConsumeFrame(nil, nil, f, FrameData, slices.Clone(stored))).Error().To(MatchError(ErrKey))
 		})
 	}
 }

@@ -1,0 +1,6 @@
+//go:build long
+
+package archive_test
+
+// chainLength is how many backups follow each other in a test of many.
+const chainLength = 1000

@@ -1,0 +1,115 @@
+package content
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+
+	"github.com/moby/sys/mountinfo"
+
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// target is a directory that a restore makes. Where that is possible the tree is made beside it and then renamed: it is there as a
+// whole, verified and on the disk, or not at all. A mount point and the working directory of this process keep their directory: the
+// tree is made in it, and what was made is removed if the restore fails.
+type target struct {
+	path   string
+	mode   fs.FileMode // of the directory that is there; 0 if there is none
+	beside *scratch    // nil if the tree is made in place
+}
+
+func newTarget(path string) (*target, error) {
+	path, err := filepath.Abs(path)
+	if err != nil {
+		return nil, err
+	}
+	t := &target{path: path}
+	there, err := os.Stat(path)
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		if _, err := os.Lstat(path); err == nil {
+			return nil, fmt.Errorf("%s is a link to nothing: name a directory", path)
+		}
+	case err != nil:
+		return nil, err
+	default:
+		if err := t.adopt(there); err != nil {
+			return nil, err
+		}
+	}
+	if t.mode == 0 || !t.mustStay(there) {
+		t.beside, err = newScratch(filepath.Dir(t.path), filepath.Base(t.path)+".restoring-")
+	}
+	if t.mode != 0 && errors.Is(err, fs.ErrPermission) {
+		err = nil // only the directory itself may be written to
+	}
+	return t, err
+}
+
+// adopt looks at the directory that is there already.
+func (t *target) adopt(there fs.FileInfo) (err error) {
+	if t.path, err = filepath.EvalSymlinks(t.path); err != nil {
+		return err
+	}
+	if !there.IsDir() {
+		return fmt.Errorf("%s is not a directory: name one that is empty, or not there yet", t.path)
+	}
+	names, err := os.ReadDir(t.path)
+	if err != nil {
+		return err
+	}
+	if len(names) > 0 {
+		return fmt.Errorf("%s is not empty (%s is there): restore into an empty or new directory", t.path, names[0].Name())
+	}
+	t.mode = there.Mode()
+	return nil
+}
+
+// mustStay says whether another directory cannot take the place of the one that is there.
+func (t *target) mustStay(there fs.FileInfo) bool {
+	mounted, err := mountinfo.Mounted(t.path)
+	if err != nil || mounted {
+		return true
+	}
+	here, err := os.Stat(".")
+	return err != nil || os.SameFile(here, there)
+}
+
+// dir is where the tree is made.
+func (t *target) dir() string {
+	if t.beside != nil {
+		return t.beside.path
+	}
+	return t.path
+}
+
+// finish makes the tree visible and durable, or removes what there is of it if err is not nil.
+func (t *target) finish(ctx context.Context, err error) error {
+	switch {
+	case t.beside != nil && err == nil:
+		if err = t.beside.publish(ctx, t.path); err == nil {
+			return nil
+		}
+		return errors.Join(err, t.beside.remove())
+	case t.beside != nil:
+		return errors.Join(err, t.beside.remove())
+	case err == nil:
+		return volume.Flush(ctx, t.path)
+	default:
+		return errors.Join(err, t.empty())
+	}
+}
+
+// empty brings a directory back to what it was.
+func (t *target) empty() error {
+	names, err := os.ReadDir(t.path)
+	errs := []error{err}
+	for _, name := range names {
+		errs = append(errs, removeTree(filepath.Join(t.path, name.Name())))
+	}
+	return errors.Join(append(errs, os.Chmod(t.path, t.mode))...)
+}
