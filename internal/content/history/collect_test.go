@@ -38,7 +38,7 @@ func (f *fixture) keys(prefix string) []string {
 // holding is a commit that needs packs, of which none is new.
 func holding(n string, packs ...history.Pack) history.Commit {
 	c := commit(n)
-	c.Packs = packs
+	c.Workspace, c.Packs = "web", packs
 	return c
 }
 
@@ -154,6 +154,7 @@ func TestAppendLooksForWhatIsOld(t *testing.T) {
 	c := holding("1.2", p)
 	c.Parent = &ref
 	f.drop(packKey(p))
+	f.log = f.through(f.store).Workspace("web") // what was seen before is good for some minutes
 	f.Expect(second(f.log.Append(f.ctx, holding("1.2", p), name("1.1")))).To(MatchError(store.ErrNotFound))
 	f.Expect(second(f.log.Append(f.ctx, c, name("1.1")))).To(Succeed(), "it is the parent's word")
 }

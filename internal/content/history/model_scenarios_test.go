@@ -64,22 +64,23 @@ func save(c Commit, parent func(context.Context, *Domain) (Commit, error), fresh
 		if err != nil && !Gone(err) {
 			return "", err
 		}
+		var packs []Pack
 		if err == nil {
-			err = saved(ctx, d, c, from.Packs, fresh)
+			packs, err = saved(ctx, d, c, from.Packs, fresh)
 		}
 		if Gone(err) {
-			err = saved(ctx, d, c, nil, fresh+"'")
+			packs, err = saved(ctx, d, c, nil, fresh+"'")
 		}
 		if err != nil {
 			return "", err
 		}
-		return d.Workspace(c.Workspace).key(c.Name), d.VerifyPacks(ctx, c.Packs)
+		return d.Workspace(c.Workspace).key(c.Name), d.VerifyPacks(ctx, packs)
 	}
 }
 
-func saved(ctx context.Context, d *Domain, c Commit, old []Pack, fresh string) error {
+func saved(ctx context.Context, d *Domain, c Commit, old []Pack, fresh string) ([]Pack, error) {
 	if _, err := put(fresh)(ctx, d); err != nil {
-		return err
+		return nil, err
 	}
 	c.Packs = []Pack{modelPack(fresh, true)}
 	for _, p := range old {
@@ -91,13 +92,16 @@ func saved(ctx context.Context, d *Domain, c Commit, old []Pack, fresh string) e
 	if errors.Is(err, errLost) {
 		_, err = l.Append(ctx, c, last)
 	}
-	return err
+	return c.Packs, err
 }
 
 // saveNew makes a backup of new things only.
 func saveNew(c Commit, fresh string) program {
 	return func(ctx context.Context, d *Domain) (string, error) {
-		err := saved(ctx, d, c, nil, fresh)
+		packs, err := saved(ctx, d, c, nil, fresh)
+		if err == nil {
+			err = d.VerifyPacks(ctx, packs)
+		}
 		return d.Workspace(c.Workspace).key(c.Name), err
 	}
 }
