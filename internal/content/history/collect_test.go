@@ -116,8 +116,13 @@ func TestCollectRescues(t *testing.T) {
 	f.inject(holding("1.1", p))
 	c := f.collect()
 	f.Expect([]int64{c.Rescued, c.Removed}).To(Equal([]int64{1, 0}))
-	f.Expect(f.domain.VerifyPacks(f.ctx, []history.Pack{p})).To(Succeed())
-	f.Expect(f.keys("g/s/")).To(BeEmpty())
+	f.Expect(f.domain.StatPack(f.ctx, p)).To(Succeed())
+	f.Expect(f.domain.VerifyPacks(f.ctx, []history.Pack{p})).To(MatchError(history.ErrCondemned),
+		"a collector that looked earlier may still remove it: the next backup does without")
+	for range 2 {
+		f.collect()
+	}
+	f.Expect(f.domain.StatPack(f.ctx, p)).To(Succeed())
 }
 
 // Nobody begins to need what is going, or went.
