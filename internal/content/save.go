@@ -151,10 +151,6 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 		return history.Commit{}, err
 	}
 	began := w.k.Now()
-	// A store through a mapping shows in no time of its file as long as the page is dirty, but does once it is written out.
-	if err := volume.Flush(ctx, w.path); err != nil {
-		return history.Commit{}, err
-	}
 	err = w.log.Standing(ctx, w.r.Claim, history.Name{Claim: w.r.Claim, Number: entry.Backup.Last})
 	if lost, ok := errors.AsType[*history.LostError](err); ok {
 		err = w.k.reclaim(ctx, w.r.Subject, w.log, lost)

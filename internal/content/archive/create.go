@@ -117,6 +117,11 @@ func (c *creation) run(ctx context.Context, dir string) (*Result, error) {
 		}
 		return c.unchanged(c.options.Index), nil
 	}
+	if c.store {
+		if err := flush(ctx, c.tree.fd); err != nil {
+			return nil, fmt.Errorf("write out what is in memory only: %w", err)
+		}
+	}
 	if err := c.read(ctx, found); err != nil {
 		return nil, err
 	}
