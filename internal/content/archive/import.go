@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math"
 	"slices"
 	"strings"
 
@@ -50,6 +51,7 @@ type importer struct {
 	parentFD int
 	buf      []byte
 	entries  int
+	room     int64 // how much the files may have together that are still to come, holes included
 	report   Report
 }
 
@@ -58,7 +60,25 @@ func newImporter(dir string) (*importer, error) {
 	if err := r.open(dir); err != nil {
 		return nil, err
 	}
-	return &importer{root: r.fd, setter: r, dirs: map[string]*tarMeta{}, parentFD: r.fd, buf: make([]byte, importBuffer)}, nil
+	x := &importer{root: r.fd, setter: r, dirs: map[string]*tarMeta{}, parentFD: r.fd, buf: make([]byte, importBuffer)}
+	var err error
+	if x.room, err = capacity(r.fd); err != nil {
+		x.close()
+		return nil, err
+	}
+	return x, nil
+}
+
+// capacity is the size of a filesystem in bytes, and 1 TiB of one that does not tell it.
+func capacity(fd int) (int64, error) {
+	var st unix.Statfs_t
+	if err := unix.Fstatfs(fd, &st); err != nil {
+		return 0, fmt.Errorf("look for space: %w", err)
+	}
+	if st.Blocks == 0 || st.Blocks > math.MaxInt64/uint64(st.Bsize) {
+		return 1 << 40, nil
+	}
+	return int64(st.Blocks) * st.Bsize, nil
 }
 
 func (x *importer) close() {
@@ -330,6 +350,10 @@ func (x *importer) writeFile(ctx context.Context, m *tarMeta, name string, conte
 			err = closeErr
 		}
 	}()
+	if m.size > x.room { // holes are read as zeros, and a few bytes may claim any number of them
+		return errors.New("the files of the tar are larger than the filesystem, holes included: unpack it with `tar` and back that up")
+	}
+	x.room -= m.size
 	if err := x.fill(ctx, fd, m.size, content); err != nil {
 		return err
 	}

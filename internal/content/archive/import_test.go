@@ -262,3 +262,19 @@ func FuzzImport(f *testing.F) {
 		g.Expect(os.ReadDir(base)).To(HaveLen(1))
 	})
 }
+
+// A few bytes can claim any number of zeros, which are not worth the time that they take.
+func TestImportRefusesMoreThanTheFilesystem(t *testing.T) {
+	for _, format := range []string{"gnu", "pax"} {
+		t.Run(format, func(t *testing.T) {
+			g := NewWithT(t)
+			dir := t.TempDir()
+			sh(t, dir, `truncate -s 15T big; tar --sparse --format=`+format+` -cf t.tar big`)
+			f, err := os.Open(dir + "/t.tar")
+			g.Expect(err).NotTo(HaveOccurred())
+			defer f.Close()
+			_, err = archive.Import(t.Context(), f, t.TempDir())
+			g.Expect(err).To(MatchError(ContainSubstring("write big: the files of the tar are larger than the filesystem")))
+		})
+	}
+}
