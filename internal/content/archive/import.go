@@ -39,6 +39,7 @@ func Import(ctx context.Context, r io.Reader, dir string) (Report, error) {
 	// The order of a tar is not that of a walk, and entries replace others, so only a walk tells what there is.
 	report, err := Digest(ctx, dir)
 	report.Skipped, report.SkippedCount = x.report.Skipped, x.report.SkippedCount
+	report.Altered, report.AlteredCount = x.report.Altered, x.report.AlteredCount
 	return report, err
 }
 
@@ -362,7 +363,13 @@ func (x *importer) writeFile(ctx context.Context, m *tarMeta, name string, conte
 
 func (x *importer) setAll(fd int, m *tarMeta) error {
 	var st unix.Stat_t
-	return x.setter.setAll(fd, &m.Meta, &st)
+	if err := x.setter.setAll(fd, &m.Meta, &st); err != nil {
+		return err
+	}
+	if err := timeFault(&st, &m.Meta); err != nil {
+		x.report.altered(m.path, err)
+	}
+	return nil
 }
 
 // fill writes the content and leaves holes where it is zero.

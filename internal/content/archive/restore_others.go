@@ -126,6 +126,7 @@ func (r *restorer) finishOther(h *hand, dir int, entry uint32) error {
 			return errAttributes
 		}
 	}
+	r.checkTime(&st, &e.Meta, func() string { return r.plan.path(entry) })
 	r.stamp(in, entry, &st)
 	return nil
 }
