@@ -75,7 +75,7 @@ def read_page(raw):
     def read_row(tag, mode, uid, gid):
         nonlocal sec, nsec
         sec, nsec = sec + c["seconds"].signed(), nsec + c["nanoseconds"].signed()
-        e = dict(kind=tag & 7, lost=tag & 8, mode=mode, uid=uid, gid=gid, sec=sec, nsec=nsec, hash=bytes(32), pieces=[])
+        e = dict(kind=tag & 7, lost=tag & 8, mode=mode & 0o7777, partial=mode >> 12, uid=uid, gid=gid, sec=sec, nsec=nsec, hash=bytes(32), pieces=[])
         e["xattrs"] = sets[c["sets"].number()] if tag & 0x20 else []
         e["group"] = int.from_bytes(c["groups"].take(8 if tag & 0x40 else 0), "little")
         e["target"] = c["targets"].sized() if e["kind"] == SYMLINK and not e["lost"] else b""
@@ -165,6 +165,8 @@ def restore(store, domain, workspace, backup, target):
         path = above + [name] if continued is None else name.split(b"/") if name else []
         need(not {b"", b".", b".."} & set(path) and b"/" not in b"".join(path), "%r is no valid path" % name)
         digest.update(b"" if continued else digest_row(row, name))
+        if row and row["partial"]:
+            lost, _ = lost + 1, print("attributes are missing: %r" % b"/".join(path), file=sys.stderr)
         if continued is False:  # a directory: leave those that it is not in
             need(above[:len(path) - 1] == path[:-1] if path else not here, "%r has no parent" % name)
             while path and len(here) > len(path):

@@ -223,7 +223,7 @@ func (w *readWorker) noteLarge(f *largeFile, size int64, calm bool) {
 	}
 	x := &rowExtra{}
 	if had := w.extras.get(f.row.extra); had != nil {
-		x.Xattrs = had.Xattrs
+		x.Xattrs, x.partial = had.Xattrs, had.partial
 	}
 	f.before.size = f.end
 	f.row.take(&f.before)
@@ -236,7 +236,7 @@ func (w *readWorker) noteLarge(f *largeFile, size int64, calm bool) {
 		x.Pieces = append([]format.Piece{}, f.pieces...)
 		x.hash = f.contentHash()
 	}
-	if x.Xattrs != nil || x.Pieces != nil {
+	if x.Xattrs != nil || x.Pieces != nil || x.partial {
 		f.row.extra = w.extras.add(x)
 	}
 }
