@@ -143,8 +143,7 @@ def restore(store, domain, workspace, backup, target):
     key = ".".join("%016x" % (2**63 - 1 - int(n)) for n in backup.split("."))
     with open(os.path.join(base, "w", workspace, key), "rb") as f:
         commit = json.load(f)
-    found = [commit[k] for k in ("format", "domain", "workspace", "name")]
-    need(found == [1, domain, workspace, backup], "its commit is another one: %s" % found)
+    need([commit[k] for k in ("format", "domain", "workspace", "name")] == [1, domain, workspace, backup], "its commit is another one")
     os.makedirs(target, 0o700, exist_ok=True)
     need(not os.listdir(target), "%s is not empty" % target)
     os.chdir(target)  # paths may be longer than a system call takes, so every name is used in its directory
