@@ -4,7 +4,10 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -56,4 +59,31 @@ func TestKeyOfAnotherGenerationStartsAnew(t *testing.T) {
 			f.Expect(p.New).To(BeTrue())
 		}
 	}
+}
+
+// What a backup says of a file that never held still is corrected once, and then nothing is read any more.
+func TestFileThatHasComeToRestIsNotReadForEver(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	a.fill(1)
+	a.write("log", strings.Repeat("log", 1_000_000))
+	a.write("other", "other")
+	var done atomic.Bool
+	var writer sync.WaitGroup
+	writer.Go(func() {
+		for at := time.Unix(1000, 0); !done.Load(); {
+			_ = os.Chtimes(a.path("log"), at, at)
+		}
+	})
+	f.Eventually(func() []string {
+		a.backup(1)
+		c, _ := f.commit(a.journal().Backup.Name)
+		return c.Tree.Changed
+	}, "60s", "1ms").Should(Equal([]string{"log"}))
+	done.Store(true)
+	writer.Wait()
+	a.settled(1)
+	c, _ := f.commit(a.journal().Backup.Name)
+	f.Expect(c.Tree.Changed).To(BeEmpty())
 }
