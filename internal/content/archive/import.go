@@ -339,7 +339,7 @@ func (x *importer) writeFile(ctx context.Context, m *tarMeta, name string, conte
 		}
 	}()
 	if m.size > x.room { // holes are read as zeros, and a few bytes may claim any number of them
-		return errors.New("the files of the tar are larger than the filesystem, holes included: unpack it with `tar` and back that up")
+		return fmt.Errorf("%w: the files of the tar are larger than the filesystem, holes included: unpack it with `tar` and back that up", unix.ENOSPC)
 	}
 	x.room -= m.size
 	if err := x.fill(ctx, fd, m.size, content); err != nil {
