@@ -151,10 +151,6 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 		return history.Commit{}, err
 	}
 	began := w.k.Now()
-	// A store through a mapping shows in no time of its file as long as the page is dirty, but does once it is written out.
-	if err := volume.Flush(ctx, w.path); err != nil {
-		return history.Commit{}, err
-	}
 	err = w.log.Standing(ctx, w.r.Claim, history.Name{Claim: w.r.Claim, Number: entry.Backup.Last})
 	if lost, ok := errors.AsType[*history.LostError](err); ok {
 		err = w.k.reclaim(ctx, w.r.Subject, w.log, lost)
@@ -215,8 +211,9 @@ func (w *saving) commit(ctx context.Context, how effort, e state.Entry, from sta
 		return history.Commit{}, fmt.Errorf("back up %s: %w", w.path, err)
 	}
 	faults.Point("backup.stored")
-	if from.own != nil && equals(from.own.Tree, res.Report) {
-		return *from.own, errors.Join(w.discard(ctx, res), w.k.checked(w.r, res.BytesRead, began))
+	if from.own != nil && res.Unchanged {
+		w.k.saveIndex(w.r.Subject, res.Index)
+		return *from.own, w.k.checked(w.r, res.BytesRead, began)
 	}
 	c, err := w.k.newCommit(w.r.Subject, e, res)
 	if err != nil {
@@ -265,21 +262,6 @@ func (k *Keeper) store(
 		Parent: from.parent, Index: from.index, Sink: packs{domain}, Source: packs{domain}, Connections: packs{domain}.connections(),
 		Key: k.Key, Reread: reread, Progress: progress,
 	})
-}
-
-// discard drops what was stored for a backup that turned out not to be needed: it is referenced by nothing and known to nobody.
-// An index that describes another manifest than the newest backup's goes, too.
-func (w *saving) discard(ctx context.Context, res *archive.Result) error {
-	added := make([]history.Pack, 0, len(res.NewPacks))
-	for _, p := range res.NewPacks {
-		added = append(added, packOf(p))
-	}
-	if res.Unchanged {
-		w.k.saveIndex(w.r.Subject, res.Index)
-		return nil
-	}
-	w.k.saveIndex(w.r.Subject, nil)
-	return w.domain.DropPacks(ctx, added)
 }
 
 // newCommit describes a backup of what was read.
