@@ -22,6 +22,7 @@ func (p Package) runsOn(disk Disk) bool { return p.Disks == nil || slices.Contai
 func Packages() []Package {
 	return []Package{
 		{Path: "internal/volume", Tags: []string{"faults"}},
+		{Path: "internal/quota", Tags: []string{"faults"}, Disks: []Disk{XFS, Ext4}},
 		{Path: "internal/content/archive"},
 		{Path: "internal/content/archive/format"},
 		{Path: "internal/content/store"},

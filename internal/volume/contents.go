@@ -39,7 +39,7 @@ func (c Contents) Path(id string, at Position) string { return PathIn(c.Dir(id),
 
 // Position tells where the content is.
 func (c Contents) Position(ctx context.Context, id string) (at Position, err error) {
-	err = c.with(ctx, id, "find content of", func(v *Opened) (err error) {
+	err = c.With(ctx, id, "find content of", func(v *Opened) (err error) {
 		at, err = v.Position()
 		return err
 	})
@@ -48,7 +48,7 @@ func (c Contents) Position(ctx context.Context, id string) (at Position, err err
 
 // Stage makes an empty staging directory.
 func (c Contents) Stage(ctx context.Context, id string) (string, error) {
-	err := c.with(ctx, id, "stage content of", func(v *Opened) error { return v.Stage(ctx) })
+	err := c.With(ctx, id, "stage content of", func(v *Opened) error { return v.Stage(ctx) })
 	if err != nil {
 		return "", err
 	}
@@ -57,21 +57,21 @@ func (c Contents) Stage(ctx context.Context, id string) (string, error) {
 
 // Publish moves finished content to where users find it.
 func (c Contents) Publish(ctx context.Context, id string) error {
-	return c.with(ctx, id, "publish content of", (*Opened).Publish)
+	return c.With(ctx, id, "publish content of", (*Opened).Publish)
 }
 
 // Withdraw moves published content out of the users' reach.
 func (c Contents) Withdraw(ctx context.Context, id string) error {
-	return c.with(ctx, id, "withdraw content of", (*Opened).Withdraw)
+	return c.With(ctx, id, "withdraw content of", (*Opened).Withdraw)
 }
 
 // Discard removes content that users do not see.
 func (c Contents) Discard(ctx context.Context, id string, at Position) error {
-	return c.with(ctx, id, fmt.Sprintf("discard %s content of", at), func(v *Opened) error { return v.Discard(ctx, at) })
+	return c.With(ctx, id, fmt.Sprintf("discard %s content of", at), func(v *Opened) error { return v.Discard(ctx, at) })
 }
 
-// with opens a volume for one call.
-func (c Contents) with(ctx context.Context, id, what string, do func(*Opened) error) error {
+// With opens a volume for one call; errors say what is done ("publish content of") and name the volume.
+func (c Contents) With(ctx context.Context, id, what string, do func(*Opened) error) error {
 	v, err := c.Open(ctx, id)
 	if err != nil {
 		return err

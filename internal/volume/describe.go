@@ -61,8 +61,9 @@ func (v *Opened) Finish(spec Spec) error {
 	return v.describe(spec)
 }
 
-// Resize records what a volume shall be from now on; ErrShrink if that is less than before.
-func (v *Opened) Resize(spec Spec) error {
+// Growable returns nil if the volume may become what spec says; ErrShrink if that is less than it is, ErrNotFound if it was not
+// finished.
+func (v *Opened) Growable(spec Spec) error {
 	now, err := v.Spec()
 	if err != nil {
 		return err
@@ -74,8 +75,17 @@ func (v *Opened) Resize(spec Spec) error {
 	if v.meta == nil {
 		return fmt.Errorf("resize volume %s, which was never finished: %w", v.ID, ErrNotFound)
 	}
-	if now == (Spec{ID: v.ID, Size: spec.Size, Inodes: spec.Inodes}) {
-		return nil
+	return nil
+}
+
+// Resize records what a volume shall be from now on, if it may become that, see [Opened.Growable].
+func (v *Opened) Resize(spec Spec) error {
+	if err := v.Growable(spec); err != nil {
+		return err
+	}
+	now, err := v.Spec()
+	if err != nil || now == (Spec{ID: v.ID, Size: spec.Size, Inodes: spec.Inodes}) {
+		return err
 	}
 	if err := v.describe(spec); err != nil {
 		return fmt.Errorf("resize volume %s: %w", v.ID, err)

@@ -70,6 +70,23 @@ func (v *Opened) Close() {
 	}
 }
 
+// Descriptor is that of the volume's directory. It is closed with the volume.
+func (v *Opened) Descriptor() *os.File { return v.dir }
+
+// OpenContent opens the directory of content in a position, finished or not. ErrNotFound if there is none.
+func (v *Opened) OpenContent(at Position) (*os.File, error) {
+	for _, p := range v.places() {
+		if p.at == at {
+			f, err := openFile(int(p.dir.Fd()), p.name, dirFlags)
+			if err != nil {
+				return nil, named(fmt.Sprintf("open %s content of volume %s", at, v.ID), err)
+			}
+			return f, nil
+		}
+	}
+	return nil, fmt.Errorf("open %s content of volume %s: %w", at, v.ID, ErrNotFound)
+}
+
 // place is where content can be.
 type place struct {
 	at   Position
