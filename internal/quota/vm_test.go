@@ -180,7 +180,7 @@ func (w who) doInHelper(t *testing.T, text string) string {
 	t.Helper()
 	g := NewWithT(t)
 	quoted := "'" + strings.ReplaceAll(text, "'", `'\''`) + "'"
-	_, err := fmt.Fprintf(helper.stdin, "%s=%s %s -test.run='^TestDo$' | head -n 1\n", doVariable, quoted, os.Args[0])
+	_, err := fmt.Fprintf(helper.stdin, "%s=%s %s -test.run='^TestDo$' | sed -n 1p\n", doVariable, quoted, os.Args[0])
 	g.Expect(err).NotTo(HaveOccurred())
 	line, err := helper.stdout.ReadString('\n')
 	g.Expect(err).NotTo(HaveOccurred())
