@@ -133,7 +133,9 @@ func (c Crashes) Run(t *testing.T) {
 		{goal: goal{volume.None, 0}, first: []goal{published}},
 	} {
 		crash := crash{Crashes: c, binary: binary, first: way.first, goal: way.goal}
-		for _, point := range crash.points(t) {
+		var points []string
+		t.Run(way.goal.String()+"/points", func(t *testing.T) { points = crash.points(t) })
+		for _, point := range points {
 			t.Run(fmt.Sprintf("%s/%s", way.goal, point), func(t *testing.T) { crash.run(t, point) })
 		}
 	}
@@ -170,8 +172,9 @@ func (c crash) child(ctx context.Context, disk, variable string) error {
 func (c crash) points(t *testing.T) []string {
 	t.Helper()
 	g := NewWithT(t)
+	disk := c.disk(t)
 	trace := filepath.Join(t.TempDir(), "trace")
-	g.Expect(c.child(t.Context(), c.disk(t), "WS_DAEMON_FAULT_TRACE="+trace)).To(Succeed())
+	g.Expect(c.child(t.Context(), disk, "WS_DAEMON_FAULT_TRACE="+trace)).To(Succeed())
 	data, err := os.ReadFile(trace) //nolint:gosec // as above
 	g.Expect(err).NotTo(HaveOccurred())
 	seen := map[string]int{}
