@@ -198,24 +198,30 @@ func (d *Driver) Stage(ctx context.Context, id string) (string, error) {
 	return d.Path(id, volume.Staged), err
 }
 
-// Publish moves finished content to where users find it, under the volume's own limit.
+// Publish moves finished content to where users find it, under the volume's own limit. Where limits do not hold any more,
+// content that was finished before is published all the same: that nothing limits it is told by Get.
 func (d *Driver) Publish(ctx context.Context, id string) error {
-	err := d.With(ctx, id, "limit content of", func(v *volume.Opened) error {
-		project, err := assigned(v)
-		if err != nil {
-			return err
-		}
-		spec, err := v.Spec()
-		if err != nil {
-			return err
-		}
-		return setLimits(v.Descriptor(), project, exactly(spec))
-	})
-	if err != nil {
+	err := d.ready()
+	if err == nil {
+		err = d.With(ctx, id, "limit content of", limitForUsers)
+	}
+	if err != nil && !errors.Is(err, volume.ErrUnlimited) {
 		return err
 	}
 	faults.Point("quota.publish")
 	return d.Directory.Publish(ctx, id)
+}
+
+func limitForUsers(v *volume.Opened) error {
+	project, err := assigned(v)
+	if err != nil {
+		return err
+	}
+	spec, err := v.Spec()
+	if err != nil {
+		return err
+	}
+	return setLimits(v.Descriptor(), project, exactly(spec))
 }
 
 // Remove removes a volume and releases its project.

@@ -103,6 +103,8 @@ func TestS9_VolumeWhoseLimitIsGoneIsNotCalledLimited(t *testing.T) {
 		g.Expect(driver.Get(t.Context(), "a")).To(And(HaveField("Limited", false), HaveField("Size", BeEquivalentTo(1<<20))))
 		g.Expect(driver.Position(t.Context(), "a")).To(Equal(volume.Published))
 		g.Expect(driver.Withdraw(t.Context(), "a")).To(Succeed())
+		g.Expect(driver.Publish(t.Context(), "a")).To(Succeed())
+		g.Expect(driver.Withdraw(t.Context(), "a")).To(Succeed())
 		g.Expect(driver.Remove(t.Context(), "a")).To(Succeed(), "its content can be saved and removed")
 	})
 	d.mounted("prjquota", d.works)
