@@ -14,8 +14,7 @@ import (
 type Driver struct {
 	*volume.Directory
 
-	root string
-	ids  allocator
+	ids allocator
 }
 
 var (
@@ -34,7 +33,7 @@ func New(root string, ids Range) (*Driver, error) {
 	if ids.First == 0 || ids.Last < ids.First {
 		return nil, fmt.Errorf("range of project ids from %d to %d: it must begin above 0 and not end before", ids.First, ids.Last)
 	}
-	return &Driver{Directory: directory, root: root, ids: allocator{ids: ids}}, nil
+	return &Driver{Directory: directory, ids: allocator{ids: ids}}, nil
 }
 
 // Name returns "quota".
@@ -46,9 +45,9 @@ func (d *Driver) ready() error {
 }
 
 func (d *Driver) atRoot(do func(root *os.File) error) error {
-	root, err := os.Open(d.root)
+	root, err := d.OpenRoot() // not below the mount point of a disk that is gone
 	if err != nil {
-		return fmt.Errorf("open volume root: %w", err)
+		return err
 	}
 	defer root.Close()
 	return do(root)

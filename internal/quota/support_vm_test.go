@@ -129,3 +129,20 @@ func TestS9_ContentOfAnotherDriverIsNotCalledLimited(t *testing.T) {
 	g.Expect(d.Ensure(t.Context(), volume.Spec{ID: "a", Size: 1 << 20})).Error().To(MatchError(ContainSubstring("top directory has project id 0")))
 	g.Expect(d.Get(t.Context(), "a")).To(HaveField("Limited", false))
 }
+
+func TestS10_DiskThatWasUnmountedIsNotCalledUnlimited(t *testing.T) {
+	g := NewWithT(t)
+	d := newDisk(t, "mkfs.xfs", "-q")
+	var driver *Driver
+	d.mounted("prjquota", func() {
+		var err error
+		driver, err = New(d.root, DefaultRange())
+		g.Expect(err).NotTo(HaveOccurred())
+		published(t, driver, volume.Spec{ID: "a", Size: 1 << 20}, owner)
+	})
+	for _, id := range []string{"a", "b"} {
+		g.Expect(driver.Ensure(t.Context(), volume.Spec{ID: id, Size: 1 << 20})).Error().To(MatchError(volume.ErrReplaced))
+	}
+	g.Expect(os.ReadDir(d.root)).To(BeEmpty())
+	g.Expect(driver.Sweep(t.Context())).To(MatchError(volume.ErrReplaced))
+}

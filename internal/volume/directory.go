@@ -219,6 +219,9 @@ func (d *Directory) Capacity(ctx context.Context) (Capacity, error) {
 	return c, nil
 }
 
+// OpenRoot opens the directory that the volumes lie in; ErrReplaced if it is another one than before.
+func (d *Directory) OpenRoot() (*os.File, error) { return d.open() }
+
 // open opens the root, and refuses it if it is not the directory any more that the driver was made with: below the mount
 // point of a disk that is gone everything looks like an empty disk.
 func (d *Directory) open() (*os.File, error) {
