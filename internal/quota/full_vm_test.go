@@ -89,7 +89,7 @@ func TestFullVolumeIsSavedAndRestored(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	report, _, err := archive.Restore(t.Context(), saved.Root, dir, archive.RestoreOptions{Source: packs})
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(report.Digest).To(Equal(saved.Digest))
+	g.Expect(report.Digest).To(Equal(saved.Report.Digest))
 	sealed, err := volume.Seal(t.Context(), dir, volume.Content{Source: "Backup", Finished: time.Unix(1, 0).UTC()})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(volume.WriteMarker(info, volume.Marker{UID: "a", Content: &sealed})).To(Succeed())
