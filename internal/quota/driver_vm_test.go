@@ -51,7 +51,7 @@ func crashes() volumetest.Crashes {
 			expectEmpty(g, root)
 			expectReleased(t, ids)
 		},
-		Whole: func(t *testing.T, disk string, d volume.Driver, at volume.Position) {
+		Whole: func(t *testing.T, disk string, d volume.Driver) {
 			t.Helper()
 			_, ids := split(disk)
 			g := NewWithT(t)

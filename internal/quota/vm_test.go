@@ -207,7 +207,7 @@ func TestDo(t *testing.T) {
 	default:
 		t.Fatalf("unknown action %q", action[0])
 	}
-	fmt.Println(result)
+	fmt.Fprintln(os.Stdout, result)
 }
 
 // most is what fill writes if nothing stops it, in bytes, and create makes.

@@ -14,7 +14,7 @@ func crashes() volumetest.Crashes {
 		Disk:  func(t *testing.T) string { t.Helper(); return t.TempDir() },
 		Open:  func(root string) (volume.Driver, error) { return volume.NewDirectory(root) },
 		Empty: func(t *testing.T, root string) { t.Helper(); expectEmpty(NewWithT(t), root) },
-		Whole: func(*testing.T, string, volume.Driver, volume.Position) {},
+		Whole: func(*testing.T, string, volume.Driver) {},
 	}
 }
 

@@ -29,8 +29,8 @@ type Crashes struct {
 	Open func(disk string) (volume.Driver, error)
 	// Empty expects that nothing is left on a disk after its only volume was removed.
 	Empty func(t *testing.T, disk string)
-	// Whole expects what else has to be true of the volume "a" with content at a position.
-	Whole func(t *testing.T, disk string, d volume.Driver, at volume.Position)
+	// Whole expects what else has to be true of the volume "a".
+	Whole func(t *testing.T, disk string, d volume.Driver)
 }
 
 // crashSize and largeSize are the sizes that the volume is made with and grown to.
@@ -159,7 +159,7 @@ func (c crash) disk(t *testing.T) string {
 }
 
 func (c crash) child(ctx context.Context, disk, variable string) error {
-	cmd := exec.CommandContext(ctx, c.binary, "-test.run=^TestChild$") //nolint:gosec // it was built just now
+	cmd := exec.CommandContext(ctx, c.binary, "-test.run=^TestChild$")
 	cmd.Env = append(os.Environ(), diskVariable+"="+disk, goalVariable+"="+c.goal.String(), variable)
 	out, err := cmd.CombinedOutput()
 	if err != nil {
@@ -175,7 +175,7 @@ func (c crash) points(t *testing.T) []string {
 	disk := c.disk(t)
 	trace := filepath.Join(t.TempDir(), "trace")
 	g.Expect(c.child(t.Context(), disk, "WS_DAEMON_FAULT_TRACE="+trace)).To(Succeed())
-	data, err := os.ReadFile(trace) //nolint:gosec // as above
+	data, err := os.ReadFile(trace)
 	g.Expect(err).NotTo(HaveOccurred())
 	seen := map[string]int{}
 	names := strings.Fields(string(data))
@@ -208,5 +208,5 @@ func (c crash) run(t *testing.T, point string) {
 			g.Expect(d.Path("a", at)).NotTo(BeADirectory(), "nothing is left")
 		}
 	}
-	c.Whole(t, disk, d, c.goal.at)
+	c.Whole(t, disk, d)
 }
