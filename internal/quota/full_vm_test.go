@@ -43,6 +43,11 @@ func (m *memory) ReadPack(_ context.Context, id format.PackID, offset int64, buf
 
 // overfill makes what takes most blocks beside content (directories of long names, links, attributes) until nothing goes in.
 func overfill(dir string) (files int) {
+	rest, err := os.Create(filepath.Join(dir, "rest"))
+	if err != nil {
+		return 0
+	}
+	defer rest.Close()
 	for i := 0; ; i++ {
 		sub := filepath.Join(dir, fmt.Sprintf("%03d", i))
 		if os.Mkdir(sub, 0o755) != nil {
@@ -59,9 +64,9 @@ func overfill(dir string) (files int) {
 			}
 		}
 	}
-	// The last bytes: files of one block each, which need no directory to grow.
-	for i := 0; os.WriteFile(filepath.Join(dir, fmt.Sprint(i)), []byte("x"), 0o644) == nil && i < 100; i++ {
-		files++
+	// XFS refuses a new file long before the last block is taken, and to write to one there is only then.
+	for _, err := rest.Write(make([]byte, block)); err == nil; {
+		_, err = rest.Write(make([]byte, block))
 	}
 	return files
 }
