@@ -73,7 +73,12 @@ func classify(err error, fallback string) class {
 func classifyVolume(err error, fallback string) class {
 	var foreign *volume.ForeignError
 	var writer *volume.WriterError
+	var escaped *volume.EscapedError
 	switch {
+	case errors.Is(err, volume.ErrUnlimited):
+		return class{v1.ReasonQuotaUnsupported, true}
+	case errors.As(err, &escaped):
+		return class{v1.ReasonQuotaEscaped, true}
 	case errors.Is(err, volume.ErrOtherDisk), errors.Is(err, volume.ErrReplaced):
 		return class{v1.ReasonAreaMissing, true}
 	case errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrShrink):

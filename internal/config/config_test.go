@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -62,6 +63,9 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		return strings.Replace(complete, old, replacement, 1)
 	}
 	const area, classes = `"workingArea": "/var/lib/ws-daemon"`, `{"default": {"driver": "directory", "allowUnlimited": true}}`
+	quota := func(first, last int) string {
+		return fmt.Sprintf(`{"default": {"driver": "quota", "projects": {"first": %d, "last": %d}}}`, first, last)
+	}
 	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
 	tests := map[string]struct{ text, want string }{
 		"nothing":                {"", "line 1: EOF"},
@@ -95,7 +99,10 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"store without settings": {with(`, "filesystem": {"path": "/mnt/store"}`, ""), "storage.filesystem: must be set for storage.kind filesystem"},
 		"relative store":         {with(`"/mnt/store"`, `"store"`), `storage.filesystem.path: must be an absolute path, not "store"`},
 		"no class":               {with(classes, "{}"), `volumes.classes: at least one class is needed, usually "default"`},
-		"other driver":           {with(`"directory"`, `"zfs"`), `volumes.classes.default.driver: must be one of ["directory"], not "zfs"`},
+		"other driver":           {with(`"directory"`, `"zfs"`), `volumes.classes.default.driver: must be one of ["directory" "quota"], not "zfs"`},
+		"projects of nobody":     {with(`"driver"`, `"projects": {"first": 1, "last": 2}, "driver"`), `volumes.classes.default.projects: only the driver "quota" has them`},
+		"projects from 0":        {with(classes, quota(0, 5)), "volumes.classes.default.projects: must begin above 0 and not end before, not from 0 to 5"},
+		"projects end first":     {with(classes, quota(6, 5)), "volumes.classes.default.projects: must begin above 0 and not end before, not from 6 to 5"},
 		"relative class":         {with(`"driver"`, `"path": "x", "driver"`), `volumes.classes.default.path: must be an absolute path, not "x"`},
 		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "limits.backup: must be at least 1, not 0"},
 		"log level":              {with(`"storage"`, `"log": {"level": "loud"}, "storage"`), `log.level: must be one of ["debug" "info" "warn" "error"], not "loud"`},

@@ -58,17 +58,6 @@ func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
 	return k.note(ctx, r.Subject, err)
 }
 
-// measure takes the volume's usage into the journal. It is a service to people: a failure stops nothing.
-func (k *Keeper) measure(ctx context.Context, driver volume.Driver, s Subject) {
-	usage, err := driver.Usage(ctx, s.UID)
-	if err != nil {
-		return
-	}
-	_ = k.record(s, func(e *state.Entry) {
-		e.Usage = state.Usage{Bytes: usage.Bytes, Inodes: usage.Inodes, At: k.Now()}
-	})
-}
-
 // reasonOf puts the kind of a failure into one word.
 func reasonOf(err error) string {
 	var fenced *FencedError
