@@ -23,7 +23,7 @@ FUZZTIME ?= 30s
 VM_FLAGS ?=
 VM_ARGS ?=
 # Packages that `make test` tests in the virtual machine: those that no other machine can test.
-VM_PACKAGES := internal/quota
+VM_PACKAGES := internal/quota,internal/lvm
 
 # Tools are built once and kept outside the repository.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ws-daemon/tools

@@ -238,14 +238,15 @@ func TestDecideBackedUp(t *testing.T) {
 func TestDecideClass(t *testing.T) {
 	settings := Settings{Classes: map[string]config.Class{
 		"default": {Driver: "directory", AllowUnlimited: true}, "strict": {Driver: "directory"},
-		"limited": {Driver: "quota"},
+		"limited": {Driver: "quota"}, "thin": {Driver: "lvm"},
 	}}
 	tests := map[string]*finding{
 		"default": nil,
 		"limited": nil,
+		"thin":    nil,
 		"strict": found("QuotaUnsupported", `the driver "directory" of class "strict" cannot limit a volume to 1Gi: `+
 			"use a class that can, or set allowUnlimited for this one"),
-		"fast": found("UnknownClass", `this node offers no volume class "fast", only default, limited, strict: `+
+		"fast": found("UnknownClass", `this node offers no volume class "fast", only default, limited, strict and 1 more: `+
 			"add it to volumes.classes of the daemon's configuration or create the workspace with another class"),
 	}
 	for class, want := range tests {
@@ -304,6 +305,10 @@ func TestClassify(t *testing.T) {
 		"unknown class":    {content.ErrUnknownClass, class{"UnknownClass", true}},
 		"other disk":       {volume.ErrOtherDisk, class{"AreaMissing", true}},
 		"disk replaced":    {volume.ErrReplaced, class{"AreaMissing", true}},
+		"no group":         {volume.ErrNoGroup, class{"VolumeGroupNotFound", false}},
+		"no room":          {volume.ErrCapacity, class{"InsufficientCapacity", false}},
+		"too small":        {&volume.SizeError{Size: 1, Minimum: 2}, class{"InvalidSpec", true}},
+		"held":             {volume.ErrInUse, class{"InUse", false}},
 		"no quota":         {volume.ErrUnlimited, class{"QuotaUnsupported", true}},
 		"escaped":          {&volume.EscapedError{}, class{"QuotaEscaped", true}},
 		"shrink":           {volume.ErrShrink, class{"ProvisionFailed", true}},

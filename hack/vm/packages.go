@@ -23,6 +23,7 @@ func Packages() []Package {
 	return []Package{
 		{Path: "internal/volume", Tags: []string{"faults"}},
 		{Path: "internal/quota", Tags: []string{"faults"}, Disks: []Disk{XFS, Ext4}},
+		{Path: "internal/lvm", Tags: []string{"faults"}, Disks: []Disk{LVM}},
 		{Path: "internal/content/archive"},
 		{Path: "internal/content/archive/format"},
 		{Path: "internal/content/store"},

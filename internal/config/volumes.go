@@ -11,6 +11,8 @@ const (
 	DriverDirectory = "directory"
 	// DriverQuota limits directories by project quota.
 	DriverQuota = "quota"
+	// DriverLVM makes thin logical volumes.
+	DriverLVM = "lvm"
 )
 
 // Volumes are the kinds of volumes that this node offers.
@@ -21,7 +23,7 @@ type Volumes struct {
 
 // Class is one kind of volume.
 type Class struct {
-	// Driver that makes the volumes: directory or quota.
+	// Driver that makes the volumes: directory, quota or lvm.
 	Driver string `json:"driver"`
 	// Path of the volumes; below the working area if empty.
 	Path string `json:"path"`
@@ -29,6 +31,8 @@ type Class struct {
 	AllowUnlimited bool `json:"allowUnlimited"`
 	// Projects are the project ids that the driver quota may use; 200000 to 299999 if it is left out. Classes may share them.
 	Projects *Projects `json:"projects,omitempty"`
+
+	LVM
 }
 
 // Projects is a range of project ids, both ends included.
@@ -52,9 +56,15 @@ func (v Volumes) validate() error {
 }
 
 func (c Class) validate(key string) error {
-	errs := []error{oneOf(key+".driver", c.Driver, DriverDirectory, DriverQuota)}
+	errs := []error{oneOf(key+".driver", c.Driver, DriverDirectory, DriverQuota, DriverLVM)}
 	if c.Path != "" {
 		errs = append(errs, absolute(key+".path", c.Path))
+	}
+	switch {
+	case c.Driver == DriverLVM:
+		errs = append(errs, c.LVM.validate(key))
+	case c.LVM != LVM{}:
+		errs = append(errs, fmt.Errorf("%s: volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver %s", key, DriverLVM))
 	}
 	if p := c.Projects; p != nil {
 		switch {

@@ -31,6 +31,8 @@ type SaveRequest struct {
 
 	// origin is the snapshot that the content was made from.
 	origin string
+	// views makes a view of content that is in use; nil reads the content itself.
+	views volume.Driver
 }
 
 // Consent is what a person has decided about content that cannot be saved as it should. Each decision is good for one named
@@ -49,7 +51,7 @@ func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
 	if err != nil {
 		return err
 	}
-	r.origin = o.Marker.Content.SnapshotID
+	r.origin, r.views = o.Marker.Content.SnapshotID, driver
 	_, err = k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), lazy)
 	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
 		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
@@ -151,7 +153,28 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 	if err != nil {
 		return history.Commit{}, err
 	}
-	return w.commit(ctx, how, entry, from, began)
+	view, err := w.look(ctx)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	c, err := w.commit(ctx, view.Path, how, entry, from, began)
+	return c, errors.Join(err, view.Close())
+}
+
+// look returns what is read: where the volume's driver can make one, a view of the content at one moment, so that files fit each
+// other although they are written to meanwhile; else the content itself, of which files that change are read again. So it is
+// also while the disk has no room for a view: a backup without one is better than none.
+func (w *saving) look(ctx context.Context) (volume.View, error) {
+	plain := volume.View{Path: w.path, Close: func() error { return nil }}
+	if w.r.views == nil {
+		return plain, nil
+	}
+	view, err := w.r.views.Snapshot(ctx, w.r.UID)
+	if errors.Is(err, volume.ErrNotSupported) || errors.Is(err, volume.ErrCapacity) {
+		return plain, nil
+	}
+	faults.Point("backup.viewed")
+	return view, err
 }
 
 // steady returns a fingerprint of a tree once the clock has moved on, so that every change after it returned shows. It is ""
@@ -194,8 +217,10 @@ func (k *Keeper) checked(r SaveRequest, read int64, began time.Time) error {
 
 // commit compares the tree with the start, stores what is new, and makes a backup of it by one create-only write. A tree that
 // equals the workspace's newest backup makes none.
-func (w *saving) commit(ctx context.Context, how effort, e state.Entry, from start, began time.Time) (history.Commit, error) {
-	res, err := w.k.store(ctx, w.domain, w.path, from, how != lazy, w.r.Progress)
+func (w *saving) commit(
+	ctx context.Context, path string, how effort, e state.Entry, from start, began time.Time,
+) (history.Commit, error) {
+	res, err := w.k.store(ctx, w.domain, path, from, how != lazy, w.r.Progress)
 	if err != nil {
 		return history.Commit{}, fmt.Errorf("back up %s: %w", w.path, err)
 	}

@@ -148,7 +148,8 @@ type Driver interface {
 	Usage(ctx context.Context, id string) (Usage, error)
 	// Snapshot makes a read-only view of the content; ErrNotSupported.
 	Snapshot(ctx context.Context, id string) (View, error)
-	// Clone makes a volume with the content of another; ErrNotSupported.
+	// Clone makes a volume with the finished content of another, staged and without a marker: [Seal] it, and write one that
+	// says whose it is. ErrNotSupported, ErrUnfinished, ErrShrink if the other is larger.
 	Clone(ctx context.Context, from string, spec Spec) (Info, error)
 	// Remove removes a volume with everything in it, and what an earlier Remove left. An absent one is no error.
 	// ErrInUse if something is mounted in it; then nothing has changed.
@@ -173,7 +174,8 @@ type Driver interface {
 	// not there.
 	Publish(ctx context.Context, id string) error
 	// Withdraw moves published content out of the users' reach. What they have open stays open, and their mounts of it
-	// keep working. Staged content is ErrNotFound. A *ForeignError if other content was withdrawn before.
+	// keep working; a driver that can tell that anybody has either puts the content back, and that is ErrInUse. Staged content is
+	// ErrNotFound. A *ForeignError if other content was withdrawn before.
 	Withdraw(ctx context.Context, id string) error
 	// Discard removes content that is Staged or Withdrawn, whatever the marker says. Absent content is no error.
 	Discard(ctx context.Context, id string, at Position) error
