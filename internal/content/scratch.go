@@ -83,8 +83,8 @@ func (s *scratch) publish(ctx context.Context, path string) error {
 	if err := volume.Flush(ctx, s.path); err != nil {
 		return err
 	}
-	if err := os.Rename(s.path, path); err != nil {
-		return err
+	if err := unix.Rename(s.path, path); err != nil { // unlike os.Rename, it replaces a directory that is empty
+		return fmt.Errorf("rename %s to %s: %w", s.path, path, err)
 	}
 	parent, err := os.Open(filepath.Dir(path))
 	if err != nil {

@@ -121,7 +121,7 @@ func (a Standalone) create(ctx context.Context, dir string, last *history.Commit
 	if err != nil {
 		return Made{}, err
 	}
-	if o.Parent != nil && from == "" && equals(last.Tree, res.Report) {
+	if from == "" && res.Unchanged {
 		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
 	}
 	if from != "" {
