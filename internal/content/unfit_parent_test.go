@@ -51,7 +51,7 @@ func TestKeyOfAnotherGenerationStartsAnew(t *testing.T) {
 	for i, key := range []string{"7:" + strings.Repeat("5e", 32), "8:" + strings.Repeat("5f", 32)} {
 		parsed, err := format.ParseKey([]byte(key))
 		f.Expect(err).NotTo(HaveOccurred())
-		a.Key = parsed
+		a.Keys = func(string) (*format.Key, error) { return parsed, nil }
 		a.backup(1)
 		c, _ := f.commit([]string{"1.1", "1.2"}[i])
 		f.Expect(format.TableGeneration(c.Table)).To(BeEquivalentTo(7 + i))
