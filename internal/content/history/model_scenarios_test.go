@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	. "github.com/onsi/gomega"
 )
 
 func put(packs ...string) program {
