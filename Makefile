@@ -22,6 +22,8 @@ FUZZTIME ?= 30s
 # Flags of the virtual machine, and arguments of the test programs in it (`go run ./hack/vm/cmd test --help`).
 VM_FLAGS ?=
 VM_ARGS ?=
+# Packages that `make test` tests in the virtual machine: those that no other machine can test.
+VM_PACKAGES := internal/quota,internal/lvm
 
 # Tools are built once and kept outside the repository.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ws-daemon/tools
@@ -97,6 +99,7 @@ test: ## Install what the tests need, and run them all.
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
 	@hack/stage.sh fuzz hack/fuzz.sh 10s
+	@hack/stage.sh vm $(MAKE) --no-print-directory vm-test VM_FLAGS='--packages=$(VM_PACKAGES) $(VM_FLAGS)'
 
 .PHONY: test-unit
 test-unit: ## Run the tests inside the packages, with the race detector.
@@ -108,6 +111,7 @@ test-cross: ## Run the tests that cross packages: real daemons on a real API ser
 
 .PHONY: test-long
 test-long: test ## Run all tests, those tagged long as well, and every fuzz target for FUZZTIME.
+	@hack/stage.sh vm-all $(MAKE) --no-print-directory vm-test
 	@hack/stage.sh long $(GO_TEST) -tags long -timeout 90m ./...
 	@hack/stage.sh fuzz hack/fuzz.sh $(FUZZTIME)
 

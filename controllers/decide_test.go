@@ -238,12 +238,15 @@ func TestDecideBackedUp(t *testing.T) {
 func TestDecideClass(t *testing.T) {
 	settings := Settings{Classes: map[string]config.Class{
 		"default": {Driver: "directory", AllowUnlimited: true}, "strict": {Driver: "directory"},
+		"limited": {Driver: "quota"}, "thin": {Driver: "lvm"},
 	}}
 	tests := map[string]*finding{
 		"default": nil,
+		"limited": nil,
+		"thin":    nil,
 		"strict": found("QuotaUnsupported", `the driver "directory" of class "strict" cannot limit a volume to 1Gi: `+
 			"use a class that can, or set allowUnlimited for this one"),
-		"fast": found("UnknownClass", `this node offers no volume class "fast", only default, strict: `+
+		"fast": found("UnknownClass", `this node offers no volume class "fast", only default, limited, strict and 1 more: `+
 			"add it to volumes.classes of the daemon's configuration or create the workspace with another class"),
 	}
 	for class, want := range tests {
@@ -252,6 +255,36 @@ func TestDecideClass(t *testing.T) {
 			NewWithT(t).Expect(got).To(Equal(want))
 		})
 	}
+}
+
+func TestVolumeThatShouldBeLimitedIsProvisionedWhenItIs(t *testing.T) {
+	for _, tt := range []struct{ limitable, limited, want bool }{
+		{false, false, true}, {false, true, true}, {true, false, false}, {true, true, true},
+	} {
+		s := running(func(s *scope) { s.limitable, s.seen.Volume.Limited = tt.limitable, tt.limited })
+		NewWithT(t).Expect(s.provisioned()).To(Equal(tt.want), "%+v", tt)
+	}
+}
+
+func TestReportOfAVolumeThatNothingLimits(t *testing.T) {
+	g := NewWithT(t)
+	s := running(func(s *scope) { s.limitable = true })
+	s.reportGrowing(outcome{})
+	g.Expect(s.volume).To(Equal(found("QuotaUnsupported", "/v/uid-1 is not limited")))
+	s.reportGrowing(outcome{failed: true, err: fmt.Errorf("make volume: %w: no option", volume.ErrUnlimited)})
+	g.Expect(s.volume).To(Equal(found("QuotaUnsupported", "make volume: %s: no option", volume.ErrUnlimited)))
+	g.Expect(s.stalled).To(Equal(s.volume))
+	g.Expect(s.growing).To(BeEmpty())
+	g.Expect(s.notes).To(HaveLen(1))
+}
+
+func TestEscapedContentIsReported(t *testing.T) {
+	g := NewWithT(t)
+	s := running(func(s *scope) { s.seen.Journal.Usage.Escaped = "it is elsewhere" })
+	setLimitsApplied(s)
+	g.Expect(s.status.Conditions).To(ContainElement(And(
+		HaveField("Type", "LimitsApplied"), HaveField("Reason", "QuotaEscaped"), HaveField("Message", "it is elsewhere"), HaveField("Status", BeEquivalentTo("False")),
+	)))
 }
 
 func TestClassify(t *testing.T) {
@@ -272,6 +305,12 @@ func TestClassify(t *testing.T) {
 		"unknown class":    {content.ErrUnknownClass, class{"UnknownClass", true}},
 		"other disk":       {volume.ErrOtherDisk, class{"AreaMissing", true}},
 		"disk replaced":    {volume.ErrReplaced, class{"AreaMissing", true}},
+		"no group":         {volume.ErrNoGroup, class{"VolumeGroupNotFound", false}},
+		"no room":          {volume.ErrCapacity, class{"InsufficientCapacity", false}},
+		"too small":        {&volume.SizeError{Size: 1, Minimum: 2}, class{"InvalidSpec", true}},
+		"held":             {volume.ErrInUse, class{"InUse", false}},
+		"no quota":         {volume.ErrUnlimited, class{"QuotaUnsupported", true}},
+		"escaped":          {&volume.EscapedError{}, class{"QuotaEscaped", true}},
 		"shrink":           {volume.ErrShrink, class{"ProvisionFailed", true}},
 		"damaged backup":   {&content.DamagedError{Err: history.ErrDamaged}, class{"RestoreFailed", true}},
 		"incomplete":       {&content.IncompleteError{}, class{"Incomplete", false}},

@@ -73,14 +73,26 @@ func classify(err error, fallback string) class {
 func classifyVolume(err error, fallback string) class {
 	var foreign *volume.ForeignError
 	var writer *volume.WriterError
+	var escaped *volume.EscapedError
+	var size *volume.SizeError
 	switch {
+	case errors.Is(err, volume.ErrUnlimited):
+		return class{v1.ReasonQuotaUnsupported, true}
+	case errors.As(err, &escaped):
+		return class{v1.ReasonQuotaEscaped, true}
+	case errors.Is(err, volume.ErrNoGroup):
+		return class{v1.ReasonVolumeGroupNotFound, false}
+	case errors.Is(err, volume.ErrCapacity):
+		return class{v1.ReasonInsufficientCapacity, false}
+	case errors.As(err, &size):
+		return class{v1.ReasonInvalidSpec, true}
 	case errors.Is(err, volume.ErrOtherDisk), errors.Is(err, volume.ErrReplaced):
 		return class{v1.ReasonAreaMissing, true}
 	case errors.Is(err, volume.ErrDamaged), errors.Is(err, volume.ErrShrink):
 		return class{v1.ReasonProvisionFailed, true}
 	case errors.As(err, &foreign):
 		return class{v1.ReasonForeignContent, true}
-	case errors.As(err, &writer):
+	case errors.As(err, &writer), errors.Is(err, volume.ErrInUse):
 		return class{v1.ReasonInUse, false}
 	default:
 		return class{fallback, false}

@@ -204,7 +204,10 @@ func (r *WorkspaceReconciler) pass(ctx context.Context, s *scope) error {
 }
 
 func (r *WorkspaceReconciler) newScope(ws *v1.Workspace) *scope {
-	return &scope{ws: ws, status: ws.Status.DeepCopy(), now: r.Clock.Now()}
+	return &scope{
+		ws: ws, status: ws.Status.DeepCopy(), now: r.Clock.Now(),
+		limitable: r.Settings.Classes[ws.Spec.Volume.Class].CanLimit(),
+	}
 }
 
 // stepPaused ends the pass while a person wants no work done.

@@ -227,8 +227,13 @@ func setFinalBackup(s *scope) {
 	}
 }
 
-// setLimitsApplied refuses limits that this daemon cannot enforce: they are never ignored in silence.
+// setLimitsApplied tells of limits that do not hold: those that this daemon cannot enforce, and that of a volume whose content
+// has got round it.
 func setLimitsApplied(s *scope) {
+	if escaped := s.seen.Journal.Usage.Escaped; escaped != "" {
+		s.set(v1.ConditionLimitsApplied, found(v1.ReasonQuotaEscaped, "%s", clip(escaped)))
+		return
+	}
 	if s.ws.Spec.Limits == nil {
 		apimeta.RemoveStatusCondition(&s.status.Conditions, v1.ConditionLimitsApplied)
 		return

@@ -40,7 +40,7 @@ func decideClass(spec v1.VolumeSpec, settings Settings) *finding {
 		slices.Sort(names)
 		return found(v1.ReasonUnknownClass, "this node offers no volume class %q, only %s: "+
 			"add it to volumes.classes of the daemon's configuration or create the workspace with another class", spec.Class, list(names))
-	case !class.AllowUnlimited:
+	case !class.CanLimit() && !class.AllowUnlimited:
 		return found(v1.ReasonQuotaUnsupported, "the driver %q of class %q cannot limit a volume to %s: "+
 			"use a class that can, or set allowUnlimited for this one", class.Driver, spec.Class, spec.Size.String())
 	default:
@@ -213,11 +213,14 @@ func (r *WorkspaceReconciler) stepVolume(_ context.Context, s *scope) (bool, err
 	return true, nil
 }
 
-// provisioned says whether the volume is there, marked, and as large as the spec wants.
+// provisioned says whether the volume is there, marked, as large as the spec wants, and limited to that if it can be.
 func (s *scope) provisioned() bool {
 	v := s.seen.Volume
-	return s.seen.Exists() && s.seen.Marker.UID != "" && v.Size >= s.ws.Spec.Volume.Size.Value() && v.Inodes == s.wantedInodes()
+	return s.seen.Exists() && s.seen.Marker.UID != "" && v.Size >= s.ws.Spec.Volume.Size.Value() && v.Inodes == s.wantedInodes() && !s.unbound()
 }
+
+// unbound says whether there is a volume that should be limited and is not.
+func (s *scope) unbound() bool { return s.limitable && s.seen.Exists() && !s.seen.Volume.Limited }
 
 // wantedInodes returns the limit on inodes, 0 for none.
 func (s *scope) wantedInodes() int64 {
@@ -227,16 +230,23 @@ func (s *scope) wantedInodes() int64 {
 	return 0
 }
 
-// reportGrowing says how the growing of a volume in use stands. That it fails takes nothing away from anybody.
+// reportGrowing says how the growing of a volume in use, or the setting of its limit, stands. That it fails takes nothing away
+// from anybody.
 func (s *scope) reportGrowing(out outcome) {
+	if s.unbound() {
+		s.volume = orElse(s.before(v1.ConditionVolumeReady), found(v1.ReasonQuotaUnsupported, "%s is not limited", s.seen.Volume.Dir))
+	}
 	o := s.status.Operation
 	switch {
 	case out.done:
 		s.after(0) // look at what there is now
+	case out.failed && s.unbound():
+		s.volume = s.report(out.err, v1.ReasonQuotaUnsupported)
+		s.warning(s.volume.reason, "Limit", "nothing limits the volume to %s: %s", s.ws.Spec.Volume.Size.String(), s.volume.message)
 	case out.failed:
 		s.growing = s.report(out.err, v1.ReasonProvisionFailed).message
 		s.warning(v1.ReasonProvisionFailed, "Resize", "the volume cannot be grown to %s: %s", s.ws.Spec.Volume.Size.String(), s.growing)
-	case o != nil && o.Type == v1.OperationProvision && o.Attempts > 0:
+	case o != nil && o.Type == v1.OperationProvision && o.Attempts > 0 && !s.unbound():
 		s.growing = o.LastFailure
 	}
 }

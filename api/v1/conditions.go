@@ -17,7 +17,8 @@ const (
 	// ConditionFinalBackup is True when the last backup, which its message names, is committed and read back. It is a report
 	// for people, nothing is decided by it, and it is gone while Running.
 	ConditionFinalBackup = "FinalBackup"
-	// ConditionLimitsApplied is True when all limits of the spec are in force. It is absent without limits.
+	// ConditionLimitsApplied is True when all limits of the spec are in force. It is absent without limits, unless the content
+	// has got round that of its volume.
 	ConditionLimitsApplied = "LimitsApplied"
 	// ConditionStalled is True when no retry helps until someone changes something. It is absent otherwise.
 	ConditionStalled = "Stalled"

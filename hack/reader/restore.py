@@ -75,7 +75,7 @@ def read_page(raw):
     def read_row(tag, mode, uid, gid):
         nonlocal sec, nsec
         sec, nsec = sec + c["seconds"].signed(), nsec + c["nanoseconds"].signed()
-        e = dict(kind=tag & 7, lost=tag & 8, mode=mode, uid=uid, gid=gid, sec=sec, nsec=nsec, hash=bytes(32), pieces=[])
+        e = dict(kind=tag & 7, lost=tag & 8, mode=mode & 0o7777, partial=mode >> 12, uid=uid, gid=gid, sec=sec, nsec=nsec, hash=bytes(32), pieces=[])
         e["xattrs"] = sets[c["sets"].number()] if tag & 0x20 else []
         e["group"] = int.from_bytes(c["groups"].take(8 if tag & 0x40 else 0), "little")
         e["target"] = c["targets"].sized() if e["kind"] == SYMLINK and not e["lost"] else b""
@@ -143,8 +143,7 @@ def restore(store, domain, workspace, backup, target):
     key = ".".join("%016x" % (2**63 - 1 - int(n)) for n in backup.split("."))
     with open(os.path.join(base, "w", workspace, key), "rb") as f:
         commit = json.load(f)
-    found = [commit[k] for k in ("format", "domain", "workspace", "name")]
-    need(found == [1, domain, workspace, backup], "its commit is another one: %s" % found)
+    need([commit[k] for k in ("format", "domain", "workspace", "name")] == [1, domain, workspace, backup], "its commit is another one")
     os.makedirs(target, 0o700, exist_ok=True)
     need(not os.listdir(target), "%s is not empty" % target)
     os.chdir(target)  # paths may be longer than a system call takes, so every name is used in its directory
@@ -165,6 +164,8 @@ def restore(store, domain, workspace, backup, target):
         path = above + [name] if continued is None else name.split(b"/") if name else []
         need(not {b"", b".", b".."} & set(path) and b"/" not in b"".join(path), "%r is no valid path" % name)
         digest.update(b"" if continued else digest_row(row, name))
+        if row and row["partial"]:
+            lost, _ = lost + 1, print("attributes are missing: %r" % b"/".join(path), file=sys.stderr)
         if continued is False:  # a directory: leave those that it is not in
             need(above[:len(path) - 1] == path[:-1] if path else not here, "%r has no parent" % name)
             while path and len(here) > len(path):

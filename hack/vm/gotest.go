@@ -70,14 +70,14 @@ func (i *Image) withInput(ctx context.Context, o *TestOptions, do func() error) 
 // build builds the test programs of a package: test, with coverage, and test.TAGS.
 func (p Package) build(ctx context.Context, root, bin string) error {
 	out := filepath.Join(bin, filepath.FromSlash(p.Path), "test")
-	if err := goTest(ctx, root, p.Path, "-cover", "-covermode=atomic", "-o", out); err != nil {
+	if err := goTest(ctx, root, p.Path, "-tags", buildTag, "-cover", "-covermode=atomic", "-o", out); err != nil {
 		return err
 	}
 	if _, err := os.Stat(out); err != nil {
 		return fmt.Errorf("build tests of %s: it has none: %w", p.Path, err)
 	}
 	for _, tags := range p.Tags {
-		if err := goTest(ctx, root, p.Path, "-tags", tags, "-o", out+"."+tags); err != nil {
+		if err := goTest(ctx, root, p.Path, "-tags", buildTag+","+tags, "-o", out+"."+tags); err != nil {
 			return err
 		}
 	}
@@ -103,6 +103,9 @@ func testJobs(o TestOptions) []Job {
 	jobs := make([]Job, 0, len(o.Disks)*len(o.Packages))
 	for _, disk := range o.Disks {
 		for _, p := range o.Packages {
+			if !p.runsOn(disk) {
+				continue
+			}
 			job := Job{
 				Name: path.Join(string(disk), p.Path),
 				Disk: disk,

@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"fmt"
-	"os"
 	"path/filepath"
 	"time"
 
@@ -109,14 +108,7 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 		Git: initializer.Git{Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
 	}
 	for name, class := range cfg.Volumes.Classes {
-		path := class.Path
-		if path == "" {
-			path = filepath.Join(cfg.Content.WorkingArea, "volumes", name)
-			if err := os.MkdirAll(path, 0o711); err != nil { //nolint:gosec // pods reach their content below it
-				return nil, fmt.Errorf("volume class %s: %w", name, err)
-			}
-		}
-		if k.Volumes[name], err = volume.NewDirectory(path); err != nil {
+		if k.Volumes[name], err = newDriver(filepath.Join(cfg.Content.WorkingArea, "volumes", name), class); err != nil {
 			return nil, fmt.Errorf("volume class %s: %w", name, err)
 		}
 	}

@@ -93,22 +93,6 @@ type Filesystem struct {
 // URL returns the store's address as the command line takes it.
 func (s Storage) URL() string { return "file://" + s.Filesystem.Path }
 
-// Volumes are the kinds of volumes that this node offers.
-type Volumes struct {
-	// Classes by name; workspaces use "default" unless they say otherwise.
-	Classes map[string]Class `json:"classes"`
-}
-
-// Class is one kind of volume.
-type Class struct {
-	// Driver that makes the volumes: directory.
-	Driver string `json:"driver"`
-	// Path of the volumes; below the working area if empty.
-	Path string `json:"path"`
-	// AllowUnlimited accepts volumes whose size the driver cannot limit.
-	AllowUnlimited bool `json:"allowUnlimited"`
-}
-
 // Limits bound what the daemon does at once.
 type Limits struct {
 	// Initialize is the number of workspaces that are filled at once.
@@ -266,21 +250,6 @@ func (s Storage) validate() error {
 	return absolute("storage.filesystem.path", s.Filesystem.Path)
 }
 
-func (v Volumes) validate() error {
-	if len(v.Classes) == 0 {
-		return errors.New(`volumes.classes: at least one class is needed, usually "default"`)
-	}
-	var errs []error
-	for name, class := range v.Classes {
-		key := "volumes.classes." + name
-		errs = append(errs, oneOf(key+".driver", class.Driver, "directory"))
-		if class.Path != "" {
-			errs = append(errs, absolute(key+".path", class.Path))
-		}
-	}
-	return errors.Join(errs...)
-}
-
 func (l Limits) validate() error {
 	var errs []error
 	for key, n := range map[string]int{
@@ -331,7 +300,8 @@ func Example() Config {
 	c.Content.WorkingArea = "/var/lib/ws-daemon"
 	c.Storage = Storage{Kind: "filesystem", Filesystem: &Filesystem{Path: "/mnt/ws-daemon-store"}}
 	c.Volumes.Classes = map[string]Class{
-		"default": {Driver: "directory", Path: "/var/lib/ws-daemon/volumes/default", AllowUnlimited: true},
+		"default": {Driver: DriverDirectory, Path: "/var/lib/ws-daemon/volumes/default", AllowUnlimited: true},
+		"limited": {Driver: DriverQuota, Path: "/mnt/workspaces/volumes", Projects: &Projects{First: 200_000, Last: 299_999}},
 	}
 	return c
 }

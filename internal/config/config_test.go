@@ -2,6 +2,7 @@ package config_test
 
 import (
 	"encoding/json"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -30,6 +31,18 @@ func TestSmallestConfigurationGetsTheDefaults(t *testing.T) {
 	want.Volumes.Classes = map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}}
 	g.Expect(got).To(Equal(want))
 	g.Expect(got.Storage.URL()).To(Equal("file:///mnt/store"))
+}
+
+func TestClassOfLVM(t *testing.T) {
+	g := NewWithT(t)
+	text := `{"driver": "lvm", "volumeGroup": "ws", "thinPool": "pool", "filesystem": "ext4", "overcommit": true, "minSize": "1Gi"}`
+	c, err := config.Parse([]byte(strings.Replace(complete, `{"driver": "directory", "allowUnlimited": true}`, text, 1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	got := c.Volumes.Classes["default"]
+	g.Expect(got).To(Equal(config.Class{Driver: "lvm", LVM: config.LVM{
+		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, MinSize: 1 << 30,
+	}}))
+	g.Expect(got.CanLimit()).To(BeTrue())
 }
 
 // What is documented as the default must be the default.
@@ -62,6 +75,9 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		return strings.Replace(complete, old, replacement, 1)
 	}
 	const area, classes = `"workingArea": "/var/lib/ws-daemon"`, `{"default": {"driver": "directory", "allowUnlimited": true}}`
+	quota := func(first, last int) string {
+		return fmt.Sprintf(`{"default": {"driver": "quota", "projects": {"first": %d, "last": %d}}}`, first, last)
+	}
 	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
 	tests := map[string]struct{ text, want string }{
 		"nothing":                {"", "line 1: EOF"},
@@ -95,8 +111,17 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"store without settings": {with(`, "filesystem": {"path": "/mnt/store"}`, ""), "storage.filesystem: must be set for storage.kind filesystem"},
 		"relative store":         {with(`"/mnt/store"`, `"store"`), `storage.filesystem.path: must be an absolute path, not "store"`},
 		"no class":               {with(classes, "{}"), `volumes.classes: at least one class is needed, usually "default"`},
-		"other driver":           {with(`"directory"`, `"zfs"`), `volumes.classes.default.driver: must be one of ["directory"], not "zfs"`},
+		"other driver":           {with(`"directory"`, `"zfs"`), `volumes.classes.default.driver: must be one of ["directory" "quota" "lvm"], not "zfs"`},
+		"projects of nobody":     {with(`"driver"`, `"projects": {"first": 1, "last": 2}, "driver"`), `volumes.classes.default.projects: only the driver "quota" has them`},
+		"projects from 0":        {with(classes, quota(0, 5)), "volumes.classes.default.projects: must begin above 0 and not end before, not from 0 to 5"},
+		"projects end first":     {with(classes, quota(6, 5)), "volumes.classes.default.projects: must begin above 0 and not end before, not from 6 to 5"},
 		"relative class":         {with(`"driver"`, `"path": "x", "driver"`), `volumes.classes.default.path: must be an absolute path, not "x"`},
+		"lvm without a pool":     {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "filesystem": "xfs"}}`), `volumes.classes.default.thinPool: must be the name that lvs shows, not ""`},
+		"lvm option for a name":  {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "-f", "thinPool": "p", "filesystem": "xfs"}}`), `volumes.classes.default.volumeGroup: must be the name that lvs shows, not "-f"`},
+		"other file system":      {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "zfs"}}`), `volumes.classes.default.filesystem: must be one of ["xfs" "ext4"], not "zfs"`},
+		"size as a number":       {with(classes, `{"default": {"driver": "lvm", "minSize": 5}}`), `line 1: a size is a text such as "20Gi", not 5`},
+		"size of nothing":        {with(classes, `{"default": {"driver": "lvm", "minSize": "much"}}`), `line 1: a size is a text such as "20Gi", not "much"`},
+		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver lvm"},
 		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "limits.backup: must be at least 1, not 0"},
 		"log level":              {with(`"storage"`, `"log": {"level": "loud"}, "storage"`), `log.level: must be one of ["debug" "info" "warn" "error"], not "loud"`},
 		"log format":             {with(`"storage"`, `"log": {"format": "xml"}, "storage"`), `log.format: must be one of ["json" "console"], not "xml"`},

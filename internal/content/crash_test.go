@@ -3,15 +3,18 @@ package content_test
 import (
 	"fmt"
 	"maps"
+	"math/rand/v2"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
 
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
@@ -88,6 +91,20 @@ func saveGoals() map[string]goal {
 				f.Expect(f.pins("")).To(BeEmpty())
 			},
 		},
+		"compact": {
+			prepare: func(_ *fixture, n *node) { n.fill(1); n.writeHalfDead(); n.backup(1); n.killHalf() },
+			job:     func(n *node) error { return n.Backup(n.f.ctx, saveRequest(1)) },
+			check: func(f *fixture, n *node) {
+				f.Expect(f.entries()).To(Equal("1.2 1.1 1.0"))
+				before, _ := f.commit("1.1")
+				after, _ := f.commit("1.2")
+				f.Expect(before.Packs).To(HaveLen(3))
+				left := slices.DeleteFunc(slices.Clone(after.Packs), func(p history.Pack) bool { return p.New })
+				f.Expect(len(left)).To(BeNumerically("<", 3), "something was moved")
+				f.Expect(f.restored(after)).To(Equal(n.files()))
+				f.Expect(len(f.restored(before))).To(BeNumerically(">", 39_000_000))
+			},
+		},
 		"snapshot": {
 			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "one") },
 			job: func(n *node) error {
@@ -131,6 +148,25 @@ func saveGoals() map[string]goal {
 				f.Expect(f.pinned(f.pins("stray.")[0])).To(Equal("file=unsaved"))
 			},
 		},
+	}
+}
+
+// writeHalfDead fills three packs, each with files that stay and files that do not.
+func (n *node) writeHalfDead() {
+	n.f.t.Helper()
+	random := rand.NewChaCha8([32]byte{1})
+	data := make([]byte, 3_990_000)
+	for i := range 10 {
+		_, _ = random.Read(data)
+		n.write(fmt.Sprintf("%d-dies", i), string(data))
+		n.write(fmt.Sprintf("%d-stays", i), fmt.Sprint("stays ", i))
+	}
+}
+
+func (n *node) killHalf() {
+	n.f.t.Helper()
+	for i := range 10 {
+		n.f.Expect(os.Remove(n.path(fmt.Sprintf("%d-dies", i)))).To(Succeed())
 	}
 }
 

@@ -71,7 +71,11 @@ func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observati
 	if o.Position == volume.Staged {
 		return driver.Path(o.Volume.ID, volume.Staged), nil // no user has ever seen it
 	}
-	if err := driver.Withdraw(ctx, o.Volume.ID); err != nil {
+	err := driver.Withdraw(ctx, o.Volume.ID)
+	if errors.Is(err, volume.ErrInUse) {
+		return "", fmt.Errorf("%w: %w", ErrInUse, err)
+	}
+	if err != nil {
 		return "", err
 	}
 	faults.Point("release.withdrawn")

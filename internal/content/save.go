@@ -31,6 +31,8 @@ type SaveRequest struct {
 
 	// origin is the snapshot that the content was made from.
 	origin string
+	// views makes a view of content that is in use; nil reads the content itself.
+	views volume.Driver
 }
 
 // Consent is what a person has decided about content that cannot be saved as it should. Each decision is good for one named
@@ -49,24 +51,13 @@ func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
 	if err != nil {
 		return err
 	}
-	r.origin = o.Marker.Content.SnapshotID
+	r.origin, r.views = o.Marker.Content.SnapshotID, driver
 	_, err = k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), lazy)
 	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
 		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
 	}
 	k.measure(ctx, driver, r.Subject)
 	return k.note(ctx, r.Subject, err)
-}
-
-// measure takes the volume's usage into the journal. It is a service to people: a failure stops nothing.
-func (k *Keeper) measure(ctx context.Context, driver volume.Driver, s Subject) {
-	usage, err := driver.Usage(ctx, s.UID)
-	if err != nil {
-		return
-	}
-	_ = k.record(s, func(e *state.Entry) {
-		e.Usage = state.Usage{Bytes: usage.Bytes, Inodes: usage.Inodes, At: k.Now()}
-	})
 }
 
 // reasonOf puts the kind of a failure into one word.
@@ -151,10 +142,6 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 		return history.Commit{}, err
 	}
 	began := w.k.Now()
-	// A store through a mapping shows in no time of its file as long as the page is dirty, but does once it is written out.
-	if err := volume.Flush(ctx, w.path); err != nil {
-		return history.Commit{}, err
-	}
 	err = w.log.Standing(ctx, w.r.Claim, history.Name{Claim: w.r.Claim, Number: entry.Backup.Last})
 	if lost, ok := errors.AsType[*history.LostError](err); ok {
 		err = w.k.reclaim(ctx, w.r.Subject, w.log, lost)
@@ -166,7 +153,28 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 	if err != nil {
 		return history.Commit{}, err
 	}
-	return w.commit(ctx, how, entry, from, began)
+	view, err := w.look(ctx)
+	if err != nil {
+		return history.Commit{}, err
+	}
+	c, err := w.commit(ctx, view.Path, how, entry, from, began)
+	return c, errors.Join(err, view.Close())
+}
+
+// look returns what is read: where the volume's driver can make one, a view of the content at one moment, so that files fit each
+// other although they are written to meanwhile; else the content itself, of which files that change are read again. So it is
+// also while the disk has no room for a view: a backup without one is better than none.
+func (w *saving) look(ctx context.Context) (volume.View, error) {
+	plain := volume.View{Path: w.path, Close: func() error { return nil }}
+	if w.r.views == nil {
+		return plain, nil
+	}
+	view, err := w.r.views.Snapshot(ctx, w.r.UID)
+	if errors.Is(err, volume.ErrNotSupported) || errors.Is(err, volume.ErrCapacity) {
+		return plain, nil
+	}
+	faults.Point("backup.viewed")
+	return view, err
 }
 
 // steady returns a fingerprint of a tree once the clock has moved on, so that every change after it returned shows. It is ""
@@ -209,14 +217,17 @@ func (k *Keeper) checked(r SaveRequest, read int64, began time.Time) error {
 
 // commit compares the tree with the start, stores what is new, and makes a backup of it by one create-only write. A tree that
 // equals the workspace's newest backup makes none.
-func (w *saving) commit(ctx context.Context, how effort, e state.Entry, from start, began time.Time) (history.Commit, error) {
-	res, err := w.k.store(ctx, w.domain, w.path, from, how != lazy, w.r.Progress)
+func (w *saving) commit(
+	ctx context.Context, path string, how effort, e state.Entry, from start, began time.Time,
+) (history.Commit, error) {
+	res, err := w.k.store(ctx, w.domain, path, from, how != lazy, w.r.Progress)
 	if err != nil {
 		return history.Commit{}, fmt.Errorf("back up %s: %w", w.path, err)
 	}
 	faults.Point("backup.stored")
-	if from.own != nil && equals(from.own.Tree, res.Report) {
-		return *from.own, errors.Join(w.discard(ctx, res), w.k.checked(w.r, res.BytesRead, began))
+	if from.own != nil && res.Unchanged {
+		w.k.saveIndex(w.r.Subject, res.Index)
+		return *from.own, w.k.checked(w.r, res.BytesRead, began)
 	}
 	c, err := w.k.newCommit(w.r.Subject, e, res)
 	if err != nil {
@@ -265,21 +276,6 @@ func (k *Keeper) store(
 		Parent: from.parent, Index: from.index, Sink: packs{domain}, Source: packs{domain}, Connections: packs{domain}.connections(),
 		Key: k.Key, Reread: reread, Progress: progress,
 	})
-}
-
-// discard drops what was stored for a backup that turned out not to be needed: it is referenced by nothing and known to nobody.
-// An index that describes another manifest than the newest backup's goes, too.
-func (w *saving) discard(ctx context.Context, res *archive.Result) error {
-	added := make([]history.Pack, 0, len(res.NewPacks))
-	for _, p := range res.NewPacks {
-		added = append(added, packOf(p))
-	}
-	if res.Unchanged {
-		w.k.saveIndex(w.r.Subject, res.Index)
-		return nil
-	}
-	w.k.saveIndex(w.r.Subject, nil)
-	return w.domain.DropPacks(ctx, added)
 }
 
 // newCommit describes a backup of what was read.

@@ -52,7 +52,7 @@ func (k *Keeper) newest(ctx context.Context, r SaveRequest, log *history.Log, he
 	if err != nil {
 		return history.Commit{}, err
 	}
-	r.origin = o.Marker.Content.SnapshotID
+	r.origin, r.views = o.Marker.Content.SnapshotID, driver
 	c, err := k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), lazy)
 	if err == nil && !c.Complete() {
 		err = &IncompleteError{Backup: c.Name.String(), Count: c.Tree.UnreadableCount, Files: names(c.Tree.Unreadable)}

@@ -106,7 +106,7 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 	if err != nil {
 		return Made{}, err
 	}
-	if o.Parent != nil && from == "" && equals(last.Tree, res.Report) {
+	if from == "" && res.Unchanged {
 		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Skipped}, keepIndex(res.Index, indexPath)
 	}
 	if from != "" {

@@ -56,6 +56,8 @@ type Usage struct {
 	Bytes  int64     `json:"bytes,omitempty"`
 	Inodes int64     `json:"inodes,omitempty"`
 	At     time.Time `json:"at,omitzero"`
+	// Escaped tells what of the content the volume's limit did not bind, "" for nothing.
+	Escaped string `json:"escaped,omitempty"`
 }
 
 // Stray is a snapshot of content that could not be committed.

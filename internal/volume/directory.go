@@ -2,13 +2,11 @@ package volume
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
-	"strings"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -16,28 +14,19 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
-const (
-	contentDir    = "content"
-	stagingDir    = "staging"
-	withdrawnDir  = "withdrawn"
-	trashDir      = ".trash"
-	descriptionOf = "volume.json"
-)
+// trashDir lies in the root.
+const trashDir = ".trash"
 
 // Directory is the driver of plain directories. It enforces no limit.
 type Directory struct {
+	Contents
+
 	root string
 	// is the directory that the root was when it was identified last; before that, when the driver was made.
 	is atomic.Pointer[unix.Statx_t]
 }
 
 var _ Driver = (*Directory)(nil)
-
-// description is what was asked for, kept in the volume.
-type description struct {
-	Size   int64 `json:"size"`
-	Inodes int64 `json:"inodes"`
-}
 
 // NewDirectory returns a driver that keeps volumes below root, a directory that exists and belongs to the daemon.
 func NewDirectory(root string) (*Directory, error) {
@@ -61,6 +50,7 @@ func NewDirectory(root string) (*Directory, error) {
 		return nil, fmt.Errorf("open volume root %s: %w", path, err)
 	}
 	d := &Directory{root: path}
+	d.Contents = Contents{Dir: func(id string) string { return filepath.Join(d.root, id) }, Open: d.volume}
 	d.is.Store(&st)
 	return d, nil
 }
@@ -73,13 +63,13 @@ func (d *Directory) Ensure(ctx context.Context, spec Spec) (Info, error) {
 	if err := check(ctx, spec.ID); err != nil {
 		return Info{}, err
 	}
-	if err := d.ensure(spec); err != nil {
+	if err := d.ensure(ctx, spec); err != nil {
 		return Info{}, fmt.Errorf("make volume %s: %w", spec.ID, err)
 	}
 	return d.Get(ctx, spec.ID)
 }
 
-func (d *Directory) ensure(spec Spec) error {
+func (d *Directory) ensure(ctx context.Context, spec Spec) error {
 	root, err := d.open()
 	if err != nil {
 		return err
@@ -89,52 +79,34 @@ func (d *Directory) ensure(spec Spec) error {
 		return err
 	}
 	faults.Point("volume.ensure")
-	dir, err := openFile(int(root.Fd()), spec.ID, dirFlags)
+	v, err := d.volume(ctx, spec.ID)
 	if err != nil {
 		return err
 	}
-	defer dir.Close()
-	if err := mkdir(int(dir.Fd()), metaDir, 0o711); err != nil {
-		return err
-	}
-	meta, err := openFile(int(dir.Fd()), metaDir, dirFlags)
-	if err != nil {
-		return err
-	}
-	defer meta.Close()
-	if err := removeTemporary(meta); err != nil {
-		return err
-	}
-	_, err = readSmall(int(meta.Fd()), descriptionOf)
-	if !errors.Is(err, unix.ENOENT) {
-		return err
-	}
-	return describe(meta, spec)
+	defer v.Close()
+	return v.Finish(spec)
 }
 
-// removeTemporary removes what a crash left of files that were being written.
-func removeTemporary(meta *os.File) error {
-	names, err := meta.Readdirnames(-1)
+// volume opens a volume.
+func (d *Directory) volume(ctx context.Context, id string) (*Opened, error) {
+	if err := check(ctx, id); err != nil {
+		return nil, err
+	}
+	root, err := d.open()
 	if err != nil {
-		return err
+		return nil, err
 	}
-	for _, name := range names {
-		if !strings.HasPrefix(name, tempPrefix) {
-			continue
-		}
-		if err := unix.Unlinkat(int(meta.Fd()), name, 0); err != nil && !errors.Is(err, unix.ENOENT) {
-			return err
-		}
+	dir, err := openFile(int(root.Fd()), id, dirFlags)
+	if err != nil {
+		_ = root.Close()
+		return nil, named("open volume "+d.Dir(id), err)
 	}
-	return nil
+	return open(id, d.Dir(id), dir, d.trash(root))
 }
 
-func describe(meta *os.File, spec Spec) error {
-	data, err := json.Marshal(description{Size: spec.Size, Inodes: spec.Inodes})
-	if err != nil {
-		return err
-	}
-	return replaceFile(int(meta.Fd()), descriptionOf, append(data, '\n'))
+// trash takes the descriptor of the root.
+func (d *Directory) trash(root *os.File) trash {
+	return trash{above: root, name: trashDir, path: filepath.Join(d.root, trashDir)}
 }
 
 // Get returns a volume; one that was not finished has no size.
@@ -147,18 +119,18 @@ func (d *Directory) Get(ctx context.Context, id string) (Info, error) {
 	return d.info(v)
 }
 
-func (d *Directory) info(v *opened) (Info, error) {
-	size, err := v.described()
+func (d *Directory) info(v *Opened) (Info, error) {
+	spec, err := v.Spec()
 	if err != nil {
 		return Info{}, err
 	}
-	info := d.named(v.id)
-	info.Size, info.Inodes = size.Size, size.Inodes
+	info := d.named(v.ID)
+	info.Size, info.Inodes = spec.Size, spec.Inodes
 	return info, nil
 }
 
 func (d *Directory) named(id string) Info {
-	return Info{ID: id, Dir: filepath.Join(d.root, id), Path: d.Path(id, Published)}
+	return Info{ID: id, Dir: d.Dir(id), Path: d.Path(id, Published)}
 }
 
 // Resize records a larger size.
@@ -168,27 +140,11 @@ func (d *Directory) Resize(ctx context.Context, spec Spec) (Info, error) {
 		return Info{}, err
 	}
 	defer v.Close()
-	now, err := v.described()
-	if err != nil {
+	if err := v.Resize(spec); err != nil {
 		return Info{}, err
-	}
-	if shrinks(now.Size, spec.Size) || shrinks(now.Inodes, spec.Inodes) {
-		return Info{}, fmt.Errorf("resize volume %s from %d bytes and %d inodes to %d and %d: %w",
-			spec.ID, now.Size, now.Inodes, spec.Size, spec.Inodes, ErrShrink)
-	}
-	if v.meta == nil {
-		return Info{}, fmt.Errorf("resize volume %s, which was never finished: %w", spec.ID, ErrNotFound)
-	}
-	if now != (description{Size: spec.Size, Inodes: spec.Inodes}) {
-		if err := describe(v.meta, spec); err != nil {
-			return Info{}, fmt.Errorf("resize volume %s: %w", spec.ID, err)
-		}
 	}
 	return d.info(v)
 }
-
-// shrinks compares limits. One where there was none is none of a shrink here, because nothing was ever promised.
-func shrinks(from, to int64) bool { return from > 0 && to > 0 && to < from }
 
 // Snapshot is not supported.
 func (d *Directory) Snapshot(_ context.Context, id string) (View, error) {
@@ -262,6 +218,9 @@ func (d *Directory) Capacity(ctx context.Context) (Capacity, error) {
 	}
 	return c, nil
 }
+
+// OpenRoot opens the directory that the volumes lie in; ErrReplaced if it is another one than before.
+func (d *Directory) OpenRoot() (*os.File, error) { return d.open() }
 
 // open opens the root, and refuses it if it is not the directory any more that the driver was made with: below the mount
 // point of a disk that is gone everything looks like an empty disk.

@@ -1,8 +1,6 @@
 package volume
 
 import (
-	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -11,34 +9,41 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// opened is a volume held open by descriptors. A volume that was not finished has no meta.
-type opened struct {
-	id              string
-	path            string
-	root, dir, meta *os.File
+// Opened is a volume held open by the descriptors of its directories: what is done with its content is done through them. It
+// has no other state, so every call looks at the disk.
+type Opened struct {
+	// ID of the volume.
+	ID string
+	// Dir is the path of its directory.
+	Dir string
+
+	dir   *os.File
+	meta  *os.File // nil as long as the volume was not finished
+	trash trash
 }
 
-func (d *Directory) volume(ctx context.Context, id string) (*opened, error) {
-	if err := check(ctx, id); err != nil {
-		return nil, err
-	}
-	root, err := d.open()
+// Open opens the volume whose directory is at dir, a path that no user can change. What is removed from the volume goes by
+// way of a directory in it, so the volume may be a filesystem of its own. ErrNotFound if the directory is not there.
+func Open(id, dir string) (*Opened, error) {
+	f, err := os.OpenFile(dir, dirFlags, 0)
 	if err != nil {
-		return nil, err
+		return nil, named("open volume "+dir, err)
 	}
-	v := &opened{id: id, path: filepath.Join(d.root, id), root: root}
-	if err := v.open(); err != nil {
+	return open(id, dir, f, trash{})
+}
+
+// open takes the descriptors of a volume's directory and of its trash, and closes them if it fails.
+func open(id, path string, dir *os.File, t trash) (*Opened, error) {
+	v := &Opened{ID: id, Dir: path, dir: dir, trash: t}
+	if err := v.enter(); err != nil {
 		v.Close()
-		return nil, named("open volume "+v.path, err)
+		return nil, named("open volume "+path, err)
 	}
 	return v, nil
 }
 
-func (v *opened) open() error {
-	var err error
-	if v.dir, err = openFile(int(v.root.Fd()), v.id, dirFlags); err != nil {
-		return err
-	}
+// enter opens the directory that users never reach.
+func (v *Opened) enter() error {
 	if err := ours(v.dir); err != nil {
 		return err
 	}
@@ -50,35 +55,36 @@ func (v *opened) open() error {
 		return fmt.Errorf("%s: %w", metaDir, err)
 	}
 	v.meta = meta
+	if v.trash.above == nil {
+		v.trash = trash{above: meta, name: innerTrash, path: filepath.Join(v.Dir, metaDir, innerTrash)}
+	}
 	return ours(meta)
 }
 
 // Close gives the descriptors up.
-func (v *opened) Close() {
-	for _, f := range []*os.File{v.meta, v.dir, v.root} {
+func (v *Opened) Close() {
+	for _, f := range []*os.File{v.dir, v.meta, v.trash.above} {
 		if f != nil {
-			_ = f.Close()
+			_ = f.Close() // of meta also a second time, which does nothing
 		}
 	}
 }
 
-func (v *opened) described() (description, error) {
-	if v.meta == nil {
-		return description{}, nil
+// Descriptor is that of the volume's directory. It is closed with the volume.
+func (v *Opened) Descriptor() *os.File { return v.dir }
+
+// OpenContent opens the directory of content in a position, finished or not. ErrNotFound if there is none.
+func (v *Opened) OpenContent(at Position) (*os.File, error) {
+	for _, p := range v.places() {
+		if p.at == at {
+			f, err := openFile(int(p.dir.Fd()), p.name, dirFlags)
+			if err != nil {
+				return nil, named(fmt.Sprintf("open %s content of volume %s", at, v.ID), err)
+			}
+			return f, nil
+		}
 	}
-	data, err := readSmall(int(v.meta.Fd()), descriptionOf)
-	if errors.Is(err, unix.ENOENT) {
-		return description{}, nil
-	}
-	name := filepath.Join(v.path, metaDir, descriptionOf)
-	if err != nil {
-		return description{}, fmt.Errorf("read %s: %w", name, err)
-	}
-	var is description
-	if err := json.Unmarshal(data, &is); err != nil {
-		return description{}, fmt.Errorf("read %s: %w: %w", name, ErrDamaged, err)
-	}
-	return is, nil
+	return nil, fmt.Errorf("open %s content of volume %s: %w", at, v.ID, ErrNotFound)
 }
 
 // place is where content can be.
@@ -89,7 +95,7 @@ type place struct {
 }
 
 // places returns all of them; a volume that was not finished has none.
-func (v *opened) places() []place {
+func (v *Opened) places() []place {
 	if v.meta == nil {
 		return nil
 	}
@@ -97,11 +103,11 @@ func (v *opened) places() []place {
 }
 
 // sealed returns the content that the marker calls finished, nil if there is none.
-func (v *opened) sealed() (*Content, error) {
+func (v *Opened) sealed() (*Content, error) {
 	if v.meta == nil {
 		return nil, nil //nolint:nilnil // no content is an ordinary state
 	}
-	m := &MarkerFile{path: v.path, dir: v.dir, meta: v.meta}
+	m := &MarkerFile{path: v.Dir, dir: v.dir, meta: v.meta}
 	marker, err := m.Read()
 	if errors.Is(err, ErrNotFound) {
 		return nil, nil //nolint:nilnil // as above
@@ -111,7 +117,7 @@ func (v *opened) sealed() (*Content, error) {
 
 // find returns where the sealed content is. While it looks, a job may move the content from a place that is looked at
 // later to one that was looked at already, so that only a second look finds it.
-func (v *opened) find(c *Content) (Position, error) {
+func (v *Opened) find(c *Content) (Position, error) {
 	at, err := v.look(c)
 	for range 2 {
 		if at != None || err != nil {
@@ -122,7 +128,7 @@ func (v *opened) find(c *Content) (Position, error) {
 	return at, err
 }
 
-func (v *opened) look(c *Content) (Position, error) {
+func (v *Opened) look(c *Content) (Position, error) {
 	home, err := stat(int(v.dir.Fd()), "")
 	if err != nil {
 		return None, err

@@ -2,15 +2,11 @@ package volume
 
 import (
 	"context"
-	"crypto/rand"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
-	"strings"
 
-	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/faults"
@@ -36,39 +32,40 @@ func (d *Directory) remove(ctx context.Context, id string) error {
 	defer root.Close()
 	st, err := stat(int(root.Fd()), id)
 	if errors.Is(err, unix.ENOENT) {
-		return d.emptyTrash(ctx, root, id+".")
+		return d.trash(root).empty(ctx, id+".")
 	}
 	if err != nil {
 		return err
 	}
 	if !isDir(st) {
-		return fmt.Errorf("%s is %s and no volume", filepath.Join(d.root, id), kind(st))
+		return fmt.Errorf("%s is %s and no volume", d.Dir(id), kind(st))
 	}
-	at, err := d.Position(ctx, id)
-	if err == nil && at != Published {
-		err = d.vacant(root, id)
-	}
+	v, err := d.volume(ctx, id)
 	if err != nil {
 		return err
 	}
-	return d.discard(ctx, id, root, root, id, filepath.Join(d.root, id))
+	defer v.Close()
+	if err := v.Vacant(); err != nil {
+		return err
+	}
+	return d.trash(root).discard(ctx, id, root, id, v.Dir)
 }
 
-// vacant refuses to remove a volume while something that is not its content lies where users look for it: made, for example, by
+// Vacant refuses to remove a volume while something that is not its content lies where users look for it: made, for example, by
 // a pod that started after the content had been taken away. An empty directory is nothing.
-func (d *Directory) vacant(root *os.File, id string) error {
-	dir, err := openFile(int(root.Fd()), id, dirFlags)
-	if err != nil {
+func (v *Opened) Vacant() error {
+	at, err := v.Position()
+	if err != nil || at == Published {
 		return err
 	}
-	defer dir.Close()
-	switch err := unix.Unlinkat(int(dir.Fd()), contentDir, unix.AT_REMOVEDIR); {
+	path := PathIn(v.Dir, Published)
+	switch err := unix.Unlinkat(int(v.dir.Fd()), contentDir, unix.AT_REMOVEDIR); {
 	case err == nil, errors.Is(err, unix.ENOENT):
 		return nil
 	case errors.Is(err, unix.EBUSY):
-		return fmt.Errorf("%s is a mount: %w", d.Path(id, Published), ErrInUse)
+		return fmt.Errorf("%s is a mount: %w", path, ErrInUse)
 	default:
-		return &ForeignError{Path: d.Path(id, Published), Reason: "it was made after the content had been taken away"}
+		return &ForeignError{Path: path, Reason: "it was made after the content had been taken away"}
 	}
 }
 
@@ -79,88 +76,10 @@ func (d *Directory) Sweep(ctx context.Context) error {
 		return err
 	}
 	defer root.Close()
-	if err := d.emptyTrash(ctx, root, ""); err != nil {
+	if err := d.trash(root).empty(ctx, ""); err != nil {
 		return fmt.Errorf("empty trash: %w", err)
 	}
 	return nil
-}
-
-// discard moves a directory of a volume to the trash, and empties the trash of that volume.
-func (d *Directory) discard(ctx context.Context, id string, root, dir *os.File, name, path string) error {
-	if err := unmounted(path); err != nil {
-		return err
-	}
-	trash, err := d.trash(root)
-	if err != nil {
-		return err
-	}
-	defer trash.Close()
-	from := int(dir.Fd())
-	if err := insist(from, name, func() error { return move(from, name, int(trash.Fd()), trashName(id)) }); err != nil {
-		return err
-	}
-	faults.Point("volume.remove.trash")
-	return d.emptyTrash(ctx, root, id+".")
-}
-
-func trashName(id string) string { return id + "." + rand.Text() }
-
-func (d *Directory) trash(root *os.File) (*os.File, error) {
-	if err := mkdir(int(root.Fd()), trashDir, 0o700); err != nil {
-		return nil, err
-	}
-	return openFile(int(root.Fd()), trashDir, dirFlags)
-}
-
-// unmounted refuses a directory with mounts in it: to remove below them would empty another volume.
-func unmounted(path string) error {
-	mounts, err := mountinfo.GetMounts(mountinfo.PrefixFilter(path))
-	if err != nil {
-		return fmt.Errorf("read the table of mounts: %w", err)
-	}
-	if len(mounts) > 0 {
-		return fmt.Errorf("%s is a mount: %w", mounts[0].Mountpoint, ErrInUse)
-	}
-	return nil
-}
-
-// emptyTrash removes everything in the trash whose name begins with prefix.
-func (d *Directory) emptyTrash(ctx context.Context, root *os.File, prefix string) error {
-	trash, err := openFile(int(root.Fd()), trashDir, dirFlags)
-	if errors.Is(err, unix.ENOENT) {
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	defer trash.Close()
-	for {
-		names, err := trashed(trash, prefix)
-		if err != nil || len(names) == 0 {
-			return err
-		}
-		for _, name := range names {
-			id, _, _ := strings.Cut(name, ".")
-			r := remover{trash: int(trash.Fd()), id: id}
-			if err := r.entry(ctx, int(trash.Fd()), name, 0); err != nil {
-				return fmt.Errorf("remove %s: %w", filepath.Join(d.root, trashDir, name), err)
-			}
-		}
-	}
-}
-
-func trashed(trash *os.File, prefix string) ([]string, error) {
-	names, err := rewound(trash, -1)
-	if err != nil {
-		return nil, err
-	}
-	matching := names[:0]
-	for _, name := range names {
-		if strings.HasPrefix(name, prefix) {
-			matching = append(matching, name)
-		}
-	}
-	return matching, nil
 }
 
 // rewound reads the names of a directory from its beginning, at most n if that is positive.

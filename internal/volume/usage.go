@@ -15,13 +15,26 @@ func (d *Directory) Usage(ctx context.Context, id string) (Usage, error) {
 		return Usage{}, err
 	}
 	defer v.Close()
-	m := &meter{linked: map[[2]uint64]bool{}}
-	w := &walker{visit: m.count}
-	defer w.close()
-	if err := w.walk(ctx, int(v.dir.Fd())); err != nil {
+	usage, err := Measure(ctx, v.dir)
+	if err != nil {
 		return Usage{}, fmt.Errorf("measure volume %s: %w", id, err)
 	}
-	return m.usage, nil
+	return usage, nil
+}
+
+// Measure reads a tree and sums up what is in it, the directory itself included.
+func Measure(ctx context.Context, dir *os.File) (Usage, error) {
+	m := &meter{linked: map[[2]uint64]bool{}}
+	err := Walk(ctx, dir, m.count)
+	return m.usage, err
+}
+
+// Walk visits every directory of a tree, with its own descriptor and the name "", and everything else, with the descriptor of
+// the directory that it lies in. It crosses no mount and follows no link; what vanishes meanwhile is passed over.
+func Walk(ctx context.Context, dir *os.File, visit func(dir *os.File, name string, st unix.Statx_t) error) error {
+	w := &walker{visit: visit}
+	defer w.close()
+	return w.walk(ctx, int(dir.Fd()))
 }
 
 // meter counts what a tree takes.

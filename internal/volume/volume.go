@@ -21,6 +21,8 @@ var (
 	ErrFinished = errors.New("the marker says that this content is finished")
 	// ErrUnfinished means that content would have been published that the marker does not call finished.
 	ErrUnfinished = errors.New("the marker does not say that this content is finished")
+	// ErrUnlimited means that the disk cannot limit volumes, or not as it is mounted; the error says what is missing.
+	ErrUnlimited = errors.New("the size of volumes cannot be limited here")
 	// ErrReplaced means that a path does not lead to the directory any more that was opened.
 	ErrReplaced = errors.New("the disk was unmounted or replaced: mount it again and restart the daemon")
 	// ErrOtherDisk means that the driver's disk is not the one on which the node's volumes lie.
@@ -38,6 +40,26 @@ type ForeignError struct {
 // Error names the path and says what to do.
 func (e *ForeignError) Error() string {
 	return fmt.Sprintf("%s is in the way (%s): move it elsewhere", e.Path, e.Reason)
+}
+
+// EscapedError says that the limit of a volume does not bind what is in it.
+type EscapedError struct {
+	// ID of the volume.
+	ID string
+	// Reason tells what was found.
+	Reason string
+}
+
+// Error names the volume and what was found.
+func (e *EscapedError) Error() string {
+	return fmt.Sprintf("content of volume %s has escaped from its limit: %s", e.ID, e.Reason)
+}
+
+// Auditor is a [Driver] whose limits privileged users can get round.
+type Auditor interface {
+	// Audit looks for content that its volume's limit does not bind, and returns an *EscapedError if it finds any. It reads
+	// the whole tree.
+	Audit(ctx context.Context, id string) error
 }
 
 // Spec is what a volume shall be.
@@ -126,7 +148,8 @@ type Driver interface {
 	Usage(ctx context.Context, id string) (Usage, error)
 	// Snapshot makes a read-only view of the content; ErrNotSupported.
 	Snapshot(ctx context.Context, id string) (View, error)
-	// Clone makes a volume with the content of another; ErrNotSupported.
+	// Clone makes a volume with the finished content of another, staged and without a marker: [Seal] it, and write one that
+	// says whose it is. ErrNotSupported, ErrUnfinished, ErrShrink if the other is larger.
 	Clone(ctx context.Context, from string, spec Spec) (Info, error)
 	// Remove removes a volume with everything in it, and what an earlier Remove left. An absent one is no error.
 	// ErrInUse if something is mounted in it; then nothing has changed.
@@ -151,7 +174,8 @@ type Driver interface {
 	// not there.
 	Publish(ctx context.Context, id string) error
 	// Withdraw moves published content out of the users' reach. What they have open stays open, and their mounts of it
-	// keep working. Staged content is ErrNotFound. A *ForeignError if other content was withdrawn before.
+	// keep working; a driver that can tell that anybody has either puts the content back, and that is ErrInUse. Staged content is
+	// ErrNotFound. A *ForeignError if other content was withdrawn before.
 	Withdraw(ctx context.Context, id string) error
 	// Discard removes content that is Staged or Withdrawn, whatever the marker says. Absent content is no error.
 	Discard(ctx context.Context, id string, at Position) error

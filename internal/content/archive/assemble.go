@@ -84,7 +84,7 @@ func (a *assembler) self(d *dirNode, known bool) (same bool) {
 	if known {
 		p := a.cursor.directory()
 		if !d.self.has(rowTodo) {
-			dir.Extra = p.Extra
+			dir.Extra, dir.Partial = p.Extra, p.Partial
 		}
 		same = sameMeta(&dir.Meta, &p.Meta)
 	}
@@ -211,7 +211,7 @@ func (a *assembler) made(d *dirNode, r *row, group uint64) format.Entry {
 func (r *row) meta(x *rowExtra, group uint64) format.Meta {
 	m := format.Meta{Mode: r.mode &^ unix.S_IFMT, Sec: r.sec, Nsec: r.nsec, UID: r.uid, GID: r.gid}
 	if x != nil {
-		m.Extra = &x.Extra
+		m.Extra, m.Partial = &x.Extra, x.partial
 	}
 	if group != 0 {
 		m.Extra = withGroup(m.Extra, group)
@@ -238,7 +238,7 @@ func (r *row) stamp() stamp {
 }
 
 func sameMeta(a, b *format.Meta) bool {
-	return a.Mode == b.Mode && a.UID == b.UID && a.GID == b.GID && a.Sec == b.Sec && a.Nsec == b.Nsec &&
+	return a.Mode == b.Mode && a.Partial == b.Partial && a.UID == b.UID && a.GID == b.GID && a.Sec == b.Sec && a.Nsec == b.Nsec &&
 		slices.EqualFunc(xattrsIn(a.Extra), xattrsIn(b.Extra), sameXattr)
 }
 

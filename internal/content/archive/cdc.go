@@ -63,15 +63,20 @@ func mergeSections(list []section) []section {
 // the end as they were, then by cutting the rest where its content says, so that most cuts come again in the next version.
 func (w *readWorker) storeOpen(ctx context.Context, f *largeFile) error {
 	pieces := f.old.pieces
-	open, err := w.findPieces(ctx, f, mergeSections(f.open), 0, slices.All(pieces))
+	f.open = mergeSections(f.open)
+	open, err := w.findPieces(ctx, f, slices.Clone(f.open), 0, slices.All(pieces))
 	if shift := f.before.size - f.old.size; err == nil && shift != 0 {
 		open, err = w.findPieces(ctx, f, open, shift, slices.Backward(pieces))
 	}
+	again := f.open
 	f.open = nil
 	for _, s := range open {
 		if err == nil {
 			err = w.cutByContent(ctx, f, s)
 		}
+	}
+	if err == nil && !f.short {
+		err = w.rehash(ctx, f, again)
 	}
 	if errors.As(err, new(fatalError)) {
 		return err
@@ -152,11 +157,8 @@ func (w *readWorker) makeRoom(ctx context.Context, size int64) error {
 
 // cutByContent stores a section of a file.
 func (w *readWorker) cutByContent(ctx context.Context, f *largeFile, s section) error {
-	if w.chunks == nil {
-		w.chunks = make([]byte, cdcMax)
-	}
 	options := chunkers.ChunkerOpts{MinSize: cdcMin, NormalSize: cdcNormal, MaxSize: cdcMax}
-	c, err := chunkers.NewChunkerBuffer("fastcdc-v1.0.0", &fileReader{fd: f.fd, at: s.from, end: s.to}, &options, w.chunks)
+	c, err := chunkers.NewChunkerBuffer("fastcdc-v1.0.0", &fileReader{fd: f.fd, at: s.from, end: s.to}, &options, w.cutBuffer())
 	if err != nil {
 		return fatalError{fmt.Errorf("cut a file: %w", err)}
 	}
@@ -183,6 +185,99 @@ func (w *readWorker) cutByContent(ctx context.Context, f *largeFile, s section) 
 		at += int64(len(data))
 	}
 	return nil
+}
+
+// rehash computes the hashes of blocks with sections that were read again: of the bytes that have become pieces, which may not be
+// those that the blocks were hashed of. If they are others by now, the file is torn.
+func (w *readWorker) rehash(ctx context.Context, f *largeFile, again []section) error {
+	slices.SortFunc(f.pieces, func(a, b format.Piece) int { return cmp.Compare(a.At, b.At) })
+	r := rehasher{w: w, blocks: map[int64]*blockDone{}}
+	for i := range f.blocks {
+		b := &f.blocks[i]
+		if start := b.index * format.BlockSize; meets(again, section{start, b.end}) {
+			r.blocks[b.index] = b
+		}
+	}
+	for i := range f.pieces {
+		p := &f.pieces[i]
+		if !r.wants(p) {
+			continue
+		}
+		if ctx.Err() != nil {
+			return fatalError{context.Cause(ctx)}
+		}
+		data := w.cutBuffer()[:p.Len]
+		n, err := preadFull(f.fd, data, p.At)
+		w.bytesRead.Add(int64(n))
+		if err != nil {
+			return err
+		}
+		if sha256.Sum256(data[:n]) != p.Hash {
+			f.torn = true
+			return nil
+		}
+		r.add(p.At, data)
+	}
+	r.end()
+	return nil
+}
+
+// meets reports whether a section has bytes of any in a list, which ascends.
+func meets(list []section, s section) bool {
+	i, _ := slices.BinarySearchFunc(list, s.from, func(x section, from int64) int { return cmp.Compare(x.to-1, from) })
+	return i < len(list) && list[i].from < s.to
+}
+
+// rehasher hashes blocks of a file, of which it gets the data in ascending order.
+type rehasher struct {
+	w      *readWorker
+	blocks map[int64]*blockDone
+	cur    *blockDone
+	at     int64 // up to where it is hashed
+}
+
+func (r *rehasher) wants(p *format.Piece) bool {
+	for i := p.At / format.BlockSize; i <= (p.At+int64(p.Len)-1)/format.BlockSize; i++ {
+		if r.blocks[i] != nil {
+			return true
+		}
+	}
+	return false
+}
+
+func (r *rehasher) add(at int64, data []byte) {
+	for len(data) > 0 {
+		n := min(int64(len(data)), format.BlockSize-at%format.BlockSize)
+		if b := r.blocks[at/format.BlockSize]; b != nil {
+			if b != r.cur {
+				r.end()
+				r.w.hash.Reset()
+				r.cur, r.at, b.data = b, b.index*format.BlockSize, false
+			}
+			r.w.hash.Zeros(at - r.at)
+			_, _ = r.w.hash.Write(data[:n])
+			b.data = b.data || !format.IsZero(data[:n])
+			r.at = at + n
+		}
+		at, data = at+n, data[n:]
+	}
+}
+
+// end completes the block at hand.
+func (r *rehasher) end() {
+	if b := r.cur; b != nil && b.data {
+		r.w.hash.Zeros(b.end - r.at)
+		b.leaf = r.w.hash.Sum()
+	}
+	r.cur = nil
+}
+
+// cutBuffer has room for the largest piece.
+func (w *readWorker) cutBuffer() []byte {
+	if w.chunks == nil {
+		w.chunks = make([]byte, cdcMax)
+	}
+	return w.chunks
 }
 
 // fileReader reads a section of a file, whatever others do with its offset.

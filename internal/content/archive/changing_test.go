@@ -182,6 +182,47 @@ func TestNeverStill(t *testing.T) {
 	}
 }
 
+// However often a large file with an older version is written to while it is read, its hash is that of what is stored.
+func TestS3_LargeFileThatNeverHoldsStillIsWhole(t *testing.T) {
+	g := NewWithT(t)
+	b := begin(t, `head -c 20M /dev/urandom >db`)
+	stop := disturb(2, func(r *rand.Rand) {
+		f, err := os.OpenFile(b.dir+"/db", os.O_WRONLY, 0)
+		if err == nil {
+			_, _ = f.WriteAt([]byte(strconv.FormatInt(r.Int64(), 10)), r.Int64N(20<<20))
+			_ = f.Close()
+		}
+	})
+	defer stop()
+	for range 5 {
+		r := create(t, b.dir, archive.CreateOptions{Sink: b.store, Source: b.store, Parent: &b.last.Root, Index: b.last.Index})
+		g.Expect(archive.Verify(t.Context(), r.Root, b.store, nil, true)).To(Succeed())
+		_, _, err := archive.Restore(t.Context(), r.Root, t.TempDir(), archive.RestoreOptions{Source: b.store, HashContent: true})
+		g.Expect(err).NotTo(HaveOccurred())
+		b.last = r
+	}
+}
+
+// A file that has come to rest is stored once more, so that it is not called changing, and then no more.
+func TestFileThatHasComeToRest(t *testing.T) {
+	g := NewWithT(t)
+	b := begin(t, `head -c 3M /dev/urandom >log; head -c 9M /dev/urandom >other`)
+	stop := disturb(2, func(*rand.Rand) { _ = os.Chtimes(b.dir+"/log", time.Unix(1000, 0), time.Unix(1000, 0)) })
+	g.Eventually(func() []string {
+		b.last = create(t, b.dir, archive.CreateOptions{Sink: b.store, Source: b.store, Parent: &b.last.Root, Index: b.last.Index})
+		return b.last.Changed
+	}, "30s", "1ms").Should(Equal([]string{"log"}))
+	stop()
+	b.calm()
+	before := b.last
+	r := b.next(nil)
+	g.Expect(r.Root.Digest).To(Equal(before.Root.Digest))
+	g.Expect(r.Unchanged).To(BeFalse(), "the manifest says something else of it")
+	g.Expect(r.Stored).To(BeNumerically("<", 4000))
+	g.Expect(b.next(nil).Unchanged).To(BeTrue())
+	g.Expect(b.last.BytesRead).To(BeZero())
+}
+
 // Somebody makes directories into links to a directory outside, and moves them there and back, while we read.
 func TestS6_SwappedDirectoriesLeadNowhere(t *testing.T) {
 	g := NewWithT(t)

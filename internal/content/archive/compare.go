@@ -68,7 +68,7 @@ func (c *comparison) directory(d *dirNode) {
 // sameDir reports whether nothing has happened to a directory, its content aside. The ctime of the root is that of its last
 // move, so its extended attributes are compared.
 func (c *comparison) sameDir(d *dirNode, p *format.Dir) bool {
-	if !d.self.sameMeta(&p.Meta) {
+	if p.Partial || !d.self.sameMeta(&p.Meta) {
 		return false
 	}
 	if d.parent == nil {
@@ -145,7 +145,7 @@ func (c *comparison) entry(d *dirNode, r *row, e *format.Entry) {
 }
 
 func (r *row) sameEntry(e *format.Entry) bool {
-	return e.Flags == 0 && e.Kind == r.entryKind() && r.size == e.Size && r.sameMeta(&e.Meta)
+	return e.Flags == 0 && !e.Partial && e.Kind == r.entryKind() && r.size == e.Size && r.sameMeta(&e.Meta)
 }
 
 func groupIn(e *format.Entry) uint64 {

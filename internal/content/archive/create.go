@@ -2,6 +2,7 @@ package archive
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"golang.org/x/sys/unix"
@@ -46,15 +47,28 @@ type Result struct {
 }
 
 // Create stores what Parent does not have of the tree at dir, and returns what a commit needs to know. Nothing refers to the
-// new packs before that. It never writes below dir, and never leaves it.
+// new packs before that. It never writes below dir, and never leaves it. A parent whose pages are damaged is none: everything
+// is stored anew, so that the result needs nothing of it.
 func Create(ctx context.Context, dir string, o CreateOptions) (*Result, error) {
+	res, err := createFrom(ctx, dir, o)
+	if o.Parent != nil && errors.Is(err, format.ErrDamaged) { // nothing else is read from a store that must not be damaged
+		o.Parent, o.Index = nil, nil
+		res, err = createFrom(ctx, dir, o)
+	}
+	if err != nil {
+		return nil, fmt.Errorf("create a backup of %s: %w", dir, err)
+	}
+	return res, nil
+}
+
+func createFrom(ctx context.Context, dir string, o CreateOptions) (*Result, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	c := &creation{options: o, fail: cancel, store: true}
 	res, err := c.run(ctx, dir)
 	c.close()
 	if err != nil {
-		return nil, fmt.Errorf("create a backup of %s: %w", dir, err)
+		return nil, err
 	}
 	made := *res // a copy: the buffers are not to stay as long as the result does
 	return &made, nil
@@ -116,6 +130,11 @@ func (c *creation) run(ctx context.Context, dir string) (*Result, error) {
 			c.options.Progress(found.files, found.bytes)
 		}
 		return c.unchanged(c.options.Index), nil
+	}
+	if c.store {
+		if err := flush(ctx, c.tree.fd); err != nil {
+			return nil, fmt.Errorf("write out what is in memory only: %w", err)
+		}
 	}
 	if err := c.read(ctx, found); err != nil {
 		return nil, err

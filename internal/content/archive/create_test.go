@@ -62,6 +62,7 @@ var matrix = map[string]string{
 	"sparse":        `truncate -s 5M all; truncate -s 1M lead; echo end >>lead; echo start >trail; truncate -s 20M trail; head -c 4096 /dev/zero >zeros; printf '\0' >one; truncate -s 1T huge; echo x | dd of=huge bs=1 seek=500G conv=notrunc status=none; truncate -s 1T void`,
 	"large":         `head -c 9000001 /dev/urandom >a; head -c 8388608 /dev/urandom >b; head -c 8388609 /dev/urandom >c; setfattr -n user.x -v y a; ln a z; head -c 4194304 /dev/urandom >d; head -c 4194305 /dev/urandom >e`,
 	"sorting":       `mkdir a; touch a/x a.b a-b a0; mkdir a.d; touch a.d/y`,
+	"overlay":       `mknod gone c 0 0; mkdir d; setfattr -n trusted.overlay.opaque -v y d; setfattr -n trusted.overlay.opaque -v x .`,
 	"git-like":      `mkdir -p .git/objects/aa; echo x >.git/objects/aa/b; chmod 0444 .git/objects/aa/b; chmod 0555 .git/objects/aa`,
 	"empty":         ``,
 	"newest is old": `touch -d @1 a .`,

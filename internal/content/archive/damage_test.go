@@ -1,6 +1,7 @@
 package archive_test
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"maps"
@@ -283,4 +284,32 @@ func TestErrorsNameThePathAndThePack(t *testing.T) {
 	err = archive.Verify(t.Context(), root, b.store, nil, true)
 	g.Expect(err.Error()).To(And(ContainSubstring("d/third"), ContainSubstring(root.Packs[2].ID.String())))
 	g.Expect(strings.Count(err.Error(), "\n")).To(BeZero())
+}
+
+// A backup whose pages are damaged is nothing to start from: the next one has all it needs itself.
+func TestDamagedParentIsNoParent(t *testing.T) {
+	for name, damage := range map[string]func(root *archive.Root, packs map[format.PackID][]byte){
+		"pages": func(_ *archive.Root, packs map[format.PackID][]byte) {
+			for _, data := range packs {
+				for i := range data {
+					data[i] ^= 1
+				}
+			}
+		},
+		"table": func(root *archive.Root, _ map[format.PackID][]byte) {
+			root.Table = bytes.Clone(root.Table)
+			root.Table[len(root.Table)-1] ^= 1
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			b := begin(t, `echo content >f; mkdir d; echo more >d/g`)
+			first := b.last
+			damage(&first.Root, b.store.packs)
+			r := b.next(withoutIndex)
+			g.Expect(r.Unchanged).To(BeFalse())
+			g.Expect(r.Packs).To(Equal(r.NewPacks))
+			g.Expect(b.next(nil).Unchanged).To(BeTrue())
+		})
+	}
 }

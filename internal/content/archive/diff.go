@@ -249,7 +249,7 @@ func changedMeta(a, b *format.Meta) []string {
 	if a.Sec != b.Sec || a.Nsec != b.Nsec {
 		what = append(what, "time")
 	}
-	if !slices.EqualFunc(extraOf(a).Xattrs, extraOf(b).Xattrs, func(x, y format.Xattr) bool {
+	if a.Partial != b.Partial || !slices.EqualFunc(extraOf(a).Xattrs, extraOf(b).Xattrs, func(x, y format.Xattr) bool {
 		return x.Name == y.Name && bytes.Equal(x.Value, y.Value)
 	}) {
 		what = append(what, "attributes")

@@ -85,7 +85,7 @@ var hostile = map[string]struct {
 		b.group("b", 0, 1)
 	}, "c: it should be the same file as b"},
 	"link to other mode":     {func(b *builder) { b.file("b", "1").file("c", "1").entries()[1].Mode = 0o4755; b.group("b", 0, 1) }, "c: it should be the same file as b"},
-	"trusted attribute":      {func(b *builder) { b.node(format.Entry{Name: "f", Meta: withXattr("trusted.overlay.opaque")}) }, `write f: attribute "trusted.overlay.opaque" does not belong`},
+	"trusted attribute":      {func(b *builder) { b.node(format.Entry{Name: "f", Meta: withXattr("trusted.overlay.redirect")}) }, `write f: attribute "trusted.overlay.redirect" does not belong`},
 	"security attribute":     {func(b *builder) { b.node(format.Entry{Name: "f", Meta: withXattr("security.selinux")}) }, `write f: attribute "security.selinux" does not belong`},
 	"attribute of directory": {func(b *builder) { b.dir("d", withXattr("trusted.x")) }, `attributes of d: attribute "trusted.x" does not belong`},
 	"attribute of root":      {func(b *builder) { b.dirs[0].Extra = withXattr("trusted.x").Extra }, `attributes of the root: attribute "trusted.x" does not belong`},

@@ -38,6 +38,7 @@ func Import(ctx context.Context, r io.Reader, dir string) (Report, error) {
 	// The order of a tar is not that of a walk, and entries replace others, so only a walk tells what there is.
 	report, err := Digest(ctx, dir)
 	report.Skipped, report.SkippedCount = x.report.Skipped, x.report.SkippedCount
+	report.Altered, report.AlteredCount = x.report.Altered, x.report.AlteredCount
 	return report, err
 }
 
@@ -50,6 +51,7 @@ type importer struct {
 	parentFD int
 	buf      []byte
 	entries  int
+	room     int64 // how much the files may have together that are still to come, holes included
 	report   Report
 }
 
@@ -58,7 +60,13 @@ func newImporter(dir string) (*importer, error) {
 	if err := r.open(dir); err != nil {
 		return nil, err
 	}
-	return &importer{root: r.fd, setter: r, dirs: map[string]*tarMeta{}, parentFD: r.fd, buf: make([]byte, importBuffer)}, nil
+	x := &importer{root: r.fd, setter: r, dirs: map[string]*tarMeta{}, parentFD: r.fd, buf: make([]byte, importBuffer)}
+	var err error
+	if x.room, err = capacity(r.fd); err != nil {
+		x.close()
+		return nil, err
+	}
+	return x, nil
 }
 
 func (x *importer) close() {
@@ -330,6 +338,10 @@ func (x *importer) writeFile(ctx context.Context, m *tarMeta, name string, conte
 			err = closeErr
 		}
 	}()
+	if m.size > x.room { // holes are read as zeros, and a few bytes may claim any number of them
+		return fmt.Errorf("%w: the files of the tar are larger than the filesystem, holes included: unpack it with `tar` and back that up", unix.ENOSPC)
+	}
+	x.room -= m.size
 	if err := x.fill(ctx, fd, m.size, content); err != nil {
 		return err
 	}
@@ -338,7 +350,13 @@ func (x *importer) writeFile(ctx context.Context, m *tarMeta, name string, conte
 
 func (x *importer) setAll(fd int, m *tarMeta) error {
 	var st unix.Stat_t
-	return x.setter.setAll(fd, &m.Meta, &st)
+	if err := x.setter.setAll(fd, &m.Meta, &st); err != nil {
+		return err
+	}
+	if err := timeFault(&st, &m.Meta); err != nil {
+		x.report.altered(m.path, err)
+	}
+	return nil
 }
 
 // fill writes the content and leaves holes where it is zero.

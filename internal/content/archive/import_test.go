@@ -15,6 +15,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 )
@@ -222,7 +223,7 @@ func TestS6_HugeSizesAreRefused(t *testing.T) {
 	var b bytes.Buffer
 	g.Expect(tar.NewWriter(&b).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "a", Size: 1 << 62, Format: tar.FormatPAX})).To(Succeed())
 	_, err := archive.Import(t.Context(), &b, t.TempDir())
-	g.Expect(err).To(MatchError(io.ErrUnexpectedEOF))
+	g.Expect(err).To(MatchError(unix.ENOSPC))
 }
 
 func TestImportReportsErrorsOfItsReader(t *testing.T) {
@@ -261,4 +262,20 @@ func FuzzImport(f *testing.F) {
 		_, _ = archive.Import(ctx, bytes.NewReader(data), base+"/in")
 		g.Expect(os.ReadDir(base)).To(HaveLen(1))
 	})
+}
+
+// A few bytes can claim any number of zeros, which are not worth the time that they take.
+func TestImportRefusesMoreThanTheFilesystem(t *testing.T) {
+	for _, format := range []string{"gnu", "pax"} {
+		t.Run(format, func(t *testing.T) {
+			g := NewWithT(t)
+			dir := t.TempDir()
+			sh(t, dir, `truncate -s 15T big; tar --sparse --format=`+format+` -cf t.tar big`)
+			f, err := os.Open(dir + "/t.tar")
+			g.Expect(err).NotTo(HaveOccurred())
+			defer f.Close()
+			_, err = archive.Import(t.Context(), f, t.TempDir())
+			g.Expect(err).To(MatchError(ContainSubstring("write big: no space left on device: the files of the tar are larger than the filesystem")))
+		})
+	}
 }

@@ -25,7 +25,7 @@ type backups struct {
 // begin makes a tree and its first backup.
 func begin(t *testing.T, script string) *backups {
 	t.Helper()
-	b := &backups{t: t, dir: t.TempDir(), store: newPackStore()}
+	b := &backups{t: t, dir: diskDir(t), store: newPackStore()}
 	sh(t, b.dir, script)
 	b.calm()
 	b.next(nil)
@@ -127,7 +127,7 @@ func TestIncremental(t *testing.T) {
 		"file to directory":      {change: `rm d/g; mkdir d/g; echo x >d/g/y`, read: 2, stored: true},
 		"directory to file":      {change: `rm -r d/e; echo x >d/e`, read: 2, stored: true},
 		"mmap": {change: `python3 -c 'import mmap,os
-f = os.open("d/f", os.O_RDWR); m = mmap.mmap(f, 10); m[3] = 88; m.close(); os.utime("d/f", (1000, 1000))'`, read: 10, stored: true},
+f = os.open("d/f", os.O_RDWR); m = mmap.mmap(f, 10); m[3] = 88; m.close()'`, read: 10, stored: true},
 		"clock stepped back": {change: `echo -n abcdefghij >d/f; touch -d @-5 d/f`, read: 10, stored: true},
 		"moved root":         {change: `mv "$PWD" "$PWD.moved"; mv "$PWD.moved" "$PWD"`, same: true},
 	} {

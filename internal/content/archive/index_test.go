@@ -74,3 +74,13 @@ func TestSealMarksWhatIsRacy(t *testing.T) {
 		NewWithT(t).Expect(ix.stamps[0].racy).To(Equal(racy), age.String())
 	}
 }
+
+// A clock that was set back during a scan makes nothing look old.
+func TestSealIsOfTheEarlierClock(t *testing.T) {
+	g := NewWithT(t)
+	now := time.Now()
+	g.Expect(earlier(now, now.Add(time.Second))).To(BeTemporally("==", now))
+	g.Expect(earlier(now, now.Round(0).Add(-time.Hour))).To(BeTemporally("==", now.Add(-time.Hour)))
+	m := &manifest{creation: &creation{tree: &scanTree{began: now.Add(time.Hour)}}, assembler: &assembler{stamps: []stamp{{ino: 1, sec: now.Unix() + 60}}}}
+	g.Expect(m.index(nil, nil).stamps[0].racy).To(BeTrue())
+}

@@ -30,7 +30,7 @@ type largeFile struct {
 	units  int   // blocks that are being read, and one as long as there may be more
 	tries  int
 
-	old *version // what the parent has of it, if it may have most of it
+	old *version // what the parent has of it, if it may have most of it; not used in the last try
 
 	mu     sync.Mutex
 	open   []section // read, and not stored: only with an old version
@@ -38,6 +38,7 @@ type largeFile struct {
 	pieces []format.Piece // their frames are those of the places
 	end    int64          // where the file has been found to end
 	short  bool
+	torn   bool // it was read twice, and was not the same
 	err    error
 }
 
@@ -60,8 +61,10 @@ func (g *reading) newLargeFile(d *dirNode, r *row, fd int, before *row) *largeFi
 
 // begin prepares for reading from the beginning.
 func (f *largeFile) begin(before *row) {
-	f.tries++
-	f.before, f.pos, f.end, f.short = *before, 0, before.size, false
+	if f.tries++; f.tries == maxReads {
+		f.old = nil // or it would be read twice, and its hash be that of what is not stored
+	}
+	f.before, f.pos, f.end, f.short, f.torn = *before, 0, before.size, false, false
 	f.blocks, f.pieces, f.open = f.blocks[:0], f.pieces[:0], nil
 }
 
@@ -195,7 +198,7 @@ func (w *readWorker) finishLarge(ctx context.Context, f *largeFile) error {
 		}
 		var after row
 		after.set(&w.st, w.tree)
-		calm := !f.short && after.sameState(&f.before)
+		calm := !f.short && !f.torn && after.sameState(&f.before)
 		if calm || f.tries == maxReads {
 			w.noteLarge(f, after.size, calm)
 			return nil
@@ -220,7 +223,7 @@ func (w *readWorker) noteLarge(f *largeFile, size int64, calm bool) {
 	}
 	x := &rowExtra{}
 	if had := w.extras.get(f.row.extra); had != nil {
-		x.Xattrs = had.Xattrs
+		x.Xattrs, x.partial = had.Xattrs, had.partial
 	}
 	f.before.size = f.end
 	f.row.take(&f.before)
@@ -233,7 +236,7 @@ func (w *readWorker) noteLarge(f *largeFile, size int64, calm bool) {
 		x.Pieces = append([]format.Piece{}, f.pieces...)
 		x.hash = f.contentHash()
 	}
-	if x.Xattrs != nil || x.Pieces != nil {
+	if x.Xattrs != nil || x.Pieces != nil || x.partial {
 		f.row.extra = w.extras.add(x)
 	}
 }

@@ -3,6 +3,7 @@ package archive
 import (
 	"context"
 	"fmt"
+	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/faults"
@@ -43,11 +44,20 @@ func (m *manifest) discard(ctx context.Context) (*Result, error) {
 	return m.creation.unchanged(m.index(m.parent.root.Table, m.parent.stored)), nil
 }
 
-// index describes the tree as it was when the scan began.
+// index describes the tree as it was when the scan began, which was before everything was flushed. What a clock says that was
+// set back meanwhile is earlier.
 func (m *manifest) index(table []byte, pages [][]byte) *Index {
 	ix := &Index{table: table, pages: pages, dev: m.tree.dev, stamps: m.assembler.stamps}
-	ix.seal(m.tree.began)
+	ix.seal(earlier(m.tree.began, time.Now()))
 	return ix
+}
+
+// earlier compares what the wall clock said.
+func earlier(a, b time.Time) time.Time {
+	if a, b = a.Round(0), b.Round(0); b.Before(a) {
+		return b
+	}
+	return a
 }
 
 func (m *manifest) store(ctx context.Context) (*Result, error) {

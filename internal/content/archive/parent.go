@@ -69,6 +69,7 @@ const parentAhead = 4
 type parentCursor struct {
 	pages  []chan parentPage // one for each decoder; they take turns
 	stop   context.CancelFunc
+	cause  func() error // why the decoders have stopped
 	wg     sync.WaitGroup
 	number int          // of the page
 	page   *format.Page // nil at the end
@@ -83,6 +84,7 @@ type parentCursor struct {
 func newParentCursor(ctx context.Context, p *parent) *parentCursor {
 	c := &parentCursor{number: -1}
 	ctx, c.stop = context.WithCancel(ctx)
+	c.cause = func() error { return context.Cause(ctx) }
 	if p == nil {
 		return c
 	}
@@ -103,8 +105,9 @@ func (c *parentCursor) close() {
 	c.wg.Wait()
 }
 
-// decode decodes the pages whose turn is that of a decoder.
+// decode decodes the pages whose turn is that of a decoder. Its channel ends early if the context does.
 func (c *parentCursor) decode(ctx context.Context, p *parent, turn int) {
+	defer close(c.pages[turn])
 	d, err := format.NewDecoder()
 	if err == nil {
 		defer d.Close()
@@ -130,8 +133,11 @@ func (c *parentCursor) turn() {
 	if c.number >= c.total || c.err != nil {
 		return
 	}
-	next := <-c.pages[c.number%len(c.pages)]
-	if c.err = next.err; c.err != nil {
+	next, ok := <-c.pages[c.number%len(c.pages)]
+	if c.err = next.err; !ok {
+		c.err = c.cause()
+	}
+	if c.err != nil {
 		return
 	}
 	if c.err = next.page.Follows(before); c.err != nil {

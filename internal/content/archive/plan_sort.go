@@ -54,7 +54,7 @@ func (s *sorter) further(e *format.Entry, i uint32) (bool, error) {
 // sameFile compares everything but the names and the places of the content.
 func sameFile(a, b *format.Entry) bool {
 	x, y := a.Extra, b.Extra
-	return a.Kind == b.Kind && a.Flags == b.Flags && a.Size == b.Size && a.Hash == b.Hash && a.Mode == b.Mode && a.Sec == b.Sec &&
+	return a.Kind == b.Kind && a.Flags == b.Flags && a.Partial == b.Partial && a.Size == b.Size && a.Hash == b.Hash && a.Mode == b.Mode && a.Sec == b.Sec &&
 		a.Nsec == b.Nsec && a.UID == b.UID && a.GID == b.GID && x.Target == y.Target && slices.EqualFunc(x.Xattrs, y.Xattrs, sameXattr)
 }
 

@@ -44,7 +44,8 @@ type reading struct {
 // rowExtra is what few rows have.
 type rowExtra struct {
 	format.Extra
-	hash format.Hash // of a file of pieces
+	hash    format.Hash // of a file of pieces
+	partial bool        // not all extended attributes could be read
 }
 
 // extras are those of a tree, numbered from 1.

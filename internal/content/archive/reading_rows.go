@@ -26,7 +26,7 @@ func (w *readWorker) directory(d *dirNode) error {
 		d.self.flags |= rowSuspect
 		return nil
 	case err != nil:
-		w.unreadableAttributes(d, &d.self, "", err)
+		w.unreadableAttributes(d, &d.self, "", nil, err)
 		return nil
 	}
 	var now row
@@ -36,8 +36,10 @@ func (w *readWorker) directory(d *dirNode) error {
 	return nil
 }
 
-func (w *readWorker) unreadableAttributes(d *dirNode, r *row, name string, err error) {
+// unreadableAttributes notes which attributes could be read before an error.
+func (w *readWorker) unreadableAttributes(d *dirNode, r *row, name string, attrs []format.Xattr, err error) {
 	r.flags |= rowSuspect
+	r.extra = w.extras.add(&rowExtra{Extra: format.Extra{Xattrs: attrs}, partial: true})
 	w.trouble(d, problem{name, err})
 }
 
@@ -52,9 +54,8 @@ func (w *readWorker) attributes(d *dirNode, r *row, name string, fd int, byPath 
 	}
 	attrs, err := readXattrs(calls(fd))
 	if err != nil {
-		w.unreadableAttributes(d, r, name, err)
-	}
-	if len(attrs) > 0 {
+		w.unreadableAttributes(d, r, name, attrs, err)
+	} else if len(attrs) > 0 {
 		r.extra = w.extras.add(&rowExtra{Extra: format.Extra{Xattrs: attrs}})
 	}
 }
@@ -114,6 +115,8 @@ type fatalError struct{ error }
 
 func (e fatalError) Unwrap() error { return e.error }
 
+var errBecameDir = errors.New("became a directory while the tree was read")
+
 // lookAgain takes a row for what it is now. It is false if that needs no reading.
 func (w *readWorker) lookAgain(d *dirNode, r *row) (bool, error) {
 	fd, err := w.opener.dir(d)
@@ -129,8 +132,8 @@ func (w *readWorker) lookAgain(d *dirNode, r *row) (bool, error) {
 	var now row
 	now.set(&w.st, w.tree)
 	switch {
-	case now.kind() == unix.S_IFDIR:
-		r.flags |= rowGone | rowChanged
+	case now.kind() == unix.S_IFDIR: // nobody has listed it
+		return false, errBecameDir
 	case !kept(&w.st):
 		r.flags |= rowGone
 		w.trouble(d, problem{name: string(d.nameOf(r))})

@@ -33,6 +33,9 @@ type Report struct {
 	// Skipped names sockets and devices (at most 100), which are never kept.
 	Skipped      []string
 	SkippedCount int64
+	// Altered names what a restore has made, and this filesystem cannot hold as it was (at most 100).
+	Altered      []Problem
+	AlteredCount int64
 	// Newest is the newest mtime or ctime seen.
 	Newest time.Time
 }
@@ -44,6 +47,13 @@ func (r *Report) unreadable(path string, err error) {
 	r.UnreadableCount++
 	if len(r.Unreadable) < maxNamed {
 		r.Unreadable = append(r.Unreadable, Problem{Path: display(path), Error: err.Error()})
+	}
+}
+
+func (r *Report) altered(path string, err error) {
+	r.AlteredCount++
+	if len(r.Altered) < maxNamed {
+		r.Altered = append(r.Altered, Problem{Path: display(path), Error: err.Error()})
 	}
 }
 

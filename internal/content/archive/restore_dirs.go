@@ -230,7 +230,7 @@ func (r *restorer) setDir(parent int, dir int32) error {
 			return err
 		}
 		if r.isSet(&st, &d.Meta) {
-			r.stampDir(dir, &st)
+			r.doneDir(dir, &st)
 			return nil
 		}
 	}
@@ -242,8 +242,16 @@ func (r *restorer) setDir(parent int, dir int32) error {
 	if closeErr := unix.Close(fd); err == nil {
 		err = closeErr
 	}
-	r.stampDir(dir, &st)
+	if err == nil {
+		r.doneDir(dir, &st)
+	}
 	return err
+}
+
+// doneDir notes what has become of a directory.
+func (r *restorer) doneDir(dir int32, st *unix.Stat_t) {
+	r.checkTime(st, &r.plan.dirs[dir].Meta, func() string { return r.plan.dirPath(dir) })
+	r.stampDir(dir, st)
 }
 
 // plainDir reports whether a directory was probably made with all its attributes but the time.
@@ -264,7 +272,7 @@ func (r *restorer) finishRoot() error {
 	if err := r.setAll(fd, &r.plan.dirs[0].Meta, &st); err != nil {
 		return fmt.Errorf("set attributes of the root: %w", err)
 	}
-	r.stampDir(0, &st)
+	r.doneDir(0, &st)
 	return nil
 }
 
@@ -273,6 +281,23 @@ var errAttributes = errors.New("the filesystem does not keep its mode or owner")
 // isSet reports whether a file has the mode and the owner that it should have.
 func (r *restorer) isSet(st *unix.Stat_t, m *format.Meta) bool {
 	return uint16(st.Mode&0o7777) == r.mode(m) && (r.o.SkipOwner || st.Uid == m.UID && st.Gid == m.GID)
+}
+
+// timeFault says that a filesystem has put another time in the place of one that it cannot hold; the kernel does so in silence.
+func timeFault(st *unix.Stat_t, m *format.Meta) error {
+	if st.Mtim.Sec == m.Sec && st.Mtim.Nsec == int64(m.Nsec) {
+		return nil
+	}
+	return fmt.Errorf("the filesystem cannot hold its time: @%d.%09d has become @%d.%09d", m.Sec, m.Nsec, st.Mtim.Sec, st.Mtim.Nsec)
+}
+
+// checkTime notes a time that is another one now.
+func (r *restorer) checkTime(st *unix.Stat_t, m *format.Meta, path func() string) {
+	if err := timeFault(st, m); err != nil {
+		r.mu.Lock()
+		defer r.mu.Unlock()
+		r.report.altered(path(), err)
+	}
 }
 
 // mode is the mode to set: without its owner a file lends nobody's rights.
@@ -321,7 +346,7 @@ func (r *restorer) setXattrs(calls xattrCalls, attrs []format.Xattr) error {
 		if !keptXattr(attrs[i].Name) {
 			return damagedf("attribute %q does not belong into a backup", attrs[i].Name)
 		}
-		if r.o.SkipOwner && attrs[i].Name == "security.capability" {
+		if r.o.SkipOwner && (attrs[i].Name == "security.capability" || attrs[i].Name == opaque) {
 			r.setForeign()
 			continue
 		}

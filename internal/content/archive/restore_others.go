@@ -126,6 +126,7 @@ func (r *restorer) finishOther(h *hand, dir int, entry uint32) error {
 			return errAttributes
 		}
 	}
+	r.checkTime(&st, &e.Meta, func() string { return r.plan.path(entry) })
 	r.stamp(in, entry, &st)
 	return nil
 }
@@ -215,6 +216,9 @@ func (r *restorer) count() {
 	rep.Files, rep.Links, rep.Others, rep.Bytes, rep.Dirs = 0, 0, 0, 0, int64(len(p.dirs))
 	for d := range p.dirs {
 		r.countMeta(&p.dirs[d].Meta)
+		if p.dirs[d].Partial {
+			rep.unreadable(p.dirPath(int32(d)), errPartial)
+		}
 	}
 	p.files(r.countEntry)
 }
@@ -226,6 +230,9 @@ func (r *restorer) countEntry(entry uint32, e *format.Entry, further bool) {
 	if e.Flags&format.FlagUnreadable != 0 {
 		r.report.unreadable(r.plan.path(entry), errNeverRead)
 		return
+	}
+	if e.Partial && !further {
+		r.report.unreadable(r.plan.path(entry), errPartial)
 	}
 	r.countMeta(&e.Meta)
 	switch e.Kind {

@@ -12,6 +12,7 @@ import (
 var (
 	errLostDir   = errors.New("the attributes of the directory are lost")
 	errNeverRead = errors.New("it could not be read when the backup was made")
+	errPartial   = errors.New("not all of its extended attributes could be read when the backup was made")
 	errLost      = fmt.Errorf("its content is lost: %w", format.ErrDamaged)
 )
 

@@ -286,13 +286,17 @@ func (w *scanWorker) parse(b []byte) error {
 	return nil
 }
 
+// sort sorts the names, and keeps one of those that are equal: a listing has a name twice if it was removed and made again
+// between two of the calls.
 func (w *scanWorker) sort() {
-	slices.SortFunc(w.found, func(a, b foundName) int {
+	compare := func(a, b foundName) int {
 		if a.key != b.key {
 			return cmp.Compare(a.key, b.key)
 		}
 		return bytes.Compare(w.name(a), w.name(b))
-	})
+	}
+	slices.SortFunc(w.found, compare)
+	w.found = slices.CompactFunc(w.found, func(a, b foundName) bool { return compare(a, b) == 0 })
 }
 
 func (w *scanWorker) name(f foundName) []byte { return w.names[f.off : f.off+uint32(f.len)] }

@@ -249,3 +249,31 @@ func TestHardLinksOfReusedInodes(t *testing.T) {
 	g.Expect(h.groupOf(tree.root, &rows[2], nil)).To(Equal(format.GroupOf("c")))
 	g.Expect(h.groupOf(tree.root, &rows[3], nil)).To(Equal(format.GroupOf("c")))
 }
+
+// A listing that takes several calls may have a name twice, even with two types: it was removed and made again meanwhile.
+func TestNamesThatAreListedTwice(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	g.Expect(os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600)).To(Succeed())
+	g.Expect(os.Mkdir(filepath.Join(dir, "dir"), 0o700)).To(Succeed())
+	tree := scanned(t, dir)
+	w := &scanWorker{scanner: &scanner{tree: tree}, opener: newOpener(tree.root, tree.fd), dents: make([]byte, 4096)}
+	defer w.opener.close()
+	_, err := unix.Seek(tree.fd, 0, 0) // the scan has read it to its end
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(w.list(tree.fd)).To(Succeed())
+	for _, f := range w.found[:2] { // as they were before
+		f.typ = map[uint8]uint8{unix.DT_DIR: unix.DT_REG, unix.DT_REG: unix.DT_DIR}[f.typ]
+		w.found = append(w.found, f, w.found[0], w.found[1])
+	}
+	d := &dirNode{hash: format.RootHash}
+	g.Expect(w.fill(t.Context(), d, tree.fd)).To(Succeed())
+	names := map[string]int{}
+	for _, sub := range d.dirs {
+		names[sub.name]++
+	}
+	for i := range d.rows {
+		names[string(d.nameOf(&d.rows[i]))]++
+	}
+	g.Expect(names).To(Equal(map[string]int{"file": 1, "dir": 1}))
+}

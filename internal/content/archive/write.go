@@ -151,6 +151,7 @@ func (r *restorer) finishFile(h *hand, fd int, entry uint32) error {
 			return err
 		}
 	}
+	r.checkTime(&st, m, func() string { return r.plan.path(entry) })
 	r.stamp(dir, entry, &st)
 	return nil
 }

@@ -14,11 +14,15 @@ import (
 // maxXattrs is the size of all attributes of one file together, names included.
 const maxXattrs = 1 << 20
 
-// keptXattr tells which attributes belong to the content. Others belong to the node: labels of its security module,
-// trusted attributes of its filesystems.
+// opaque is overlayfs' mark for a directory that hides the one below it. Like whiteouts it is content of an upper directory;
+// only root sees and sets it.
+const opaque = "trusted.overlay.opaque"
+
+// keptXattr tells which attributes belong to the content. Others belong to the node: labels of its security module, and all
+// other trusted attributes, which mean something to one mount or one filesystem only.
 func keptXattr(name string) bool {
 	switch name {
-	case "system.posix_acl_access", "system.posix_acl_default", "security.capability":
+	case "system.posix_acl_access", "system.posix_acl_default", "security.capability", opaque:
 		return true
 	}
 	return strings.HasPrefix(name, "user.") && len(name) > len("user.")

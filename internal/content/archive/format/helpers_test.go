@@ -51,6 +51,8 @@ func samplePage() *Page {
 		{Pack: testID(1), Index: 1, Offset: headerSize + 700, Stored: 900_000, Raw: BlockSize, Hash: sumOf("frame 1")},
 		{Pack: testID(2), Index: 9, Offset: 20 << 20, Stored: 5000, Raw: 70_000, Gen: 7, Hash: sumOf("frame 2")},
 	}
+	some := with(at(0o2755, 5, 6), Extra{Xattrs: acl})
+	some.Partial = true
 	return &Page{Frames: frames, Dirs: []Dir{
 		{Path: "", Meta: at(0o755, 1_700_000_000, 123_456_789), Entries: []Entry{
 			{Name: "-rf", Kind: KindFile, Meta: at(0o644, 1_700_000_000, 0)},
@@ -69,9 +71,9 @@ func samplePage() *Page {
 			}}), Size: 1<<50 + 1, Hash: sumOf("large")},
 			{Name: "link", Kind: KindSymlink, Meta: with(at(0o777, 5, 6), Extra{Target: "../../etc/\xfe"})},
 			{Name: "lost", Kind: KindSymlink, Flags: FlagUnreadable, Meta: at(0o777, 5, 6)},
-			{Name: "white", Kind: KindWhiteout, Meta: Meta{UID: math.MaxUint32 - 1, GID: math.MaxUint32 - 1}},
+			{Name: "white", Kind: KindWhiteout, Meta: Meta{UID: math.MaxUint32 - 1, GID: math.MaxUint32 - 1, Partial: true}},
 		}},
-		{Path: "dir", Meta: with(at(0o2755, 5, 6), Extra{Xattrs: acl})},
+		{Path: "dir", Meta: some},
 		{Path: "dir/sub", Meta: at(0o1777, 5, 6), Entries: []Entry{
 			{Name: "README.md", Kind: KindFile, Meta: at(0o644, 7, 7), Size: 13, Hash: sumOf("readme 2"), Frame: 2, Off: 69_987},
 		}},

@@ -20,6 +20,7 @@ const (
 	MaxXattrs    = 1 << 20   // bytes of all names and values of a file
 	MaxXattrRows = 1 << 16   // extended attributes in a page, and so of a file
 	maxMode      = 0o7777    // permission bits
+	modePartial  = 0o10000   // beside them in a class: not all extended attributes could be read
 	maxNsec      = 1e9 - 1   // nanoseconds
 	maxStretch   = BlockSize // bytes of a piece
 )

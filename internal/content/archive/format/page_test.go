@@ -174,7 +174,7 @@ func badPages() map[string]badPage {
 		"directory with target":     {func(p *Page) { p.Dirs[1].Extra = &Extra{Target: "t"} }, "attributes of an entry", false},
 		"directory with group":      {func(p *Page) { p.Dirs[1].Extra = &Extra{Group: 1} }, "attributes of an entry", false},
 		"directory with pieces":     {func(p *Page) { p.Dirs[1].Extra = &Extra{Pieces: []Piece{}} }, "attributes of an entry", false},
-		"mode":                      {first(func(e *Entry) { e.Mode = 0o10000 }), "mode or time", false},
+		"mode":                      {first(func(e *Entry) { e.Mode = 0o20000 }), "mode or time", false},
 		"nanoseconds":               {first(func(e *Entry) { e.Nsec = 1e9 }), "mode or time", false},
 		"no kind":                   {first(func(e *Entry) { e.Kind = 0 }), "unknown", false},
 		"unknown flag":              {first(func(e *Entry) { e.Flags = 4 }), "unknown", true},

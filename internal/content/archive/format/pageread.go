@@ -76,7 +76,7 @@ func (d *pageDecoder) readClasses() error {
 	d.classes = make([]class, d.counts[numClasses])
 	r := &d.cols[colClasses]
 	for i := range d.classes {
-		c := class{tag: r.byte(), mode: uint16(r.upTo(maxMode)), uid: uint32(r.upTo(1<<32 - 1)), gid: uint32(r.upTo(1<<32 - 1))}
+		c := class{tag: r.byte(), mode: uint16(r.upTo(modePartial | maxMode)), uid: uint32(r.upTo(1<<32 - 1)), gid: uint32(r.upTo(1<<32 - 1))}
 		if kind := c.tag & tagKind; kind > byte(KindWhiteout) {
 			return unsupported("page", "it has entries of kind %d", kind)
 		}
@@ -206,7 +206,8 @@ func (d *pageDecoder) meta(c class, m *Meta) {
 	if nsec < 0 || nsec > maxNsec {
 		d.cols[colNanoseconds].bad = true
 	}
-	m.Mode, m.UID, m.GID, m.Sec, m.Nsec = c.mode, c.uid, c.gid, d.sec, d.nsec
+	m.Mode, m.UID, m.GID, m.Sec, m.Nsec = c.mode&maxMode, c.uid, c.gid, d.sec, d.nsec
+	m.Partial = c.mode&modePartial != 0
 	if c.tag&tagXattrs != 0 {
 		r := &d.cols[colSets]
 		i := r.uvarint()

@@ -107,7 +107,11 @@ func classOf(tag byte, m *Meta) class {
 			tag |= tagPieces
 		}
 	}
-	return class{tag: tag, mode: m.Mode, uid: m.UID, gid: m.GID}
+	mode := m.Mode
+	if m.Partial {
+		mode |= modePartial
+	}
+	return class{tag: tag, mode: mode, uid: m.UID, gid: m.GID}
 }
 
 // class returns the number of a class, which is the next one if it is new.

@@ -10,6 +10,8 @@ import (
 const (
 	MaxPages      = 1 << 18  // pages of a tree
 	MaxTable      = 32 << 20 // bytes, encoded or not
+	MaxRows       = 1 << 24  // rows of a tree
+	maxTreeRaw    = 2 << 30  // bytes of all pages, decoded
 	maxTablePaths = 64 << 20 // bytes of the paths in memory
 )
 
@@ -91,7 +93,7 @@ func checkTable(refs []PageRef) error {
 	if len(refs) == 0 || len(refs) > MaxPages || refs[0].First != "" {
 		return fmt.Errorf("it has %d pages, or does not begin with the root", len(refs))
 	}
-	prev, paths := "", 0
+	prev, paths, rows, raw := "", 0, 0, int64(0)
 	for i := range refs {
 		r := &refs[i]
 		if !validPath(r.First) || ComparePaths(prev, r.First) > 0 {
@@ -101,10 +103,14 @@ func checkTable(refs []PageRef) error {
 			return fmt.Errorf("page %d has %d rows in frame %d of %d bytes", i, r.Entries, r.Frame.Index, r.Frame.Raw)
 		}
 		paths += pathCost(prev, r.First)
+		rows, raw = rows+int(r.Entries), raw+int64(r.Frame.Raw)
 		prev = r.First
 	}
 	if paths > maxTablePaths {
 		return fmt.Errorf("its paths have %d bytes", paths)
+	}
+	if rows > MaxRows || raw > maxTreeRaw {
+		return fmt.Errorf("the tree has %d rows in %d bytes, more than %d or %d", rows, raw, MaxRows, int64(maxTreeRaw))
 	}
 	return nil
 }

@@ -74,7 +74,15 @@ func TestTableRefusesWhatBreaksARule(t *testing.T) {
 		"too large a page":    func(r []PageRef) []PageRef { r[6].Frame.Raw = MaxPageRaw + 1; return r },
 		"frame out of a pack": func(r []PageRef) []PageRef { r[6].Frame.Offset = MaxPack; return r },
 		"frame in the header": func(r []PageRef) []PageRef { r[0].Frame.Offset--; return r },
-		"empty frame":         func(r []PageRef) []PageRef { r[0].Frame.Stored = 0; return r },
+		"too many rows in all": func(r []PageRef) []PageRef {
+			r[0].Entries = MaxPageRows
+			return slices.Repeat(r[:1], MaxRows/MaxPageRows+1)
+		},
+		"too large in all": func(r []PageRef) []PageRef {
+			r[0].Frame.Raw = MaxPageRaw
+			return slices.Repeat(r[:1], maxTreeRaw/MaxPageRaw+1)
+		},
+		"empty frame": func(r []PageRef) []PageRef { r[0].Frame.Stored = 0; return r },
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

@@ -52,12 +52,13 @@ const (
 
 // Meta are the attributes that every entry and directory has.
 type Meta struct {
-	Mode  uint16 // the 12 permission bits
-	Nsec  uint32 // of the mtime, 0 to 999,999,999
-	Sec   int64  // of the mtime, may be negative
-	UID   uint32
-	GID   uint32
-	Extra *Extra // what few entries have; nil if it has none of it
+	Mode    uint16 // the 12 permission bits
+	Partial bool   // not all of its extended attributes could be read
+	Nsec    uint32 // of the mtime, 0 to 999,999,999
+	Sec     int64  // of the mtime, may be negative
+	UID     uint32
+	GID     uint32
+	Extra   *Extra // what few entries have; nil if it has none of it
 }
 
 // Extra is what few entries have.

@@ -1,0 +1,38 @@
+package cmd
+
+import (
+	"os"
+
+	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/internal/lvm"
+	"wsdaemon.dev/ws-daemon/internal/quota"
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// newDriver returns the driver of a volume class, which lies at a path of its own or at the given one, which is made.
+func newDriver(path string, class config.Class) (volume.Driver, error) {
+	if class.Path != "" {
+		path = class.Path
+	} else if err := os.MkdirAll(path, 0o711); err != nil { //nolint:gosec // pods reach their content below it
+		return nil, err
+	}
+	switch class.Driver {
+	case config.DriverQuota:
+		return newQuota(path, class)
+	case config.DriverLVM:
+		return lvm.New(lvm.Class{
+			Root: path, Group: class.VolumeGroup, Pool: class.ThinPool, Filesystem: class.Filesystem,
+			Overcommit: class.Overcommit, MinSize: int64(class.MinSize),
+		})
+	default:
+		return volume.NewDirectory(path)
+	}
+}
+
+func newQuota(path string, class config.Class) (volume.Driver, error) {
+	ids := quota.DefaultRange()
+	if class.Projects != nil {
+		ids = quota.Range(*class.Projects)
+	}
+	return quota.New(path, ids)
+}

@@ -1,0 +1,178 @@
+package lvm
+
+import (
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// recorded is what lvs 2.03.16 prints.
+const recorded = `  {
+      "report": [
+          {
+              "lv": [
+                  {"lv_name":"other", "pool_lv":"", "origin":"", "lv_size":"4194304", "lv_tags":"", "lv_active":"active", "lv_permissions":"writeable", "data_percent":"", "metadata_percent":"", "zero":"", "lv_layout":"linear"},
+                  {"lv_name":"pool", "pool_lv":"", "origin":"", "lv_size":"1073741824", "lv_tags":"wsdaemon.area=a-1", "lv_active":"active", "lv_permissions":"writeable", "data_percent":"12.50", "metadata_percent":"10.68", "zero":"zero", "lv_layout":"thin,pool"},
+                  {"lv_name":"tmp", "pool_lv":"pool", "origin":"", "lv_size":"104857600", "lv_tags":"", "lv_active":"active", "lv_permissions":"writeable", "data_percent":"0.40", "metadata_percent":"", "zero":"zero", "lv_layout":"thin,sparse"},
+                  {"lv_name":"ws.a", "pool_lv":"pool", "origin":"", "lv_size":"209715200", "lv_tags":"wsdaemon", "lv_active":"", "lv_permissions":"writeable", "data_percent":"", "metadata_percent":"", "zero":"", "lv_layout":"thin,sparse"},
+                  {"lv_name":"ws.a.view-x", "pool_lv":"pool", "origin":"ws.a", "lv_size":"209715200", "lv_tags":"wsdaemon,wsdaemon.view", "lv_active":"active", "lv_permissions":"read-only", "data_percent":"3.00", "metadata_percent":"", "zero":"zero", "lv_layout":"thin,sparse"},
+                  {"lv_name":"ws.b", "pool_lv":"", "origin":"", "lv_size":"4194304", "lv_tags":"wsdaemon", "lv_active":"active", "lv_permissions":"writeable", "data_percent":"", "metadata_percent":"", "zero":"", "lv_layout":"linear"},
+                  {"lv_name":"ws.c", "pool_lv":"pool", "origin":"", "lv_size":"314572800", "lv_tags":"wsdaemon,wsdaemon.going,wsdaemon.new", "lv_active":"active", "lv_permissions":"writeable", "data_percent":"0.00", "metadata_percent":"", "zero":"zero", "lv_layout":"thin,sparse"}
+              ]
+          }
+      ]
+  }
+`
+
+// reporting returns a driver whose lvm prints a report, and keeps what it was called with in a file.
+func reporting(t *testing.T, text string) (d *Driver, calls string) {
+	t.Helper()
+	g := NewWithT(t)
+	d, err := New(Class{Root: t.TempDir(), Group: "ws", Pool: "pool", Filesystem: "xfs"})
+	g.Expect(err).NotTo(HaveOccurred())
+	dir := t.TempDir()
+	g.Expect(os.WriteFile(filepath.Join(dir, "report"), []byte(text), 0o600)).To(Succeed())
+	calls = filepath.Join(dir, "calls")
+	d.tools = program(t, `echo "$*" >> "`+calls+`"; [ "$1" != lvs ] || cat "`+dir+`/report"`)
+	return d, calls
+}
+
+func TestReport(t *testing.T) {
+	g := NewWithT(t)
+	d, calls := reporting(t, recorded)
+	r, err := d.report(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(r).To(Equal(report{
+		pool: logical{name: "pool", size: 1 << 30, tags: []string{"wsdaemon.area=a-1"}, active: true, data: 12.5, metadata: 10.68, zeroes: true, isPool: true},
+		volumes: map[string]logical{
+			"a": {name: "ws.a", pool: "pool", size: 200 << 20, tags: []string{"wsdaemon"}},
+			"b": {name: "ws.b"}, // not in the pool: a name that is taken
+			"c": {name: "ws.c", pool: "pool", size: 300 << 20, tags: []string{"wsdaemon", "wsdaemon.going", "wsdaemon.new"}, active: true, zeroes: true},
+		},
+		views: []logical{{name: "ws.a.view-x", pool: "pool", origin: "ws.a", size: 200 << 20, tags: []string{"wsdaemon", "wsdaemon.view"},
+			active: true, readOnly: true, data: 3, zeroes: true}},
+		taken: 600 << 20,
+	}))
+	g.Expect(r.ids("")).To(Equal([]string{"a"}))
+	g.Expect(r.ids(tagGoing)).To(Equal([]string{"c"}), "whatever it was before")
+	g.Expect(os.ReadFile(calls)).To(BeEquivalentTo(
+		"lvs --reportformat json --units b --nosuffix --options " + reportFields + " -- ws\n"))
+}
+
+func TestReportThatIsNotUnderstood(t *testing.T) {
+	for text, want := range map[string]string{
+		"":   "read report: unexpected end of JSON input",
+		"{}": "volume group ws has no thin pool pool",
+		strings.Replace(recorded, "209715200", "200.00m", 1): `size of ws.a: strconv.ParseInt: parsing "200.00m"`,
+		strings.Replace(recorded, `"12.50"`, `"many"`, 1):    `percentages of pool: strconv.ParseFloat: parsing "many"`,
+		strings.Replace(recorded, "thin,pool", "linear", 1):  "volume group ws has no thin pool pool",
+	} {
+		d, _ := reporting(t, text)
+		_, err := d.report(t.Context())
+		NewWithT(t).Expect(err).To(MatchError(ContainSubstring(want)))
+	}
+}
+
+func TestAdmit(t *testing.T) {
+	for name, test := range map[string]struct {
+		pool       logical
+		more       int64
+		overcommit bool
+		want       string
+	}{
+		"fits":              {logical{size: 1000}, 400, false, ""},
+		"does not":          {logical{size: 1000}, 401, false, "thin pool ws/pool has 1000 bytes, of which 600 are promised, and 401 more are asked for"},
+		"need not":          {logical{size: 1000}, 4000, true, ""},
+		"data are full":     {logical{size: 1000, data: 95}, 1, true, "thin pool ws/pool is 95.0 % full"},
+		"metadata are full": {logical{size: 1000, metadata: 90}, 1, true, "the metadata of thin pool ws/pool are 90.0 % full"},
+		"data nearly full":  {logical{size: 1000, data: 94.9, metadata: 89.9}, 1, false, ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			d := &Driver{class: Class{Group: "ws", Pool: "pool", Overcommit: test.overcommit}}
+			err := d.admit(report{pool: test.pool, taken: 600}, test.more)
+			if test.want == "" {
+				g.Expect(err).NotTo(HaveOccurred())
+				return
+			}
+			g.Expect(err).To(MatchError(volume.ErrCapacity))
+			g.Expect(err).To(MatchError(ContainSubstring(test.want)))
+		})
+	}
+}
+
+func TestIdentifyRefusesPoolsThatAreNotOurs(t *testing.T) {
+	owned := func(tags, zero string) string {
+		text := strings.Replace(recorded, `"wsdaemon.area=a-1"`, `"`+tags+`"`, 1)
+		return strings.Replace(text, `"10.68", "zero":"zero"`, `"10.68", "zero":"`+zero+`"`, 1)
+	}
+	for name, test := range map[string]struct {
+		report string
+		known  bool
+		kind   error
+		words  string
+	}{
+		"ours":            {owned("wsdaemon.area=a-1", "zero"), true, nil, ""},
+		"other area":      {owned("x,wsdaemon.area=a-2", "zero"), false, volume.ErrOtherDisk, "lvchange --deltag wsdaemon.area=a-2 ws/pool"},
+		"no mark":         {owned("", "zero"), true, volume.ErrOtherDisk, "lvchange --addtag wsdaemon.area=a-1 ws/pool"},
+		"does not zero":   {owned("wsdaemon.area=a-1", ""), true, ErrUnfit, "lvchange --zero y ws/pool"},
+		"pool is missing": {"{}", true, volume.ErrNoGroup, "no thin pool pool"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			d, calls := reporting(t, test.report)
+			err := d.Identify(t.Context(), "a-1", test.known)
+			if test.kind == nil {
+				g.Expect(err).NotTo(HaveOccurred())
+			} else {
+				g.Expect(err).To(MatchError(test.kind))
+				g.Expect(err).To(MatchError(ContainSubstring(test.words)))
+			}
+			data, err := os.ReadFile(calls)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(strings.Count(string(data), "\n")).To(Equal(1), "nothing was changed")
+		})
+	}
+}
+
+func TestLogicalVolumesOfOthersAreNeverTouched(t *testing.T) {
+	g := NewWithT(t)
+	d, calls := reporting(t, recorded)
+	_, ensure := d.Ensure(t.Context(), volume.Spec{ID: "b", Size: 1 << 30})
+	_, clone := d.Clone(t.Context(), "a", volume.Spec{ID: "b", Size: 1 << 30})
+	_, get := d.Get(t.Context(), "b")
+	for _, err := range []error{ensure, clone, get, d.Remove(t.Context(), "b")} {
+		g.Expect(err).To(MatchError(ContainSubstring("ws/ws.b is in the way (a logical volume that this class did not make)")))
+	}
+	data, err := os.ReadFile(calls)
+	g.Expect(err).NotTo(HaveOccurred())
+	for line := range strings.Lines(string(data)) {
+		g.Expect(line).To(HavePrefix("lvs "))
+	}
+}
+
+func TestNew(t *testing.T) {
+	g := NewWithT(t)
+	root := t.TempDir()
+	for want, class := range map[string]Class{
+		`"-x" names no volume group`: {Root: root, Group: "-x", Pool: "p", Filesystem: "xfs"},
+		`"a/b" names no`:             {Root: root, Group: "g", Pool: "a/b", Filesystem: "xfs"},
+		`no file system "zfs"`:       {Root: root, Group: "g", Pool: "p", Filesystem: "zfs"},
+		"open directory of mount":    {Root: filepath.Join(root, "absent"), Group: "g", Pool: "p", Filesystem: "xfs"},
+	} {
+		_, err := New(class)
+		g.Expect(err).To(MatchError(ContainSubstring(want)))
+	}
+	d, err := New(Class{Root: root, Group: "g-1", Pool: "p", Filesystem: "xfs", MinSize: 5})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(d.devicePath("ws.a-b")).To(Equal("/dev/mapper/g--1-ws.a--b"))
+	_, err = d.Ensure(t.Context(), volume.Spec{ID: "a", Size: 5})
+	g.Expect(err).To(HaveOccurred(), "there is no such group")
+	g.Expect(d.fits(volume.Spec{Size: 300<<20 - 1})).To(MatchError("a volume of 314572799 bytes is too small: this class needs at least 314572800"))
+	g.Expect(d.fits(volume.Spec{Size: 300 << 20})).To(Succeed())
+}

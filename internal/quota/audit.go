@@ -1,0 +1,130 @@
+package quota
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/volume"
+)
+
+// Audit compares what the kernel counts for a volume with what lies in it. Outside of a user namespace, the owner of a file may
+// give it another project id, and root with CAP_SYS_RESOURCE may write past a limit of ext4. A difference may also come from
+// files that were made and removed meanwhile, so it is believed only if a file is found that counts for another project.
+func (d *Driver) Audit(ctx context.Context, id string) error {
+	return d.With(ctx, id, "audit", func(v *volume.Opened) error {
+		project, err := assigned(v)
+		if err != nil {
+			return err
+		}
+		return audit(ctx, v, project)
+	})
+}
+
+func audit(ctx context.Context, v *volume.Opened, id uint32) error {
+	before, err := accountOf(v.Descriptor(), id)
+	if err != nil {
+		return err
+	}
+	there, err := measure(ctx, v)
+	if err != nil {
+		return err
+	}
+	after, err := accountOf(v.Descriptor(), id)
+	if err != nil {
+		return err
+	}
+	spec, err := v.Spec()
+	if err != nil {
+		return err
+	}
+	if most := filling(spec); most.bytes > 0 && min(before.bytes, after.bytes) > most.bytes+largestBlock {
+		return &volume.EscapedError{ID: v.ID, Reason: fmt.Sprintf("it takes %d bytes, which is more than %d: "+
+			"a process with the capability SYS_RESOURCE wrote past the limit", after.bytes, spec.Size)}
+	}
+	if there.Inodes <= max(before.inodes, after.inodes) && there.Bytes <= max(before.bytes, after.bytes) {
+		return nil
+	}
+	return search(ctx, v, id)
+}
+
+// measure sums up what counts for a volume's project if nothing has escaped: its directory, and content.
+func measure(ctx context.Context, v *volume.Opened) (volume.Usage, error) {
+	var own unix.Stat_t
+	if err := unix.Fstat(int(v.Descriptor().Fd()), &own); err != nil {
+		return volume.Usage{}, fmt.Errorf("look at %s: %w", v.Dir, err)
+	}
+	sum := volume.Usage{Bytes: own.Blocks * basicBlock, Inodes: 1}
+	err := eachContent(v, func(dir *os.File) error {
+		usage, err := volume.Measure(ctx, dir)
+		sum.Bytes += usage.Bytes
+		sum.Inodes += usage.Inodes
+		return err
+	})
+	return sum, err
+}
+
+func eachContent(v *volume.Opened, do func(dir *os.File) error) error {
+	for _, at := range positions() {
+		f, err := v.OpenContent(at)
+		if errors.Is(err, volume.ErrNotFound) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = do(f)
+		_ = f.Close()
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// search returns an *EscapedError with the first file that counts for another project, or directory that does not pass its own on.
+func search(ctx context.Context, v *volume.Opened, id uint32) error {
+	return eachContent(v, func(top *os.File) error {
+		return volume.Walk(ctx, top, func(dir *os.File, name string, st unix.Statx_t) error {
+			p, known := projectAt(dir, name, st)
+			if !known || p.id == id && (p.inherit || name != "") {
+				return nil
+			}
+			return &volume.EscapedError{ID: v.ID, Reason: fmt.Sprintf("%q has project id %d (inherited: %t) and not %d",
+				pathOf(dir, name), p.id, p.inherit, id)}
+		})
+	})
+}
+
+// projectAt reads the project of what a walk visits. Only files and directories have one that can be read, and changed.
+func projectAt(dir *os.File, name string, st unix.Statx_t) (project, bool) {
+	if name == "" {
+		p, err := projectOf(dir)
+		return p, err == nil
+	}
+	if st.Mode&unix.S_IFMT != unix.S_IFREG {
+		return project{}, false
+	}
+	fd, err := unix.Openat(int(dir.Fd()), name, unix.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK|unix.O_NOCTTY|unix.O_NOATIME|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return project{}, false
+	}
+	f := os.NewFile(uintptr(fd), name)
+	defer f.Close()
+	p, err := projectOf(f)
+	return p, err == nil
+}
+
+// pathOf says where a file lies, for people: it may have been moved since.
+func pathOf(dir *os.File, name string) string {
+	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(int(dir.Fd())))
+	if err != nil {
+		path = dir.Name()
+	}
+	return filepath.Join(path, name)
+}
