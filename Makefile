@@ -196,8 +196,9 @@ undeploy: ## Remove everything that deploy installed; refused while there are ob
 ##@ Tools (built once, kept outside the repository)
 
 .PHONY: tools
-tools: ## Build the API server, etcd and kubectl if they are not there yet.
+tools: ## Build the API server, etcd, kubectl and the object stores of the tests if they are not there yet.
 	@go run ./hack/cluster/cmd tools > /dev/null
+	@go run ./hack/stores/cmd build
 
 $(CONTROLLER_GEN):
 	@hack/tool.sh hack/tools/generate sigs.k8s.io/controller-tools/cmd/controller-gen $@

@@ -27,6 +27,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/content/store/drivers"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -92,7 +93,7 @@ func run(ctx context.Context, o options) error {
 
 // newKeeper opens the store and the volume classes.
 func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node string) (*content.Keeper, error) {
-	s, err := store.Open(ctx, cfg.Storage.URL())
+	s, err := drivers.Open(ctx, cfg.Storage.URL())
 	if err != nil {
 		return nil, err
 	}
@@ -102,7 +103,7 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 	}
 	k := &content.Keeper{
 		Key:  key,
-		Area: area, Store: store.WithTimeout(s, cfg.Content.Timeouts.Store.Duration), Volumes: map[string]volume.Driver{}, Node: node,
+		Area: area, Store: store.WithPatience(s, storePatience(cfg)), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
 		Git: initializer.Git{Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
@@ -113,6 +114,10 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 		}
 	}
 	return k, nil
+}
+
+func storePatience(cfg config.Config) store.Patience {
+	return store.Patience{Attempt: cfg.Content.Timeouts.Store.Duration, Total: cfg.Content.Timeouts.StoreTotal.Duration}
 }
 
 // recoverDisk lets users at their content again after a start, without asking anybody.
