@@ -9,6 +9,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"time"
@@ -165,4 +166,19 @@ func freePort(ctx context.Context) (int, error) {
 
 func address(port int) string {
 	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+}
+
+// AddUser makes a user of the S3 server, who may do what a bucket policy allows.
+func (s *Server) AddUser(ctx context.Context, accessKey, secretKey string) error {
+	program, err := versitygw().build(ctx, io.Discard)
+	if err != nil {
+		return err
+	}
+	cmd := exec.CommandContext(ctx, program, "admin", "--endpoint-url", s.Endpoint,
+		"create-user", "--access", accessKey, "--secret", secretKey, "--role", "user")
+	cmd.Env = append(os.Environ(), "ADMIN_ACCESS_KEY="+AccessKey, "ADMIN_SECRET_KEY="+SecretKey)
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("add user %s: %w: %s", accessKey, err, out)
+	}
+	return nil
 }

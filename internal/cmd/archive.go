@@ -23,7 +23,9 @@ import (
 const collectAt = 25
 
 // patience is how long a person waits for the store.
-func patience() store.Patience { return store.Patience{Attempt: 5 * time.Minute, Total: 5 * time.Minute} }
+func patience() store.Patience {
+	return store.Patience{Attempt: 5 * time.Minute, Total: 5 * time.Minute}
+}
 
 // place names a workspace's backups in a store.
 type place struct {

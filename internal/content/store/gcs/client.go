@@ -35,19 +35,22 @@ type client struct {
 
 func (c *client) Create(ctx context.Context, key string, data []byte) error {
 	sum := checksum(data)
-	return c.do(ctx, func(ctx context.Context) error {
+	return c.ofBucket(c.do(ctx, func(ctx context.Context) error {
 		call := c.objects.Insert(c.bucket, &storage.Object{Name: key, Crc32c: sum, ContentType: "application/octet-stream"})
-		call = call.IfGenerationMatch(0).Fields("crc32c", "size")
+		call = call.IfGenerationMatch(0).Fields("name", "crc32c")
 		// Chunks of no size are one request, which nobody but us repeats.
 		o, err := call.Media(bytes.NewReader(data), googleapi.ChunkSize(0), googleapi.ContentType("application/octet-stream")).Context(ctx).Do()
 		if err != nil {
 			return err
 		}
+		if o.Name != key {
+			return fmt.Errorf("the store understood the name %q: the request was changed on its way", o.Name)
+		}
 		if o.Crc32c != sum {
 			return bucket.Corrupt(o.Crc32c, sum)
 		}
 		return nil
-	})
+	}))
 }
 
 func checksum(data []byte) string {
@@ -160,7 +163,7 @@ func (c *client) Page(ctx context.Context, prefix, after string, limit int) (obj
 	if len(objects) > limit {
 		objects, more = objects[:limit], true
 	}
-	return objects, more, err
+	return objects, more, c.ofBucket(err)
 }
 
 func collect(items []*storage.Object, after string) ([]store.Object, error) {

@@ -55,15 +55,39 @@ func (c *client) explain(err error, reply *bucket.Reply) error {
 	case http.StatusRequestedRangeNotSatisfiable:
 		return fmt.Errorf("%w: %w", store.ErrTooShort, err)
 	case http.StatusNotFound:
-		if !strings.Contains(said(e), "bucket does not exist") {
-			return fmt.Errorf("%w: %w", store.ErrNotFound, err)
-		}
+		return c.absent(e, err)
 	}
 	if advice := c.advice(e); advice != "" {
 		return &store.RefusedError{Err: err, Advice: advice}
 	}
 	if reply.After > 0 {
 		return &store.BusyError{Err: err, After: reply.After}
+	}
+	return err
+}
+
+// errNoBucket is how a request that names no object ends if there is no bucket.
+var errNoBucket = errors.New("there is no such bucket")
+
+// absent tells a missing object from a missing bucket and from servers that are no object stores.
+func (c *client) absent(e *googleapi.Error, err error) error {
+	switch text := said(e); {
+	case strings.Contains(text, "bucket does not exist"):
+		return c.noBucket(err)
+	case strings.HasPrefix(text, "No such object"), text == http.StatusText(http.StatusNotFound):
+		return fmt.Errorf("%w: %w", store.ErrNotFound, err)
+	}
+	return fmt.Errorf("%w: this is not how an object store says that something is absent; is there a proxy that answers for it?", err)
+}
+
+func (c *client) noBucket(err error) error {
+	return &store.RefusedError{Err: err, Advice: fmt.Sprintf("there is no bucket %s: create it, or correct the bucket", c.bucket)}
+}
+
+// ofBucket says what it means that something is absent if no object was asked for.
+func (c *client) ofBucket(err error) error {
+	if errors.Is(err, store.ErrNotFound) {
+		return c.noBucket(errNoBucket)
 	}
 	return err
 }
@@ -81,8 +105,6 @@ func said(e *googleapi.Error) string {
 // advice says what to do about an answer that no repetition changes; it is empty for one that may pass.
 func (c *client) advice(e *googleapi.Error) string {
 	switch {
-	case e.Code == http.StatusNotFound:
-		return fmt.Sprintf("there is no bucket %s: create it, or correct the bucket", c.bucket)
 	case e.Code == http.StatusUnauthorized:
 		return "the credentials are wrong or have expired: replace them, where they are read from they are read again"
 	case e.Code == http.StatusForbidden && !limited(e):

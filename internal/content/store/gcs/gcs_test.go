@@ -35,3 +35,10 @@ func TestGCSConforms(t *testing.T) {
 		return open(t, "")
 	})
 }
+
+func TestGCSBroken(t *testing.T) {
+	storetest.RunBroken(t, server.Endpoint, func(t *testing.T, endpoint string) store.Store {
+		t.Helper()
+		return open(t, endpoint)
+	})
+}

@@ -48,3 +48,10 @@ func openAsAdmin(t *testing.T) store.Store {
 }
 
 func TestS3Conforms(t *testing.T) { storetest.Run(t, openAsAdmin) }
+
+func TestS3Broken(t *testing.T) {
+	storetest.RunBroken(t, server.Endpoint, func(t *testing.T, endpoint string) store.Store {
+		t.Helper()
+		return open(t, endpoint, "credentials-dir="+secret(t, stores.AccessKey, stores.SecretKey))
+	})
+}

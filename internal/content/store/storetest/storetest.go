@@ -38,6 +38,7 @@ func Run(t *testing.T, create func(t *testing.T) store.Store) {
 		"cancelled":       testCancelled,
 		"clock":           testClock,
 		"message has URL": testString,
+		"probe":           testProbe,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -329,6 +330,16 @@ func testClock(t *testing.T, s store.Store) {
 func testString(t *testing.T, s store.Store) {
 	t.Helper()
 	gomega.NewWithT(t).Expect(s.String()).To(gomega.MatchRegexp(`^(file|s3|gs)://`))
+}
+
+// testProbe finds a store fit, and nothing of the probe after it.
+func testProbe(t *testing.T, s store.Store) {
+	t.Helper()
+	g := gomega.NewWithT(t)
+	fitness, err := store.Probe(t.Context(), store.WithPatience(s, store.Patience{Attempt: time.Minute, Total: time.Minute}))
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	g.Expect(fitness.String()).To(gomega.HavePrefix("store " + s.String() + ": ok ("))
+	g.Expect(keys(s.List(t.Context(), "", "", 0))).To(gomega.Equal([]string{store.IdentityKey}))
 }
 
 // put creates objects whose content is their key. Those below an object are passed over: not every store can have them.
