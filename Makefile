@@ -12,6 +12,8 @@ CONTAINER_TOOL ?= docker
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Repository that the demo clones; empty: one that it makes itself.
 GIT_URL ?=
+# Where the demo keeps its backups: file (a directory), s3 or gcs (a server that the demo starts).
+STORE ?= file
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
 # How often `make bench` has every tool do everything, and its other flags (`go run ./hack/bench --help`).
@@ -153,9 +155,9 @@ run: build ## Run the daemon against the current kubeconfig, or a cluster of its
 	NODE_NAME='$(NODE_NAME)' hack/run.sh
 
 .PHONY: demo
-demo: build tools ## Show a workspace's whole life (GIT_URL=... takes another repository).
+demo: build tools ## Show a workspace's whole life (STORE=s3 or gcs takes such a store, GIT_URL=... another repository).
 	@hack/packages.sh git attr acl libcap2-bin
-	@GIT_URL='$(GIT_URL)' hack/as-root.sh hack/demo/demo.sh
+	@STORE='$(STORE)' GIT_URL='$(GIT_URL)' hack/as-root.sh hack/demo/demo.sh
 
 .PHONY: docker-build
 docker-build: ## Build the image IMG.

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"time"
 
 	"github.com/spf13/cobra"
 
@@ -21,11 +20,6 @@ import (
 // collectAt is how much garbage there may be before it is collected, in percent of what is in use. Most of that are buffers, which
 // cost the collector nothing: it can run often.
 const collectAt = 25
-
-// patience is how long a person waits for the store.
-func patience() store.Patience {
-	return store.Patience{Attempt: 5 * time.Minute, Total: 5 * time.Minute}
-}
 
 // place names a workspace's backups in a store.
 type place struct {
@@ -112,6 +106,9 @@ func newArchiveInit(p *place) *cobra.Command {
 			}
 			id, err := store.Init(cmd.Context(), s)
 			if err != nil {
+				return err
+			}
+			if _, err := store.Probe(cmd.Context(), s); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is store %s\n", s, id)

@@ -4,7 +4,6 @@ package proxy
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
 	"fmt"
 	"io"
 	"maps"
@@ -76,8 +75,8 @@ type Proxy struct {
 	seen  []Request
 }
 
-// Start puts a proxy before a server, given by its endpoint. With a certificate it speaks TLS.
-func Start(ctx context.Context, endpoint string, certificate *tls.Certificate) (*Proxy, error) {
+// Start puts a proxy before a server, given by its endpoint.
+func Start(ctx context.Context, endpoint string) (*Proxy, error) {
 	target, err := url.Parse(endpoint)
 	if err != nil {
 		return nil, fmt.Errorf("start proxy: %w", err)
@@ -89,10 +88,6 @@ func Start(ctx context.Context, endpoint string, certificate *tls.Certificate) (
 	p := &Proxy{
 		URL: "http://" + listener.Addr().String(), target: target, done: make(chan struct{}),
 		client: &http.Transport{MaxIdleConnsPerHost: 64, DisableCompression: true},
-	}
-	if certificate != nil {
-		p.URL = "https://" + listener.Addr().String()
-		listener = tls.NewListener(listener, &tls.Config{Certificates: []tls.Certificate{*certificate}, MinVersion: tls.VersionTLS12})
 	}
 	p.server = &http.Server{Handler: p, ReadHeaderTimeout: time.Minute}
 	go func() {

@@ -21,7 +21,7 @@ func patience() store.Patience { return store.Patience{Attempt: 10 * time.Second
 // Proxied starts a proxy before a server for the time of a test.
 func Proxied(t *testing.T, endpoint string) *proxy.Proxy {
 	t.Helper()
-	p, err := proxy.Start(t.Context(), endpoint, nil)
+	p, err := proxy.Start(t.Context(), endpoint)
 	if err != nil {
 		t.Fatal(err)
 	}
