@@ -220,8 +220,6 @@ func (c Config) validate() error {
 	)
 }
 
-}
-
 func (l Limits) validate() error {
 	var errs []error
 	for key, n := range map[string]int{

@@ -33,6 +33,18 @@ func TestStorageURL(t *testing.T) {
 	}
 }
 
+// The samples are configurations that a daemon takes.
+func TestSamplesOfStores(t *testing.T) {
+	for kind, want := range map[string]string{
+		"s3":  "s3://my-workspaces/production?credentials-dir=%2Fetc%2Fws-daemon-store&endpoint=https%3A%2F%2Fs3.eu-central-1.amazonaws.com&path-style=false&region=eu-central-1",
+		"gcs": "gs://my-workspaces/production?credentials-file=%2Fetc%2Fws-daemon-store%2Fkey.json",
+	} {
+		c, err := config.Load("../../config/samples/store/" + kind + "/config.json")
+		NewWithT(t).Expect(err).NotTo(HaveOccurred())
+		NewWithT(t).Expect(c.Storage.URL()).To(Equal(want))
+	}
+}
+
 func TestStorageRefuses(t *testing.T) {
 	for text, want := range map[string]string{
 		`{"kind": "s3"}`:                                        "storage.s3: must be set for storage.kind s3",

@@ -52,7 +52,7 @@ func TestS3PolicyKeepsDomainsApart(t *testing.T) {
 	for _, key := range []string{"d/team-a/domain.json", "d/team-b/domain.json", "d/team-b/p/00/pack"} {
 		g.Expect(admin.Put(ctx, key, []byte(key))).To(Succeed())
 	}
-	policy, err := os.ReadFile("../../../../config/samples/store/s3-bucket-policy.json")
+	policy, err := os.ReadFile("../../../../config/samples/store/s3/bucket-policy.json")
 	g.Expect(err).NotTo(HaveOccurred())
 	node := user(t, "node-a", string(policy))
 

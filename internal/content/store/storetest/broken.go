@@ -65,6 +65,7 @@ func RunBroken(t *testing.T, endpoint string, create func(t *testing.T, endpoint
 		"refused for good": testRefused,
 		"absence":          testAbsence,
 		"truncated":        testTruncated,
+		"probe":            testProbeCost,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -246,4 +247,22 @@ func testTruncated(t *testing.T, p *proxy.Proxy, inner store.Store) {
 		g.Expect(err).To(gomega.MatchError(store.ErrTooShort), "from %d on", offset)
 		g.Expect(p.Requests()).To(gomega.HaveLen(requests), "it is not repeated")
 	}
+}
+
+// testProbeCost counts the requests of a probe, which every start of a daemon makes.
+func testProbeCost(t *testing.T, p *proxy.Proxy, inner store.Store) {
+	t.Helper()
+	g, ctx := gomega.NewWithT(t), t.Context()
+	g.Expect(second(store.Init(ctx, inner))).To(gomega.Succeed())
+	p.Break(nil)
+	g.Expect(second(store.Probe(ctx, store.WithPatience(inner, patience())))).To(gomega.Succeed())
+	writing := 0
+	for _, r := range p.Requests() {
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			writing++
+		}
+	}
+	t.Logf("a probe makes %d writing and %d reading requests", writing, len(p.Requests())-writing)
+	g.Expect(writing).To(gomega.BeNumerically("<=", 40))
+	g.Expect(len(p.Requests()) - writing).To(gomega.BeNumerically("<=", 20))
 }
