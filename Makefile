@@ -96,7 +96,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 .PHONY: test
 test: ## Install what the tests need, and run them all.
 	@hack/stage.sh packages hack/packages.sh gcc git attr acl libcap2-bin python3 zstd
-	@hack/stage.sh tools $(MAKE) --no-print-directory tools
+	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
@@ -198,8 +198,11 @@ undeploy: ## Remove everything that deploy installed; refused while there are ob
 ##@ Tools (built once, kept outside the repository)
 
 .PHONY: tools
-tools: ## Build the API server, etcd, kubectl and the object stores of the tests if they are not there yet.
+tools: ## Build the API server, etcd and kubectl if they are not there yet.
 	@go run ./hack/cluster/cmd tools > /dev/null
+
+.PHONY: stores
+stores: ## Build the object stores of the tests if they are not there yet.
 	@go run ./hack/stores/cmd build
 
 $(CONTROLLER_GEN):

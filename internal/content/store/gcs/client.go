@@ -140,15 +140,15 @@ func describe(o *storage.Object) (store.Object, error) {
 }
 
 func (c *client) Page(ctx context.Context, prefix, after string, limit int) (objects []store.Object, more bool, err error) {
-	if limit <= 0 || limit >= pageSize {
-		limit = pageSize - 1
+	if limit <= 0 || limit > pageSize {
+		limit = pageSize
 	}
 	token := ""
 	err = c.do(ctx, func(ctx context.Context) error {
 		// A page may be empty although there are more.
 		for objects, more = nil, true; more && len(objects) == 0; more = token != "" {
-			// What an offset names is listed as well.
-			call := c.objects.List(c.bucket).Prefix(prefix).StartOffset(after).MaxResults(int64(limit) + 1).PageToken(token)
+			// What an offset names would be listed as well. No character of a key is smaller than a space.
+			call := c.objects.List(c.bucket).Prefix(prefix).StartOffset(after + " ").MaxResults(int64(limit)).PageToken(token)
 			page, err := call.Fields("items(name,size,timeCreated)", "nextPageToken").Context(ctx).Do()
 			if err != nil {
 				return err
@@ -160,9 +160,6 @@ func (c *client) Page(ctx context.Context, prefix, after string, limit int) (obj
 		}
 		return nil
 	})
-	if len(objects) > limit {
-		objects, more = objects[:limit], true
-	}
 	return objects, more, c.ofBucket(err)
 }
 

@@ -3,6 +3,7 @@ package gcs
 import (
 	"context"
 	"crypto/x509"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"net/http"
@@ -48,6 +49,7 @@ func (c *client) explain(err error, reply *bucket.Reply) error {
 	case !errors.As(err, &e):
 		return err
 	}
+	complete(e)
 	err = fmt.Errorf("the store answered %d: %s", e.Code, said(e))
 	switch e.Code {
 	case http.StatusPreconditionFailed:
@@ -90,6 +92,16 @@ func (c *client) ofBucket(err error) error {
 		return c.noBucket(errNoBucket)
 	}
 	return err
+}
+
+// complete reads what the library does not of replies to requests for content.
+func complete(e *googleapi.Error) {
+	var reply struct {
+		Error *googleapi.Error `json:"error"`
+	}
+	if e.Message == "" && json.Unmarshal([]byte(e.Body), &reply) == nil && reply.Error != nil {
+		e.Message, e.Errors = reply.Error.Message, reply.Error.Errors
+	}
 }
 
 // said is the text of an answer, of which more than a line is no text for people.

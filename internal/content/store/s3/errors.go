@@ -110,7 +110,7 @@ func (c *client) advice(e minio.ErrorResponse, reply *bucket.Reply) string {
 		return "the store is full: give it more room, or raise its quota"
 	case wrongRegion(e):
 		return c.regionAdvice(e)
-	case e.StatusCode == http.StatusForbidden:
+	case e.StatusCode == http.StatusForbidden || e.Code == minio.AccessDenied: // among several deletes an error has no status
 		return fmt.Sprintf("allow these credentials s3:ListBucket on the bucket %s and s3:GetObject, s3:PutObject and s3:DeleteObject on its "+
 			"objects; without s3:ListBucket this is also the answer for an object that is missing", c.bucket)
 	case e.StatusCode == http.StatusNotImplemented:

@@ -2,6 +2,7 @@ package s3_test
 
 import (
 	"errors"
+	"net/http"
 	"net/url"
 	"os"
 	"strings"
@@ -12,7 +13,9 @@ import (
 	. "github.com/onsi/gomega"
 
 	"wsdaemon.dev/ws-daemon/hack/stores"
+	"wsdaemon.dev/ws-daemon/hack/stores/proxy"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/content/store/storetest"
 )
 
 // A bucket has one policy: tests that set it do not run side by side.
@@ -81,13 +84,19 @@ func TestS3PolicyKeepsDomainsApart(t *testing.T) {
 	g.Expect(admin.Get(ctx, "d/team-b/p/00/pack", 100)).To(Equal([]byte("d/team-b/p/00/pack")), "nothing was touched")
 }
 
-// Without the right to list, an object that is missing is answered like one that may not be read: that is no proof of absence.
+// Without the right to list, Amazon answers a request for an object that is missing like one that may not be read: that is no proof of
+// absence.
 func TestS10_S3WithoutListRight(t *testing.T) {
 	g, ctx := NewWithT(t), t.Context()
-	admin := openAsAdmin(t)
-	g.Expect(store.Init(ctx, admin)).Error().NotTo(HaveOccurred())
-	blind := user(t, "node-blind", `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ["USER"]},
-		"Action": ["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], "Resource": ["arn:aws:s3:::BUCKET/PREFIX/*"]}]}`)
+	p := storetest.Proxied(t, server.Endpoint)
+	blind := open(t, p.URL, "credentials-dir="+secret(t, stores.AccessKey, stores.SecretKey))
+	g.Expect(store.Init(ctx, blind)).Error().NotTo(HaveOccurred())
+	p.Break(func(r proxy.Request) proxy.Fault {
+		if strings.Contains(r.Target, "/missing") || strings.Contains(r.Target, "list-type") {
+			return proxy.Fault{Answer: http.StatusForbidden, Body: "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"}
+		}
+		return proxy.Fault{}
+	})
 	g.Expect(blind.Put(ctx, "there", []byte("x"))).To(Succeed())
 	g.Expect(blind.Get(ctx, "there", 10)).To(Equal([]byte("x")))
 	_, err := blind.Get(ctx, "missing", 10)
