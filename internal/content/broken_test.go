@@ -48,6 +48,7 @@ func roads(t *testing.T) map[string]func(t *testing.T) road {
 		NewWithT(t).Expect(os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600)).To(Succeed())
 	}
 	faults := storetest.Passing()
+	delete(faults, "late") // nothing fails
 	maps.Copy(faults, map[string]proxy.Fault{
 		"403": {Answer: http.StatusForbidden}, "404": {Answer: http.StatusNotFound}, "412": {Answer: http.StatusPreconditionFailed},
 		"reply corrupted": {CorruptReply: true},
