@@ -1,4 +1,5 @@
 # shellcheck shell=bash
+# shellcheck disable=SC2154,SC2034 # demo.sh has the variables that are used here and not set, or set and not used
 # The store of the demo: a directory, or a server on the loopback that speaks S3 or Google Cloud Storage. Sourced by demo.sh.
 
 # serve_store makes an empty place for a store, and sets its URL and its part of a daemon's configuration.

@@ -144,10 +144,12 @@ func (w *walk) run() {
 		w.Expect(n.Backup(w.ctx, keepTwo())).To(Succeed())
 		count = w.count()
 	}
+	w.t.Logf("a backup of a changed file makes %d requests", count)
 	for at := 1; at <= count; at++ {
 		w.breakBackup(n, at)
 	}
 	count = w.breakRestore(0)
+	w.t.Logf("a start on another node makes %d requests", count)
 	for at := 1; at <= count; at++ {
 		w.breakRestore(at)
 	}
