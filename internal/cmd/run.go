@@ -27,7 +27,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
-	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -191,11 +190,7 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	if err := (&controllers.NodeReconciler{Workspaces: workspaces}).SetupWithManager(mgr); err != nil {
 		return err
 	}
-	guard, ok := keeper.Store.(*store.Guard)
-	if !ok {
-		return fmt.Errorf("the store %s is not guarded", keeper.Store)
-	}
-	prober, err := newProber(guard, workspaces.Recorder, node, metrics.Registry)
+	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
 	if err != nil {
 		return err
 	}

@@ -51,7 +51,11 @@ type prober struct {
 	fit      prometheus.Gauge
 }
 
-func newProber(guard *store.Guard, recorder events.EventRecorder, node string, registry prometheus.Registerer) (*prober, error) {
+func newProber(s store.Store, recorder events.EventRecorder, node string, registry prometheus.Registerer) (*prober, error) {
+	guard, ok := s.(*store.Guard)
+	if !ok {
+		return nil, fmt.Errorf("the store %s is not guarded", s)
+	}
 	fit := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "ws_daemon_store_fit",
 		Help: "Whether a probe found that the object store does what backups rely on: 1 if so, 0 if not or not known yet.",
