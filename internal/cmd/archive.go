@@ -11,7 +11,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"wsdaemon.dev/ws-daemon/internal/content"
-	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/content/store/drivers"
@@ -42,7 +41,7 @@ func newArchive() *cobra.Command {
 	cmd.PersistentFlags().StringVar(&p.store, "store", "", "the store's `URL`: file:///dir, s3://bucket/prefix or gs://bucket/prefix (?endpoint=https://host:port)")
 	cmd.AddCommand(
 		newArchiveInit(&p), newArchiveCreate(&p), newArchiveRestore(&p), newArchiveList(&p), newArchiveLs(&p), newArchiveCat(&p),
-		newArchiveDiff(&p), newArchiveVerify(&p), newArchiveExport(&p), newArchiveImport(&p),
+		newArchiveDiff(&p), newArchiveVerify(&p), newArchiveExport(&p), newArchiveImport(&p), newArchiveCollect(&p),
 	)
 	return cmd
 }
@@ -51,7 +50,8 @@ func (p *place) flags(cmd *cobra.Command) {
 	cmd.Flags().StringVar(&p.domain, "domain", "", "the domain: the workspace's `namespace`")
 	cmd.Flags().StringVar(&p.workspace, "workspace", "", "the `name` of the workspace")
 	cmd.Flags().StringVar(&p.cluster, "cluster", "", "the `UID` of kube-system; by default domains made here belong to no cluster")
-	cmd.Flags().StringVar(&p.keyFile, "key-file", "", "a `file` with the key that seals backups: 64 hex digits, as openssl rand -hex 32 prints them")
+	cmd.Flags().StringVar(&p.keyFile, "key-file", "", "a `file` with the keys that seal backups, or a directory with one for each domain, DOMAIN.key; "+
+		"a line for each key, the first one seals: 64 hex digits, as openssl rand -hex 32 prints them, or GENERATION:DIGITS")
 }
 
 func (p *place) open(ctx context.Context) (store.Store, error) {
@@ -75,23 +75,11 @@ func (p *place) standalone(ctx context.Context) (content.Standalone, error) {
 	if p.domain == "" || p.workspace == "" {
 		return a, errors.New("--domain and --workspace are needed: the namespace and the name of the workspace")
 	}
-	if a.Key, err = readKey(p.keyFile); err != nil {
+	if a.Key, err = keyRing(p.keyFile).of(p.domain); err != nil {
 		return a, err
 	}
 	a.Domain, err = history.NameDomain(s, p.domain)
 	return a, err
-}
-
-// readKey reads the key that seals backups; there is none without a path.
-func readKey(path string) (*format.Key, error) {
-	if path == "" {
-		return nil, nil
-	}
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return nil, fmt.Errorf("read the key: %w", err)
-	}
-	return format.ParseKey(data)
 }
 
 func newArchiveInit(p *place) *cobra.Command {

@@ -3,7 +3,9 @@ package cmd
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -29,8 +31,9 @@ var errAreaIsBack = errors.New("the working area is there now: ending, to start 
 var errWentBack = errors.New("the API server has gone back in time, as after a restore from a copy: ending, to start anew")
 
 const (
-	tendInterval = time.Hour
-	areaInterval = 5 * time.Second
+	tendInterval  = time.Hour
+	trialInterval = 24 * time.Hour
+	areaInterval  = 5 * time.Second
 )
 
 // chores are what the daemon does beside reconciling.
@@ -38,6 +41,7 @@ type chores struct {
 	workspaces *controllers.WorkspaceReconciler
 	found      []content.Subject
 	grace      time.Duration
+	collection history.CollectOptions
 }
 
 // wake has everything looked at that lay on the node at the start, also what no object asks for any more.
@@ -85,6 +89,8 @@ func (c *chores) tendStore(ctx context.Context, logger logr.Logger) error {
 	errs := []error{err, store.Sweep(ctx, k.Store)}
 	domains, err := history.Domains(ctx, k.Store)
 	errs = append(errs, err)
+	counting, err := c.collects(ctx)
+	errs = append(errs, err)
 	for _, domain := range domains {
 		removed, err := k.Tend(ctx, domain, c.grace)
 		if errors.Is(err, history.ErrOtherCluster) {
@@ -94,8 +100,37 @@ func (c *chores) tendStore(ctx context.Context, logger logr.Logger) error {
 			logger.Info("removed backups of deleted workspaces and expired snapshots", "domain", domain, "count", removed)
 		}
 		errs = append(errs, err)
+		if counting && err == nil { // after what has had its time
+			errs = append(errs, c.collect(ctx, logger, domain))
+		}
 	}
 	return errors.Join(errs...)
+}
+
+// collects says whether packs are looked at in this hour. Counting them reads every commit, which collection does once a day by
+// its own lists; a trial has no lists, so the store gives it a turn a day.
+func (c *chores) collects(ctx context.Context) (bool, error) {
+	if c.collection.Delete {
+		return true, nil
+	}
+	k := c.workspaces.Keeper
+	return history.TakeTurn(ctx, k.Store, k.Cluster+".collect", k.Node, trialInterval)
+}
+
+// collect removes the packs of a domain that no backup needs, or only says how many there are.
+func (c *chores) collect(ctx context.Context, logger logr.Logger, domain string) error {
+	found, err := c.workspaces.Keeper.Collect(ctx, domain, c.collection)
+	logger = logger.WithValues("domain", domain)
+	switch {
+	case found.Removed > 0:
+		logger.Info("removed packs that no backup needs", "packs", found.Removed, "bytes", found.RemovedBytes)
+	case found.Idle > 0 && !c.collection.Delete:
+		logger.Info("no backup needs some packs; content.collect.delete removes them", "packs", found.Idle, "bytes", found.IdleBytes)
+	}
+	if found.MissingCount > 0 {
+		err = errors.Join(err, fmt.Errorf("domain %s lacks %d packs that backups need: %s", domain, found.MissingCount, strings.Join(found.Missing, ", ")))
+	}
+	return err
 }
 
 // usesStore says whether this node has used the store before. One that was swapped is not to be written to, and which one is the

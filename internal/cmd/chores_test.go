@@ -122,3 +122,38 @@ func TestS10_TendLeavesAForeignStoreAlone(t *testing.T) {
 	n.Expect(n.in(t, k.Store, "gone")).To(Equal(1))
 	n.Expect(k.Store.List(t.Context(), "tend/", "", 0)).To(BeEmpty())
 }
+
+// Packs that nothing needs are counted once a day, or go an hour after they were condemned.
+func TestTendCollects(t *testing.T) {
+	n := newNode(t)
+	k := n.keeper(t, "node-a", "here")
+	n.useStore(t, k)
+	inner := k.Store
+	d, err := history.OpenDomain(t.Context(), inner, "team", "here", false)
+	n.Expect(err).NotTo(HaveOccurred())
+	n.Expect(d.Workspace("web").PublishClaim(t.Context(), 1, history.Owner{}, nil)).To(Succeed())
+	n.Expect(d.PutPack(t.Context(), history.NewID(), []byte("an orphan"))).To(Succeed())
+	tend := func(hours int, o history.CollectOptions) (packs, lists int) {
+		k.Store = frozen{Store: inner, now: time.Now().Add(time.Duration(hours) * time.Hour)}
+		c := tending(k)
+		c.collection = o
+		n.Expect(c.tendStore(t.Context(), logr.Discard())).To(Succeed())
+		found, err := inner.List(t.Context(), "d/team/p/", "", 0)
+		n.Expect(err).NotTo(HaveOccurred())
+		told, err := inner.List(t.Context(), "d/team/g/", "", 0)
+		n.Expect(err).NotTo(HaveOccurred())
+		return len(found), len(told)
+	}
+	trial := history.CollectOptions{Wait: time.Hour}
+	packs, lists := tend(2, trial)
+	n.Expect([]int{packs, lists}).To(Equal([]int{1, 0}), "counted")
+	turns, err := inner.List(t.Context(), "tend/here.collect/", "", 0)
+	n.Expect(err).NotTo(HaveOccurred())
+	n.Expect(turns).To(HaveLen(1))
+
+	really := history.CollectOptions{Wait: time.Hour, Delete: true}
+	packs, lists = tend(4, really)
+	n.Expect([]int{packs, lists}).To(Equal([]int{1, 1}), "condemned")
+	packs, lists = tend(6, really)
+	n.Expect([]int{packs, lists}).To(Equal([]int{0, 2}), "swept, and told")
+}

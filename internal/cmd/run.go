@@ -26,6 +26,7 @@ import (
 	"wsdaemon.dev/ws-daemon/controllers"
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -96,12 +97,12 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 	if err != nil {
 		return nil, err
 	}
-	key, err := readKey(cfg.Storage.KeyFile)
-	if err != nil {
+	keys := keyRing(cfg.Storage.KeyFile)
+	if err := keys.check(); err != nil {
 		return nil, err
 	}
 	k := &content.Keeper{
-		Key:  key,
+		Keys: keys.of,
 		Area: area, Store: s, Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
@@ -194,7 +195,10 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	if err != nil {
 		return err
 	}
-	chores := &chores{workspaces: workspaces, found: found, grace: cfg.Content.TombstoneGrace.Duration}
+	chores := &chores{
+		workspaces: workspaces, found: found, grace: cfg.Content.TombstoneGrace.Duration,
+		collection: history.CollectOptions{Delete: cfg.Content.Collect.Delete, Wait: cfg.Content.Collect.Wait.Duration},
+	}
 	for _, r := range []manager.Runnable{
 		manager.RunnableFunc(workspaces.Jobs.Runnable(shutdownGrace)),
 		manager.RunnableFunc(prober.run),

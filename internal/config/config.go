@@ -42,12 +42,22 @@ type Content struct {
 	OrphanGrace Duration `json:"orphanGrace"`
 	// TombstoneGrace is how long the backups of a deleted workspace stay.
 	TombstoneGrace Duration `json:"tombstoneGrace"`
+	// Collect is how packs that no backup needs leave the store.
+	Collect Collect `json:"collect"`
 	// AdoptCluster lets domains that another cluster made be used.
 	AdoptCluster bool `json:"adoptCluster"`
 	// Git is how repositories are cloned.
 	Git Git `json:"git"`
 	// Timeouts are the deadlines of the daemon's work.
 	Timeouts Timeouts `json:"timeouts"`
+}
+
+// Collect is how packs that no backup needs leave the store.
+type Collect struct {
+	// Delete lets them be removed; without it the daemon only logs how many there are, once a day.
+	Delete bool `json:"delete"`
+	// Wait is how old a pack must be to be condemned, and how long it then stays, by the store's clock: at least an hour.
+	Wait Duration `json:"wait"`
 }
 
 // Git is how repositories are cloned.
@@ -135,6 +145,7 @@ func Default() Config {
 			StrayRetention: Duration{30 * 24 * time.Hour},
 			OrphanGrace:    Duration{24 * time.Hour},
 			TombstoneGrace: Duration{7 * 24 * time.Hour},
+			Collect:        Collect{Wait: Duration{24 * time.Hour}},
 			Git:            Git{Program: "git", AllowedSchemes: []string{"https"}},
 			Timeouts: Timeouts{
 				Store:      Duration{time.Minute},
@@ -215,6 +226,7 @@ func (c Config) validate() error {
 		positive("content.strayRetention", c.Content.StrayRetention),
 		positive("content.orphanGrace", c.Content.OrphanGrace),
 		positive("content.tombstoneGrace", c.Content.TombstoneGrace),
+		atLeastAnHour("content.collect.wait", c.Content.Collect.Wait),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
 		oneOf("log.format", c.Log.Format, "json", "console"),
 	)
@@ -254,6 +266,13 @@ func absolute(key, path string) error {
 func positive(key string, d Duration) error {
 	if d.Duration <= 0 {
 		return fmt.Errorf("%s: must be longer than 0s, not %s", key, d)
+	}
+	return nil
+}
+
+func atLeastAnHour(key string, d Duration) error {
+	if d.Duration < time.Hour {
+		return fmt.Errorf("%s: must be at least 1h, not %s", key, d)
 	}
 	return nil
 }

@@ -103,6 +103,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"no stray retention":     {with(area, area+`, "strayRetention": "0s"`), "content.strayRetention: must be longer than 0s, not 0s"},
 		"no orphan grace":        {with(area, area+`, "orphanGrace": "0s"`), "content.orphanGrace: must be longer than 0s, not 0s"},
 		"no tombstone grace":     {with(area, area+`, "tombstoneGrace": "0s"`), "content.tombstoneGrace: must be longer than 0s, not 0s"},
+		"short wait":             {with(area, area+`, "collect": {"wait": "10m"}`), "content.collect.wait: must be at least 1h, not 10m0s"},
 		"no working area":        {with(area, ""), `content.workingArea: must be an absolute path, not ""`},
 		"relative working area":  {with(`"/var/lib/ws-daemon"`, `"data"`), `content.workingArea: must be an absolute path, not "data"`},
 		"key file":               {with(`"kind": "filesystem"`, `"kind": "filesystem", "keyFile": "key"`), `storage.keyFile: must be an absolute path, not "key"`},

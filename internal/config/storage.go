@@ -25,7 +25,8 @@ type Storage struct {
 	S3 *S3 `json:"s3,omitempty"`
 	// GCS is a bucket of Google Cloud Storage.
 	GCS *GCS `json:"gcs,omitempty"`
-	// KeyFile holds the key that seals backups, 64 hexadecimal digits; empty leaves them readable to whoever reads the store.
+	// KeyFile holds the keys that seal backups, or is a directory with a file for each domain, <domain>.key, and _default.key for all
+	// others. It is read whenever a key is needed. Empty leaves backups readable to whoever reads the store.
 	KeyFile string `json:"keyFile,omitempty"`
 }
 

@@ -353,13 +353,17 @@ func (f *filling) restoreSnapshot(ctx context.Context, dir string) (volume.Conte
 func (f *filling) restore(ctx context.Context, dir string, c history.Commit, what, instead string) (volume.Content, error) {
 	root, err := rootOf(c)
 	var report archive.Report
+	var key *format.Key
+	if err == nil {
+		key, err = f.k.key(ctx, f.domain)
+	}
 	if err == nil {
 		report, f.index, err = archive.Restore(ctx, root, dir, archive.RestoreOptions{
-			Source: packs{f.domain}, Connections: packs{f.domain}.connections(), Key: keyOf(c, f.k.Key), Progress: f.r.Progress,
+			Source: packs{f.domain}, Connections: packs{f.domain}.connections(), Key: keyOf(c, key), Progress: f.r.Progress,
 		})
 	}
 	if err != nil {
-		return volume.Content{}, orDamaged(fmt.Errorf("restore %s: %w", what, err), what, instead)
+		return volume.Content{}, orDamaged(fmt.Errorf("restore %s: %w", what, named(c, err)), what, instead)
 	}
 	if report.Digest != c.Tree.Digest {
 		return volume.Content{}, fmt.Errorf("restore %s: the tree that was written does not equal the one that was saved (%s, not %s)",

@@ -42,8 +42,9 @@ type Keeper struct {
 	Volumes map[string]volume.Driver
 	// Cluster is the UID of the namespace kube-system, Node the name of this node.
 	Cluster, Node string
-	// Key seals what is stored; nil leaves it readable.
-	Key *format.Key
+	// Keys returns the keys that seal and open what a domain stores, nil to leave it readable. Without the function nothing is
+	// sealed. It is asked at the beginning of each job.
+	Keys func(domain string) (*format.Key, error)
 	// AdoptCluster lets domains that another cluster made be used.
 	AdoptCluster bool
 	// Git clones repositories.
@@ -55,7 +56,8 @@ type Keeper struct {
 	// Now is the time.
 	Now func() time.Time
 
-	identified sync.Map // classes whose disk is known to be ours
+	identified sync.Map      // classes whose disk is known to be ours
+	collected  history.Cache // what was read of collection's lists
 }
 
 // Observation is what the node knows of one workspace without asking anybody.
@@ -245,7 +247,11 @@ func (k *Keeper) domain(ctx context.Context, namespace string) (*history.Domain,
 	if err := k.checkStore(ctx); err != nil {
 		return nil, err
 	}
-	return history.OpenDomain(ctx, k.Store, namespace, k.Cluster, k.AdoptCluster)
+	d, err := history.OpenDomain(ctx, k.Store, namespace, k.Cluster, k.AdoptCluster)
+	if err != nil {
+		return nil, err
+	}
+	return d.Sharing(&k.collected), nil
 }
 
 // checkStore refuses a store that is another one than before: swapped, emptied, or a mount that is missing.
@@ -266,6 +272,18 @@ func (k *Keeper) checkStore(ctx context.Context) error {
 			"point the configuration back at the old store, or remove \"store\" from identity.json in the working area to accept the new one", id, known.Store)}
 	}
 	return nil
+}
+
+// key returns the keys of a domain, once it is known that they are those that it was sealed with.
+func (k *Keeper) key(ctx context.Context, domain *history.Domain) (*format.Key, error) {
+	if k.Keys == nil {
+		return nil, nil
+	}
+	key, err := k.Keys(domain.Name())
+	if err != nil {
+		return nil, err
+	}
+	return key, checkKey(ctx, domain, key)
 }
 
 func (k *Keeper) log(ctx context.Context, s Subject) (*history.Domain, *history.Log, error) {

@@ -3,6 +3,7 @@ package content
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -50,6 +51,26 @@ func rootOf(c history.Commit) (archive.Root, error) {
 	return root, nil
 }
 
+// checkKey makes sure that whoever seals in a domain under a generation does so with the same key.
+func checkKey(ctx context.Context, domain *history.Domain, key *format.Key) error {
+	if key == nil {
+		return nil
+	}
+	check, err := key.Check()
+	if err != nil {
+		return err
+	}
+	return domain.CheckKey(ctx, key.Generation(), check)
+}
+
+// named says in an error about a key whose backup it is.
+func named(c history.Commit, err error) error {
+	if errors.Is(err, format.ErrKey) {
+		return fmt.Errorf("backup %s of workspace %s in domain %s: %w", c.Name, c.Workspace, c.Domain, err)
+	}
+	return err
+}
+
 // keyOf returns the key that opens a commit's archive: none if that was made before there was a key.
 func keyOf(c history.Commit, key *format.Key) *format.Key {
 	if generation, err := format.TableGeneration(c.Table); err == nil && generation == 0 {
@@ -58,14 +79,14 @@ func keyOf(c history.Commit, key *format.Key) *format.Key {
 	return key
 }
 
-// sealedAlike says whether what is sealed with the key now can refer to a commit's archive: the same key sealed that. Where it cannot, everything is stored
-// anew: nobody who turns sealing on wants to go on needing what is not sealed.
+// sealedAlike says whether what is sealed with the key now can refer to a commit's archive: the ring has the key that sealed that.
+// Where it cannot, everything is stored anew: nobody who turns sealing on wants to go on needing what is not sealed.
 func sealedAlike(c history.Commit, key *format.Key) bool {
 	generation, err := format.TableGeneration(c.Table)
 	if err != nil || key == nil {
 		return err == nil && generation == 0
 	}
-	return generation == key.Generation()
+	return key.Opens(generation)
 }
 
 func decodeHash(into *format.Hash, text string) error {

@@ -158,7 +158,11 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	if err != nil {
 		return err
 	}
-	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, k.Key), false); err != nil {
+	key, err := k.key(ctx, domain)
+	if err != nil {
+		return err
+	}
+	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, key), false); err != nil {
 		return fmt.Errorf("read back backup %s of workspace %s: %w", c.Name, s, err)
 	}
 	return nil

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -117,20 +118,33 @@ type saving struct {
 	path   string
 	domain *history.Domain
 	log    *history.Log
+	key    *format.Key
+}
+
+// newSaving looks for the keys of the subject's domain.
+func (k *Keeper) newSaving(ctx context.Context, r SaveRequest, path string) (*saving, error) {
+	domain, log, err := k.log(ctx, r.Subject)
+	if err != nil {
+		return nil, err
+	}
+	key, err := k.key(ctx, domain)
+	return &saving{k: k, r: r, path: path, domain: domain, log: log, key: key}, err
 }
 
 // save brings the newest backup level with the tree at path, and returns its commit.
 func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, how effort) (history.Commit, error) {
-	domain, log, err := k.log(ctx, r.Subject)
+	w, err := k.newSaving(ctx, r, path)
 	if err != nil {
 		return history.Commit{}, err
 	}
-	w := &saving{k: k, r: r, path: path, domain: domain, log: log}
 	c, err := w.run(ctx, how)
-	if !errors.Is(err, history.ErrFenced) {
+	switch {
+	case errors.Is(err, history.ErrCondemned):
+		return w.run(ctx, anew) // what it referred to is being collected
+	case !errors.Is(err, history.ErrFenced):
 		return c, err
 	}
-	if ours, lateErr := k.late(ctx, r.Subject, log); lateErr != nil || !ours {
+	if ours, lateErr := k.late(ctx, r.Subject, w.log); lateErr != nil || !ours {
 		return c, errors.Join(err, lateErr)
 	}
 	return w.run(ctx, how)
@@ -220,7 +234,7 @@ func (k *Keeper) checked(r SaveRequest, read int64, began time.Time) error {
 func (w *saving) commit(
 	ctx context.Context, path string, how effort, e state.Entry, from start, began time.Time,
 ) (history.Commit, error) {
-	res, err := w.k.store(ctx, w.domain, path, from, how != lazy, w.r.Progress)
+	res, err := w.store(ctx, path, from, how != lazy)
 	if err != nil {
 		return history.Commit{}, fmt.Errorf("back up %s: %w", w.path, err)
 	}
@@ -268,14 +282,16 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) err
 	return k.record(r.Subject, func(e *state.Entry) { e.Backup.Retention = trouble })
 }
 
-// store creates an archive of a tree in a domain. Nothing refers to it yet.
-func (k *Keeper) store(
-	ctx context.Context, domain *history.Domain, path string, from start, reread bool, progress archive.Progress,
-) (*archive.Result, error) {
-	return archive.Create(ctx, path, archive.CreateOptions{
-		Parent: from.parent, Index: from.index, Sink: packs{domain}, Source: packs{domain}, Connections: packs{domain}.connections(),
-		Key: k.Key, Reread: reread, Progress: progress,
+// store creates an archive of the tree at path. Nothing refers to it yet.
+func (w *saving) store(ctx context.Context, path string, from start, reread bool) (*archive.Result, error) {
+	res, err := archive.Create(ctx, path, archive.CreateOptions{
+		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.connections(),
+		Key: w.key, Reread: reread, Progress: w.r.Progress,
 	})
+	if err != nil && from.own != nil {
+		err = named(*from.own, err)
+	}
+	return res, err
 }
 
 // newCommit describes a backup of what was read.
@@ -359,7 +375,11 @@ func (k *Keeper) keepForks(ctx context.Context, s Subject, log *history.Log) err
 		if err != nil {
 			return err
 		}
-		if err := domain.Pin(ctx, id, c, pin); err != nil {
+		err = domain.Pin(ctx, id, c, pin)
+		if history.Gone(err) {
+			continue // it lacks something, and stays as it is
+		}
+		if err != nil {
 			return err
 		}
 		if err := k.record(s, func(e *state.Entry) { e.Fork = id }); err != nil {

@@ -32,7 +32,7 @@ func (w *saving) start(ctx context.Context, e state.Entry, how effort) (start, e
 	default:
 		return start{}, nil
 	}
-	if history.Gone(err) || err == nil && !sealedAlike(c, w.k.Key) {
+	if history.Gone(err) || err == nil && !sealedAlike(c, w.key) {
 		return start{}, nil
 	}
 	if err != nil {

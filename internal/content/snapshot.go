@@ -28,11 +28,8 @@ func (k *Keeper) Snapshot(ctx context.Context, r SaveRequest, id string, held bo
 	if err != nil {
 		return c, err
 	}
-	// The id is taken for ever by what is pinned, so that must be whole.
-	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
-		return c, err
-	}
 	faults.Point("snapshot.saved")
+	// The id is taken for ever by what is pinned: Pin makes sure that it is whole.
 	if err := domain.Pin(ctx, id, c, history.Pin{Kind: history.PinSnapshot, Node: k.Node}); err != nil {
 		return c, err
 	}
@@ -91,15 +88,13 @@ func (k *Keeper) Rewind(ctx context.Context, s Subject, backup, request string) 
 	if errors.Is(err, store.ErrNotFound) {
 		return Rewound{}, &NoBackupError{Subject: s, Wanted: "backup " + backup}
 	}
+	// Both are pinned: retention of later backups must take neither what was newest nor what was asked for. Pin makes sure that
+	// all of it is there.
 	if err == nil {
-		err = domain.VerifyPacks(ctx, wanted.Packs)
+		err = domain.Pin(ctx, pinID("restored", s, backup, request), wanted, history.Pin{Kind: history.PinRestore, Node: k.Node})
 	}
 	if err != nil {
 		return Rewound{}, orDamaged(err, fmt.Sprintf("backup %s of workspace %s", backup, s), "name another one")
-	}
-	// both are pinned: retention of later backups must take neither what was newest nor what was asked for
-	if err := domain.Pin(ctx, pinID("restored", s, backup, request), wanted, history.Pin{Kind: history.PinRestore, Node: k.Node}); err != nil {
-		return Rewound{}, err
 	}
 	newest, ref, err := log.Current(ctx)
 	if errors.Is(err, history.ErrNoBackup) {
@@ -113,6 +108,9 @@ func (k *Keeper) Rewind(ctx context.Context, s Subject, backup, request string) 
 	}
 	id := pinID("before-restore", s, ref.Name.String(), request)
 	err = domain.Pin(ctx, id, newest, history.Pin{Kind: history.PinRestore, Node: k.Node})
+	if history.Gone(err) {
+		return Rewound{Damage: err.Error()}, nil
+	}
 	return Rewound{Newest: ref.Name.String(), PinID: id}, err
 }
 
@@ -131,6 +129,15 @@ func (k *Keeper) Bury(ctx context.Context, s Subject) error {
 		return err
 	}
 	return log.Bury(ctx, s.Claim)
+}
+
+// Collect removes the packs of a domain that no backup and no snapshot needs: see [history.Domain.Collect].
+func (k *Keeper) Collect(ctx context.Context, namespace string, o history.CollectOptions) (history.Collection, error) {
+	domain, err := k.domain(ctx, namespace)
+	if err != nil {
+		return history.Collection{}, err
+	}
+	return domain.Collect(ctx, o)
 }
 
 // Tend removes what has had its time in a domain: buried backups and expired stray snapshots.

@@ -25,7 +25,7 @@ type Standalone struct {
 	Namespace string // name of the domain
 	Workspace string
 	Cluster   string // that a domain belongs to if Create makes it
-	// Key opens and seals; nil if the archive is readable.
+	// Key opens and seals; nil if the archive is readable. Opening needs the generation that a backup was sealed with.
 	Key *format.Key
 	// Progress is told what was read or written; it may be nil.
 	Progress archive.Progress
@@ -93,6 +93,18 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 	if err != nil {
 		return Made{}, err
 	}
+	made, err := a.create(ctx, dir, last, from, indexPath)
+	if errors.Is(err, history.ErrCondemned) {
+		return a.create(ctx, dir, nil, "", indexPath)
+	}
+	return made, err
+}
+
+// create stores what last does not have, which is the snapshot from if that is not empty.
+func (a Standalone) create(ctx context.Context, dir string, last *history.Commit, from, indexPath string) (Made, error) {
+	if err := checkKey(ctx, a.Domain, a.Key); err != nil {
+		return Made{}, err
+	}
 	o := archive.CreateOptions{Sink: packs{a.Domain}, Source: packs{a.Domain}, Connections: packs{a.Domain}.connections(), Key: a.Key, Progress: a.Progress}
 	if last != nil {
 		root, err := rootOf(*last)
@@ -103,6 +115,9 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 		o.Index, _ = archive.LoadIndex(indexPath) // without one everything is read
 	}
 	res, err := archive.Create(ctx, dir, o)
+	if err != nil && last != nil {
+		err = named(*last, err)
+	}
 	if err != nil {
 		return Made{}, err
 	}
@@ -224,7 +239,7 @@ func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, p
 	})
 	err = to.finish(ctx, err)
 	if err != nil {
-		return report, err
+		return report, named(c, err)
 	}
 	return report, keepIndex(index, indexPath)
 }
@@ -235,7 +250,7 @@ func (a Standalone) List(ctx context.Context, c history.Commit, path string, rec
 	if err != nil {
 		return err
 	}
-	return archive.List(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, recursive, each)
+	return named(c, archive.List(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, recursive, each))
 }
 
 // Cat writes the content of a file.
@@ -244,7 +259,7 @@ func (a Standalone) Cat(ctx context.Context, c history.Commit, path string, w io
 	if err != nil {
 		return err
 	}
-	return archive.Cat(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, w)
+	return named(c, archive.Cat(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, w))
 }
 
 // Diff calls each for every difference between two backups.
@@ -260,7 +275,7 @@ func (a Standalone) Diff(ctx context.Context, from, to history.Commit, each func
 	if err != nil {
 		return err
 	}
-	return archive.Diff(ctx, before, after, packs{a.Domain}, keyOf(to, a.Key), each)
+	return named(to, archive.Diff(ctx, before, after, packs{a.Domain}, keyOf(to, a.Key), each))
 }
 
 // Verify makes sure that a backup can be restored; with readData every byte of it is read.
@@ -272,7 +287,7 @@ func (a Standalone) Verify(ctx context.Context, c history.Commit, readData bool)
 	if err := a.Domain.VerifyPacks(ctx, c.Packs); err != nil {
 		return err
 	}
-	return archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData)
+	return named(c, archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData))
 }
 
 // Export writes a backup as a plain tar.
@@ -281,7 +296,7 @@ func (a Standalone) Export(ctx context.Context, c history.Commit, w io.Writer) e
 	if err != nil {
 		return err
 	}
-	return archive.Export(ctx, root, packs{a.Domain}, keyOf(c, a.Key), w)
+	return named(c, archive.Export(ctx, root, packs{a.Domain}, keyOf(c, a.Key), w))
 }
 
 // Import stores a plain tar as the newest backup. A node that held the workspace meanwhile is fenced.

@@ -36,7 +36,7 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, consent 
 	}
 	id, err := k.findStray(ctx, s, domain, report)
 	if err == nil && id == "" {
-		id, report, err = k.pinStray(ctx, s, domain, path, progress)
+		id, report, err = k.pinStray(ctx, s, path, progress)
 	}
 	if err == nil {
 		err = k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
@@ -71,15 +71,19 @@ func (k *Keeper) findStray(ctx context.Context, s Subject, domain *history.Domai
 }
 
 func (k *Keeper) pinStray(
-	ctx context.Context, s Subject, domain *history.Domain, path string, progress archive.Progress,
+	ctx context.Context, s Subject, path string, progress archive.Progress,
 ) (string, archive.Report, error) {
 	e, _ := k.Area.Journal().Get(s.UID)
-	w := &saving{k: k, r: SaveRequest{Subject: s}, domain: domain, log: domain.Workspace(s.Name)}
+	w, err := k.newSaving(ctx, SaveRequest{Subject: s, Progress: progress}, path)
+	if err != nil {
+		return "", archive.Report{}, err
+	}
+	domain := w.domain
 	from, err := w.start(ctx, e, reading)
 	if err != nil {
 		return "", archive.Report{}, err
 	}
-	res, err := k.store(ctx, domain, path, from, true, progress)
+	res, err := w.store(ctx, w.path, from, true)
 	if err != nil {
 		return "", archive.Report{}, fmt.Errorf("save %s: %w", path, err)
 	}

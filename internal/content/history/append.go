@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/faults"
@@ -80,7 +81,8 @@ func (l *Log) owned(ctx context.Context, claim int64, o Owner) error {
 // or before. Format, Domain, Workspace and Created are filled in. It may be repeated with the same c after an error.
 //
 // A newer claim, or a commit of our claim after last that is not c, is a [FencedError]. If the name holds an earlier
-// attempt with the same ID and another tree, its reference is returned with [ErrEarlier].
+// attempt with the same ID and another tree, its reference is returned with [ErrEarlier]. A pack that is being collected is
+// [ErrCondemned]: store what is in it anew.
 func (l *Log) Append(ctx context.Context, c Commit, last Name) (Ref, error) {
 	c, err := l.filled(ctx, c)
 	if err != nil {
@@ -88,6 +90,10 @@ func (l *Log) Append(ctx context.Context, c Commit, last Name) (Ref, error) {
 	}
 	if number := numberUnder(c.Name.Claim, last); c.Name.Number <= number {
 		return Ref{}, l.wrap("append backup", fmt.Errorf("%s does not come after %s", c.Name, last))
+	}
+	going, err := l.domain.recent(ctx) // before the parent is seen to be there
+	if err != nil {
+		return Ref{}, l.wrap("append backup", err)
 	}
 	h, err := l.head(ctx)
 	if err != nil {
@@ -101,14 +107,35 @@ func (l *Log) Append(ctx context.Context, c Commit, last Name) (Ref, error) {
 	if err != nil {
 		return Ref{}, err
 	}
-	return l.commit(ctx, c)
+	if err := l.lasting(ctx, c, h, going); err != nil {
+		return Ref{}, l.wrap("append backup "+c.Name.String(), err)
+	}
+	return l.commit(ctx, c, going)
 }
 
-func (l *Log) commit(ctx context.Context, c Commit) (Ref, error) {
+// lasting makes sure that no pack that a commit names is going, and that those of older backups are there: the parent is, so
+// they are, or else each is looked for.
+func (l *Log) lasting(ctx context.Context, c Commit, h head, going *look) error {
+	if err := going.allows(c.Packs); err != nil {
+		return err
+	}
+	if c.Parent == nil || c.Parent.Name != h.newest.Name {
+		old := slices.DeleteFunc(slices.Clone(c.Packs), func(p Pack) bool { return p.New })
+		if err := going.find(ctx, l.domain, old); err != nil {
+			return err
+		}
+	}
+	return l.domain.inTime(going)
+}
+
+func (l *Log) commit(ctx context.Context, c Commit, going *look) (Ref, error) {
 	faults.Point("history.commit.before")
 	ref, err := l.write(ctx, c)
 	if errors.Is(err, store.ErrExists) {
 		return l.resolve(ctx, c)
+	}
+	if err == nil {
+		err = l.domain.confirm(ctx, going, c.Packs)
 	}
 	if err != nil {
 		return Ref{}, l.wrap("append backup "+c.Name.String(), err)
@@ -128,7 +155,7 @@ func (l *Log) resolve(ctx context.Context, c Commit) (Ref, error) {
 	case there.Tree.Digest != c.Tree.Digest:
 		return ref, l.wrap("append backup "+c.Name.String(), ErrEarlier)
 	}
-	return ref, nil
+	return ref, l.domain.VerifyPacks(ctx, c.Packs) // nobody knows when it was written
 }
 
 // Standing checks without writing that the workspace is still ours and its newest backup the one we wrote last: it

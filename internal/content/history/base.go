@@ -126,12 +126,39 @@ func (l *Log) Verify(ctx context.Context, ref Ref, own []Pack) error {
 	return nil
 }
 
-// VerifyPacks makes sure that packs are in the store with their sizes.
+// VerifyPacks makes sure that packs are in the store with their sizes, and stay there as long as a commit or pin that was written
+// before names them: [ErrCondemned] if not. The lists are read first, because a list goes after what is in it.
 func (d *Domain) VerifyPacks(ctx context.Context, packs []Pack) error {
+	_, err := d.verify(ctx, packs)
+	return err
+}
+
+func (d *Domain) verify(ctx context.Context, packs []Pack) (*look, error) {
+	l, err := d.look(ctx)
+	if err == nil {
+		err = l.allows(packs)
+	}
+	if err == nil {
+		err = l.find(ctx, d, packs)
+	}
+	return l, err
+}
+
+// find makes sure that packs are there; those that were seen after the look are.
+func (l *look) find(ctx context.Context, d *Domain, packs []Pack) error {
 	for _, p := range packs {
+		l.mu.Lock()
+		seen := l.there[p.ID]
+		l.mu.Unlock()
+		if seen {
+			continue
+		}
 		if err := d.StatPack(ctx, p); err != nil {
 			return err
 		}
+		l.mu.Lock()
+		l.there[p.ID] = true
+		l.mu.Unlock()
 	}
 	return nil
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"iter"
 	"strings"
+	"sync"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/store"
@@ -24,6 +25,16 @@ const (
 type Domain struct {
 	store store.Store
 	name  string
+	cache *Cache
+	clock func() time.Duration // since boot
+	newID func() string
+
+	mu   sync.Mutex
+	last *look // the newest
+}
+
+func newDomain(s store.Store, name string) *Domain {
+	return &Domain{store: s, name: name, cache: &Cache{}, clock: sinceBoot, newID: NewID}
 }
 
 type domainRecord struct {
@@ -40,7 +51,7 @@ func OpenDomain(ctx context.Context, s store.Store, name, cluster string, adopt 
 	if cluster == "" {
 		return nil, fmt.Errorf("open domain %s: the id of the cluster is empty", name)
 	}
-	d := &Domain{store: s, name: name}
+	d := newDomain(s, name)
 	record, err := d.record(ctx)
 	if errors.Is(err, store.ErrNotFound) {
 		record, err = d.create(ctx, cluster)
@@ -61,7 +72,7 @@ func NameDomain(s store.Store, name string) (*Domain, error) {
 	if err := validID("domain", name); err != nil {
 		return nil, err
 	}
-	return &Domain{store: s, name: name}, nil
+	return newDomain(s, name), nil
 }
 
 // Find makes sure that the domain is there, or fails with [store.ErrNotFound]; an error says if not even the store is.
@@ -113,6 +124,9 @@ func (d *Domain) create(ctx context.Context, cluster string) (domainRecord, erro
 	}
 	return d.record(ctx)
 }
+
+// Name returns the domain's name.
+func (d *Domain) Name() string { return d.name }
 
 // Workspace returns the history of one workspace. Nothing is read; a name that cannot be one fails at the first use.
 func (d *Domain) Workspace(name string) *Log {
@@ -193,9 +207,8 @@ func (d *Domain) key(rest string) string { return domainPrefix + d.name + "/" + 
 func (d *Domain) packKey(p Pack) string { return d.key("p/" + p.ID[:2] + "/" + p.ID) }
 
 func (p Pack) valid() error {
-	id, err := hex.DecodeString(p.ID)
-	if err != nil || len(id) != 16 || hex.EncodeToString(id) != p.ID {
-		return fmt.Errorf("pack id %q: it has 32 hex digits", p.ID)
+	if _, err := parsePackID(p.ID); err != nil {
+		return err
 	}
 	if p.Size < 0 {
 		return fmt.Errorf("pack %s: size %d is negative", p.ID, p.Size)
@@ -212,8 +225,13 @@ func NewID() string {
 
 // scan lists objects page by page; the first page is small because most callers want what is newest.
 func (d *Domain) scan(ctx context.Context, prefix, after string) iter.Seq2[store.Object, error] {
+	return d.scanBy(ctx, prefix, after, firstPage)
+}
+
+// scanBy is scan with a first page of that many objects.
+func (d *Domain) scanBy(ctx context.Context, prefix, after string, first int) iter.Seq2[store.Object, error] {
 	return func(yield func(store.Object, error) bool) {
-		for limit := firstPage; ; limit = min(4*limit, maxPage) {
+		for limit := first; ; limit = min(4*limit, maxPage) {
 			objects, err := d.store.List(ctx, prefix, after, limit)
 			if err != nil {
 				yield(store.Object{}, err)

@@ -21,6 +21,8 @@ var (
 	ErrOtherCommit = errors.New("pin holds another commit")
 	// ErrEarlier says that the name holds an earlier attempt of ours, with other content: go on with the next number.
 	ErrEarlier = errors.New("an earlier attempt was committed")
+	// ErrCondemned says that a pack is being collected, or was: what it holds must be stored anew.
+	ErrCondemned = errors.New("pack is being collected")
 	// ErrDamaged says that an object is there and is not what was written.
 	ErrDamaged = errors.New("object is damaged")
 )
@@ -62,10 +64,10 @@ func (e *LostError) Error() string {
 // Is makes errors.Is(err, ErrLost) true.
 func (e *LostError) Is(target error) bool { return target == ErrLost }
 
-// Gone says whether an error means that a backup, or a part of it, is not in the store as it was written: then another one
-// is needed, whether the tree has changed or not.
+// Gone says whether an error means that a backup, or a part of it, is not in the store as it was written, or will not be for
+// long: then another one is needed, whether the tree has changed or not.
 func Gone(err error) bool {
-	return errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrDamaged)
+	return errors.Is(err, store.ErrNotFound) || errors.Is(err, ErrDamaged) || errors.Is(err, ErrCondemned)
 }
 
 func damaged(key string, err error) error {

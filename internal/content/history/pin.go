@@ -40,7 +40,8 @@ type PinEntry struct {
 	Size     int64     // bytes of the record
 }
 
-// Pin keeps a commit under an id. It succeeds again for the same commit; an id that holds another is [ErrOtherCommit].
+// Pin keeps a commit under an id, once all its packs are known to be there and to stay. It succeeds again for the same commit; an
+// id that holds another is [ErrOtherCommit].
 func (d *Domain) Pin(ctx context.Context, id string, c Commit, p Pin) error {
 	record, err := d.pinRecord(id, c, p)
 	if err != nil {
@@ -50,7 +51,17 @@ func (d *Domain) Pin(ctx context.Context, id string, c Commit, p Pin) error {
 	if err != nil {
 		return err
 	}
+	l, err := d.verify(ctx, c.Packs)
+	if err == nil {
+		err = d.inTime(l)
+	}
+	if err != nil {
+		return fmt.Errorf("pin %s in domain %s: %w", id, d.name, err)
+	}
 	err = d.store.Put(ctx, d.pinKey(id), data)
+	if err == nil {
+		return d.confirm(ctx, l, c.Packs)
+	}
 	if !errors.Is(err, store.ErrExists) {
 		return err
 	}

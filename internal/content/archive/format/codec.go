@@ -124,9 +124,11 @@ func (f Frame) damaged(message string, args ...any) error {
 }
 
 // decrypt returns the zstd frame, in the memory of into.
-func (d *Decoder) decrypt(into []byte, key *Key, f Frame, t FrameType, stored []byte) ([]byte, error) {
-	if key == nil || key.generation != f.Gen {
-		return nil, key.wants(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack), f.Gen)
+func (d *Decoder) decrypt(into []byte, ring *Key, f Frame, t FrameType, stored []byte) ([]byte, error) {
+	key := ring.find(f.Gen)
+	if key == nil {
+		_, err := ring.of(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack), f.Gen)
+		return nil, err
 	}
 	if d.aead == nil || d.pack != f.Pack || d.key != key {
 		salt := f.Pack // a copy that may escape to the heap, unlike f
@@ -139,7 +141,7 @@ func (d *Decoder) decrypt(into []byte, key *Key, f Frame, t FrameType, stored []
 	d.iv, d.ad = nonce(f.Index), associated(f.Pack, t, f.Index, f.Raw)
 	plain, err := d.aead.Open(into[:0], d.iv[:], stored, d.ad[:])
 	if err != nil {
-		return nil, f.damaged("it does not open with the key")
+		return nil, key.refused(fmt.Sprintf("frame %d of pack %s", f.Index, f.Pack))
 	}
 	return plain, nil
 }

@@ -156,7 +156,8 @@ func (d *Decoder) Table(key *Key, table []byte) ([]PageRef, error) {
 }
 
 func (k *Key) openTable(generation uint32, head, salt, sealed []byte) ([]byte, error) {
-	if err := k.wants("page table", generation); err != nil {
+	k, err := k.of("page table", generation)
+	if err != nil {
 		return nil, err
 	}
 	aead, err := k.derive("table", salt)
@@ -166,7 +167,7 @@ func (k *Key) openTable(generation uint32, head, salt, sealed []byte) ([]byte, e
 	iv := nonce(0)
 	z, err := aead.Open(nil, iv[:], sealed, head)
 	if err != nil {
-		return nil, damaged("page table", "it does not open with the key")
+		return nil, k.refused("page table")
 	}
 	return z, nil
 }

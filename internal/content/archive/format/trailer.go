@@ -64,7 +64,8 @@ func (f Footer) open(what string, key *Key, stored []byte) ([]byte, error) {
 	if f.Gen == 0 {
 		return stored, nil
 	}
-	if err := key.wants(what, f.Gen); err != nil {
+	key, err := key.of(what, f.Gen)
+	if err != nil {
 		return nil, err
 	}
 	if len(stored) < tagSize {
@@ -77,7 +78,7 @@ func (f Footer) open(what string, key *Key, stored []byte) ([]byte, error) {
 	n, ad := nonce(trailerIndex), associated(f.ID, trailerType, trailerIndex, uint32(len(stored)-tagSize))
 	table, err := aead.Open(nil, n[:], stored, ad[:])
 	if err != nil {
-		return nil, damaged(what, "it does not open with the key")
+		return nil, key.refused(what)
 	}
 	return table, nil
 }
