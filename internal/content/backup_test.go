@@ -334,7 +334,7 @@ func TestS5_CancelledBackupIsNoFailure(t *testing.T) {
 	a := f.node("node-a")
 	a.fill(1)
 	a.write("file", "one")
-	for _, step := range []string{"stat store.json", "list d/team/w/web", "put d/team/p/", "put d/team/w/web"} {
+	for _, step := range []string{"get store.json", "list d/team/w/web", "put d/team/p/", "put d/team/w/web"} {
 		ctx, cancel := context.WithCancel(f.ctx)
 		a.fault = func(op, key string) error {
 			if strings.HasPrefix(op+" "+key, step) {

@@ -92,13 +92,15 @@ func (a Standalone) Create(ctx context.Context, dir, from, indexPath string) (Ma
 		return Made{}, err
 	}
 	if o.Parent != nil && from == "" && equals(last.Tree, res.Report) {
-		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
+		keepIndex(res.Index, indexPath)
+		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, nil
 	}
 	c, err := a.commit(ctx, res)
 	if err != nil {
 		return Made{}, err
 	}
-	return Made{Commit: c, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
+	keepIndex(res.Index, indexPath)
+	return Made{Commit: c, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, nil
 }
 
 // parent is what the next backup goes on from: the newest one, complete or not, or the snapshot that is asked for; nil if there is
@@ -168,14 +170,12 @@ func (a Standalone) next(ctx context.Context) (history.Name, history.Owner, erro
 	return history.Name{Claim: claim + 1, Number: 1}, owner, nil
 }
 
-func keepIndex(index *archive.Index, path string) error {
-	if index == nil || path == "" {
-		return nil
+// keepIndex keeps an index, or else none. It is a cache: that it cannot be written is no failure of what was done.
+func keepIndex(index *archive.Index, path string) {
+	if path == "" || index != nil && os.MkdirAll(filepath.Dir(path), 0o700) == nil && index.Save(path) == nil {
+		return
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	return index.Save(path)
+	_ = os.Remove(path)
 }
 
 // Restore writes a backup, or some paths of it, into a new or empty directory, where everything appears at once, verified and on the
@@ -197,7 +197,8 @@ func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, p
 	if err != nil {
 		return report, err
 	}
-	return report, keepIndex(index, indexPath)
+	keepIndex(index, indexPath)
+	return report, nil
 }
 
 // List calls each for the rows of a path.

@@ -52,6 +52,9 @@ func Restore(ctx context.Context, root Root, dir string, o RestoreOptions) (Repo
 		return Report{}, nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
 	err := r.run(ctx)
+	if err != nil {
+		_ = unix.Fchownat(r.fd, "", int(r.owner[0]), int(r.owner[1]), unix.AT_EMPTY_PATH) // as it was
+	}
 	if closeErr := r.close(); err == nil {
 		err = closeErr
 	}
@@ -69,6 +72,8 @@ type restorer struct {
 	uid  uint32
 	gid  uint32
 	dev  uint64
+
+	owner [2]uint32 // of the directory, before
 
 	plan  *plan
 	table []format.PageRef
@@ -127,7 +132,7 @@ func (r *restorer) look(fd int) error {
 	if err := unix.Faccessat(fd, ".", unix.W_OK, 0); err != nil {
 		return err
 	}
-	r.dev = st.Dev
+	r.dev, r.owner = st.Dev, [2]uint32{st.Uid, st.Gid}
 	return expectEmpty(fd)
 }
 
