@@ -260,7 +260,7 @@ func (w *world) sum() sum {
 		_, _ = h.Write([]byte(a.held))
 	}
 	for _, n := range numbers {
-		_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(n))) //nolint:gosec // it only has to be another one
+		_, _ = h.Write(binary.LittleEndian.AppendUint64(nil, uint64(n)))
 	}
 	for _, r := range w.underway {
 		_, _ = h.Write([]byte(r.String()))
