@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
@@ -27,7 +28,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
-	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -93,7 +93,7 @@ func run(ctx context.Context, o options) error {
 
 // newKeeper opens the store and the volume classes.
 func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node string) (*content.Keeper, error) {
-	s, err := store.Open(ctx, cfg.Storage.URL())
+	s, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -103,7 +103,7 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 	}
 	k := &content.Keeper{
 		Keys: keys.of,
-		Area: area, Store: store.WithTimeout(s, cfg.Content.Timeouts.Store.Duration), Volumes: map[string]volume.Driver{}, Node: node,
+		Area: area, Store: s, Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
 		Git: initializer.Git{Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
@@ -139,9 +139,9 @@ func newManager(rest *rest.Config, cfg config.Config, node string) (ctrl.Manager
 		return nil, err
 	}
 	mine := cache.ByObject{Field: fields.OneTermEqualSelector("spec.nodeName", node)}
-	metrics := cfg.Metrics.Address
-	if metrics == "" {
-		metrics = "0"
+	address := cfg.Metrics.Address
+	if address == "" {
+		address = "0"
 	}
 	grace := shutdownGrace + 10*time.Second
 	return ctrl.NewManager(rest, ctrl.Options{
@@ -155,7 +155,7 @@ func newManager(rest *rest.Config, cfg config.Config, node string) (ctrl.Manager
 			},
 			DefaultTransform: cache.TransformStripManagedFields(),
 		},
-		Metrics:                 server.Options{BindAddress: metrics},
+		Metrics:                 server.Options{BindAddress: address},
 		HealthProbeBindAddress:  cfg.Health.Address,
 		GracefulShutdownTimeout: &grace,
 	})
@@ -191,12 +191,17 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	if err := (&controllers.NodeReconciler{Workspaces: workspaces}).SetupWithManager(mgr); err != nil {
 		return err
 	}
+	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
+	if err != nil {
+		return err
+	}
 	chores := &chores{
 		workspaces: workspaces, found: found, grace: cfg.Content.TombstoneGrace.Duration,
 		collection: history.CollectOptions{Delete: cfg.Content.Collect.Delete, Wait: cfg.Content.Collect.Wait.Duration},
 	}
 	for _, r := range []manager.Runnable{
 		manager.RunnableFunc(workspaces.Jobs.Runnable(shutdownGrace)),
+		manager.RunnableFunc(prober.run),
 		manager.RunnableFunc(chores.wake),
 		manager.RunnableFunc(chores.tend),
 		manager.RunnableFunc(chores.watchArea),

@@ -18,6 +18,9 @@ import (
 // was looked at may change again without a trace in its times, so such a look proves nothing later.
 const clockTick = 30 * time.Millisecond
 
+// coarseTick is that of file systems whose times have no fraction of a second.
+const coarseTick = 2 * time.Second
+
 // SaveRequest asks for a backup.
 type SaveRequest struct {
 	Subject
@@ -201,7 +204,11 @@ func (k *Keeper) steady(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", ctx.Err()
 	}
-	return sum, pause(ctx, clockTick-k.Now().Sub(newest))
+	tick := clockTick
+	if newest.Nanosecond() == 0 { // perhaps this file system counts seconds only
+		tick = coarseTick
+	}
+	return sum, pause(ctx, min(tick-k.Now().Sub(newest), tick))
 }
 
 // reclaim notes that the store lost a backup, and publishes the claim again should its record be lost, too.
@@ -282,7 +289,7 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) err
 	return k.record(r.Subject, func(e *state.Entry) { e.Backup.Retention = trouble })
 }
 
-// store creates an archive of the tree at a path. Nothing refers to it yet.
+// store creates an archive of the tree at path. Nothing refers to it yet.
 func (w *saving) store(ctx context.Context, path string, from start, reread bool) (*archive.Result, error) {
 	res, err := archive.Create(ctx, path, archive.CreateOptions{
 		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.connections(),

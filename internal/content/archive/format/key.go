@@ -96,6 +96,9 @@ func (k *Key) For(domain string) (*Key, error) {
 // Generation is that of the key that seals. It is at least 1.
 func (k Key) Generation() uint32 { return k.generation }
 
+// Opens says whether the ring has the key of a generation.
+func (k *Key) Opens(generation uint32) bool { return k.find(generation) != nil }
+
 // Check tells whether two keys of one generation are the same, and nothing about the key: 64 hex digits.
 func (k *Key) Check() (string, error) {
 	sum, err := k.subkey("check", nil)
@@ -116,11 +119,11 @@ func (k *Key) find(generation uint32) *Key {
 
 // String names the generations without showing a key.
 func (k Key) String() string {
-	generations := []string{strconv.FormatUint(uint64(k.generation), 10)}
+	text := strconv.AppendUint([]byte("key of generation "), uint64(k.generation), 10)
 	for _, old := range k.older {
-		generations = append(generations, strconv.FormatUint(uint64(old.generation), 10))
+		text = strconv.AppendUint(append(text, ", "...), uint64(old.generation), 10)
 	}
-	return "key of generation " + strings.Join(generations, ", ")
+	return string(text)
 }
 
 // Format writes [Key.String] for every verb, so that no way of printing shows the secret.
