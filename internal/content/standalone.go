@@ -265,7 +265,7 @@ func (a Standalone) Cat(ctx context.Context, c history.Commit, path string, w io
 
 // Diff calls each for every difference between two backups.
 func (a Standalone) Diff(ctx context.Context, from, to history.Commit, each func(archive.Change) error) error {
-	if !sealedAlike(from, keyOf(to, a.Key)) {
+	if (keyOf(from, a.Key) == nil) != (keyOf(to, a.Key) == nil) {
 		return fmt.Errorf("backups %s and %s are not sealed alike: restore both and compare the directories", from.Name, to.Name)
 	}
 	before, err := rootOf(from)
