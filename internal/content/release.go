@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -15,6 +16,7 @@ import (
 // Release takes the content away from its users, saves it, reads the backup back, and marks the volume as free to go. It
 // returns the name of the backup. inUse is asked once nobody can begin to use the content any more.
 func (k *Keeper) Release(ctx context.Context, r SaveRequest, inUse func(context.Context) error) (string, error) {
+	ctx = fair.With(ctx, r.UID, fair.Urgent)
 	name, err := k.release(ctx, r, inUse)
 	if errors.Is(err, ErrInUse) {
 		return "", err
@@ -96,7 +98,7 @@ func (k *Keeper) settleTree(ctx context.Context, r SaveRequest, path string, how
 		if err != nil {
 			return c, "", err
 		}
-		report, err := archive.Digest(ctx, path)
+		report, err := archive.Digest(ctx, path, k.Memory)
 		if err != nil {
 			return c, "", fmt.Errorf("scan %s: %w", path, err)
 		}
@@ -158,7 +160,7 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	if err != nil {
 		return err
 	}
-	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, key), false); err != nil {
+	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, key), false, k.Memory); err != nil {
 		return fmt.Errorf("read back backup %s of workspace %s: %w", c.Name, s, err)
 	}
 	return nil

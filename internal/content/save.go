@@ -10,6 +10,7 @@ import (
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/faults"
@@ -49,6 +50,7 @@ type Consent struct {
 // Backup compares the content with the newest backup and writes a new one if they differ. The result, good or bad, is in
 // the journal before it returns. A fenced owner's work is kept as a stray snapshot and a *FencedError returned.
 func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
+	ctx = fair.With(ctx, r.UID, fair.Background)
 	driver, o, err := k.own(ctx, r.Subject)
 	if err != nil {
 		return err
@@ -401,7 +403,7 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) err
 func (w *saving) store(ctx context.Context, from start, reread bool) (*archive.Result, error) {
 	res, err := archive.Create(ctx, w.path, archive.CreateOptions{
 		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.writes(),
-		Key: w.key, Reread: reread, Progress: w.r.Progress,
+		Memory: w.k.Memory, Key: w.key, Reread: reread, Progress: w.r.Progress,
 	})
 	if err != nil && from.own != nil {
 		err = named(*from.own, err)

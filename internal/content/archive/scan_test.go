@@ -117,7 +117,7 @@ func TestS3_PathsThatAreTooLongAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	name := strings.Repeat("d", 250)
 	chain(t, dir, 1100, name, nil)
-	report, err := Digest(t.Context(), dir)
+	report, err := Digest(t.Context(), dir, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(report.UnreadableCount).To(BeEquivalentTo(1))
 	g.Expect(report.Unreadable[0].Error).To(Equal(errTooDeep.Error()))
@@ -140,7 +140,7 @@ func TestS3_TooManyLongPathsAreNamed(t *testing.T) {
 			_ = unix.Mkdirat(fd, fmt.Sprint("z", i), 0o755)
 		}
 	})
-	report, err := Digest(t.Context(), dir)
+	report, err := Digest(t.Context(), dir, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	const levels = longPath / 201
 	g.Expect(report.Dirs).To(BeEquivalentTo(1 + 2*levels + 7*(levels+1)))
