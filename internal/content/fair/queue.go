@@ -34,7 +34,7 @@ type Queue struct {
 // tenant is a workspace that has something, or waits for it.
 type tenant struct {
 	held   int64
-	waits  int
+	waits  int // calls
 	served uint64 // number of the last grant
 }
 
@@ -86,6 +86,16 @@ func (q *Queue) Crowded() bool {
 	q.mu.Lock()
 	defer q.mu.Unlock()
 	return len(q.waiting) > 0
+}
+
+// Waiting is the number of calls that wait on behalf of a workspace.
+func (q *Queue) Waiting(workspace string) int {
+	q.mu.Lock()
+	defer q.mu.Unlock()
+	if t := q.tenants[workspace]; t != nil {
+		return t.waits
+	}
+	return 0
 }
 
 func (q *Queue) enter(j job, n int64) *waiter {
