@@ -60,6 +60,7 @@ type Keeper struct {
 	Now func() time.Time
 
 	identified sync.Map      // classes whose disk is known to be ours
+	familiar   sync.Map      // backups that need not be read again, by UID
 	collected  history.Cache // what was read of collection's lists
 }
 

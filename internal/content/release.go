@@ -125,7 +125,7 @@ func (k *Keeper) accept(ctx context.Context, r SaveRequest, c history.Commit) (h
 	}
 	c.ID, c.Accepted = history.NewID(), true
 	c.Name.Number++
-	ref, err := k.append(ctx, r.Subject, log, c)
+	ref, err := k.append(ctx, r.Subject, c, log.Append)
 	if err != nil {
 		return c, err
 	}

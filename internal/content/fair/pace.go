@@ -32,27 +32,30 @@ func NewPace(what string, perSecond int64) *Pace {
 
 // Wait returns when n more bytes may pass.
 func (p *Pace) Wait(ctx context.Context, n int) error {
-	if p == nil {
+	if p == nil || n == 0 {
 		return nil
 	}
-	for n > 0 {
-		step := min(n, p.step)
-		if err := p.pass(ctx, step); err != nil {
+	j := jobOf(ctx)
+	for turn := p.turns.enter(j, 1); turn != nil; {
+		if err := p.turns.await(ctx, turn); err != nil {
 			return err
 		}
+		step := min(n, p.step)
+		err := p.rate.WaitN(ctx, step)
 		n -= step
+		turn = p.pass(j, n > 0 && err == nil)
+		if err != nil {
+			return fmt.Errorf("wait for %s: %w", p.turns.what, err)
+		}
 	}
 	return nil
 }
 
-func (p *Pace) pass(ctx context.Context, n int) error {
-	release, err := p.turns.Acquire(ctx, 1)
-	if err != nil {
-		return err
+// pass ends a turn. Whoever wants another one takes his place before the next turn begins, or others would have several.
+func (p *Pace) pass(j job, more bool) (turn *waiter) {
+	if more {
+		turn = p.turns.enter(j, 1)
 	}
-	defer release()
-	if err := p.rate.WaitN(ctx, n); err != nil {
-		return fmt.Errorf("wait for %s: %w", p.turns.what, err)
-	}
-	return nil
+	p.turns.release(j, 1)
+	return turn
 }

@@ -3,7 +3,8 @@ package fair
 import (
 	"context"
 	"fmt"
-	"sync/atomic"
+	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -17,38 +18,67 @@ func TestPaceWithoutLimitLetsEverythingPass(t *testing.T) {
 	NewWithT(t).Expect(NewPace("bytes", 0)).To(BeNil())
 }
 
-// TestPaceLetsASmallTransferPassLargeOnes counts what large transfers get while a small one of another workspace is under way.
+// transfer is one of several that share a pace.
+type transfer struct {
+	job
+	left, passed int // steps
+	turn         *waiter
+}
+
+// share has transfers pass until the last one of them has.
+func share(p *Pace, all ...*transfer) {
+	for _, t := range all {
+		t.turn = p.turns.enter(t.job, 1)
+	}
+	for last := all[len(all)-1]; last.left > 0; {
+		i := slices.IndexFunc(all, func(t *transfer) bool {
+			select {
+			case <-t.turn.granted:
+				return true
+			default:
+				return false
+			}
+		})
+		t := all[i]
+		t.left--
+		t.passed++
+		t.turn = p.pass(t.job, t.left > 0)
+	}
+}
+
 func TestPaceLetsASmallTransferPassLargeOnes(t *testing.T) {
+	crawling := func(workspace string) *transfer { return &transfer{job: job{workspace, Background}, left: 1000} }
 	tests := map[string]struct {
-		priority Priority
-		atMost   int64 // steps of others for each step of the small one, and a few that are under way
+		small *transfer
+		want  []int // what all have got by then
 	}{
-		"a backup beside others": {Background, 1},
-		"a start beside backups": {Urgent, 1},
+		"a backup": {&transfer{job: job{"small", Background}, left: 12}, []int{4, 4, 4, 12, 12}},
+		"a start":  {&transfer{job: job{"small", Urgent}, left: 12}, []int{1, 1, 0, 2, 12}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
-			g := NewWithT(t)
-			p := NewPace("bytes", 1<<20)
-			p.rate = rate.NewLimiter(rate.Limit(1e5), p.step) // many steps in a short test: it is their order that counts
-			p.step = 100
-			ctx, cancel := context.WithCancel(t.Context())
-			defer cancel()
-			var others atomic.Int64
-			for range 6 { // all of one workspace: together they get what the small one gets
-				go func() {
-					for p.Wait(With(ctx, "crawling", Background), p.step) == nil {
-						others.Add(1)
-					}
-				}()
+			all := []*transfer{crawling("a"), crawling("a"), crawling("a"), crawling("b"), tt.small}
+			share(NewPace("bytes", 1<<20), all...)
+			var got []int
+			for _, one := range all {
+				got = append(got, one.passed)
 			}
-			g.Eventually(func() bool { return p.turns.Crowded() && others.Load() > 10 }).Should(BeTrue())
-			const steps = 20
-			before := others.Load()
-			g.Expect(p.Wait(With(ctx, "small", tt.priority), steps*p.step)).To(Succeed())
-			g.Expect(others.Load() - before).To(BeNumerically("<=", steps*tt.atMost+8))
+			NewWithT(t).Expect(got).To(Equal(tt.want))
 		})
 	}
+}
+
+func TestPaceLetsEverythingPassInTheEnd(t *testing.T) {
+	g := NewWithT(t)
+	p := NewPace("bytes", 1<<20)
+	p.rate.SetLimit(rate.Inf)
+	var wg sync.WaitGroup
+	for i := range 20 {
+		wg.Go(func() { g.Expect(p.Wait(With(t.Context(), fmt.Sprint(i%3), Priority(i%2)), 40*p.step+1)).To(Succeed()) })
+	}
+	wg.Wait()
+	g.Expect(p.turns.served).To(BeEquivalentTo(20 * 41))
+	g.Expect(p.turns.tenants).To(BeEmpty())
 }
 
 func TestPaceEndsWithItsContext(t *testing.T) {

@@ -34,7 +34,7 @@ type Queue struct {
 // tenant is a workspace that has something, or waits for it.
 type tenant struct {
 	held   int64
-	waits  int // calls
+	waits  int    // calls
 	served uint64 // number of the last grant
 }
 
@@ -58,14 +58,10 @@ func (q *Queue) Acquire(ctx context.Context, n int64) (release func(), err error
 	if n > q.size {
 		return nil, fmt.Errorf("%d %s are needed at once, and there are %d: raise the limit", n, q.what, q.size)
 	}
-	w := q.enter(j, n)
-	select {
-	case <-w.granted:
-		return func() { q.release(j, n) }, nil
-	case <-ctx.Done():
+	if err := q.await(ctx, q.enter(j, n)); err != nil {
+		return nil, err
 	}
-	q.leave(w)
-	return nil, fmt.Errorf("wait for %d of %d %s: %w", n, q.size, q.what, context.Cause(ctx))
+	return func() { q.release(j, n) }, nil
 }
 
 // TryAcquire takes n units if that keeps nobody waiting: nobody waits now, what is kept for urgent jobs stays free, and a quarter of
@@ -106,6 +102,16 @@ func (q *Queue) enter(j job, n int64) *waiter {
 	q.tenant(j.workspace).waits++
 	q.dispatch()
 	return w
+}
+
+func (q *Queue) await(ctx context.Context, w *waiter) error {
+	select {
+	case <-w.granted:
+		return nil
+	case <-ctx.Done():
+	}
+	q.leave(w)
+	return fmt.Errorf("wait for %d of %d %s: %w", w.n, q.size, q.what, context.Cause(ctx))
 }
 
 // leave ends a wait in vain. What was granted in the last moment goes back.

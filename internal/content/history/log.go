@@ -13,8 +13,11 @@ import (
 
 // Log is the history of one workspace.
 type Log struct {
-	domain *Domain
-	name   string
+	domain  *Domain
+	name    string
+	known   *recollection // nil: nothing is remembered
+	listing []Entry       // of a log as it was listed at one time, with the newest tombstone; nil: the store is asked
+	grave   int64
 }
 
 // Entry is a commit or a claim's record as it is listed.
@@ -107,12 +110,14 @@ func (l *Log) seen(ctx context.Context, claim int64) (map[int64]int64, error) {
 
 // record reads the record of a published claim; one that is not there any more is a [LostError].
 func (l *Log) record(ctx context.Context, claim int64) (Commit, error) {
-	name := Name{Claim: claim}
-	record, _, err := l.Read(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return Commit{}, &LostError{Workspace: l.name, Name: name}
-	}
-	return record, err
+	return remembered(l.known, recordsOf, claim, func() (Commit, error) {
+		name := Name{Claim: claim}
+		record, _, err := l.Read(ctx, name)
+		if errors.Is(err, store.ErrNotFound) {
+			return Commit{}, &LostError{Workspace: l.name, Name: name}
+		}
+		return record, err
+	})
 }
 
 func seenBy(record Commit) map[int64]int64 {
@@ -159,7 +164,20 @@ func (l *Log) head(ctx context.Context) (head, error) {
 
 // scan lists all entries, newest first, of claims older than below if that is positive. Other objects are passed over.
 func (l *Log) scan(ctx context.Context, below int64) iter.Seq2[Entry, error] {
+	return l.scanBy(ctx, below, firstPage)
+}
+
+// scanBy is scan with a first page of that many objects.
+func (l *Log) scanBy(ctx context.Context, below int64, first int) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
+		if l.listing != nil {
+			for _, e := range since(l.listing, below) {
+				if !yield(e, nil) {
+					return
+				}
+			}
+			return
+		}
 		if err := validID("workspace", l.name); err != nil {
 			yield(Entry{}, err)
 			return
@@ -169,7 +187,7 @@ func (l *Log) scan(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 		if below > 0 {
 			after = l.key(Name{Claim: below}) // the last key of that claim
 		}
-		for o, err := range l.domain.scan(ctx, prefix, after) {
+		for o, err := range l.domain.scanBy(ctx, prefix, after, first) {
 			name, ok := parseNameKey(strings.TrimPrefix(o.Key, prefix))
 			if err == nil && !ok {
 				continue
@@ -183,6 +201,13 @@ func (l *Log) scan(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 
 // buried returns the newest claim that has a tombstone, or 0.
 func (l *Log) buried(ctx context.Context) (int64, error) {
+	if l.listing != nil {
+		return l.grave, nil
+	}
+	return l.known.grave(func() (int64, error) { return l.lookForGrave(ctx) })
+}
+
+func (l *Log) lookForGrave(ctx context.Context) (int64, error) {
 	if err := validID("workspace", l.name); err != nil {
 		return 0, err
 	}

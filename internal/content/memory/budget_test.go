@@ -130,5 +130,7 @@ func TestJoinEndsWithItsContext(t *testing.T) {
 	}()
 	g.Eventually(b.queue.Crowded).Should(BeTrue())
 	cancel()
-	g.Eventually(ended).Should(Receive(MatchError(And(ContainSubstring("wait for 200 of 700 bytes of memory"), MatchError(context.Canceled)))))
+	var err error
+	g.Eventually(ended).Should(Receive(&err))
+	g.Expect(err).To(MatchError("wait for 200 of 700 bytes of memory: context canceled"))
 }
