@@ -149,7 +149,7 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	if c.Owner.UID == s.UID && c.Name.Claim == s.Claim {
 		own = newOf(c.Packs)
 	}
-	if err := log.Verify(ctx, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own); err != nil {
+	if err := k.compare(ctx, log, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own); err != nil {
 		return err
 	}
 	root, err := rootOf(c)
@@ -163,5 +163,23 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, key), false, k.Memory); err != nil {
 		return fmt.Errorf("read back backup %s of workspace %s: %w", c.Name, s, err)
 	}
+	return nil
+}
+
+// comparedAtOnce is how much of a pack is read at once to be compared, in bytes.
+const comparedAtOnce = 8 << 20
+
+// compare reads a backup back, with the packs that were stored for it.
+func (k *Keeper) compare(ctx context.Context, log *history.Log, ref history.Ref, own []history.Pack) error {
+	share, err := k.Memory.Join(ctx, comparedAtOnce)
+	if err != nil {
+		return err
+	}
+	defer share.Close()
+	buf := share.Get(comparedAtOnce)
+	if err := log.Verify(ctx, ref, own, buf); err != nil {
+		return err
+	}
+	share.Put(buf)
 	return nil
 }
