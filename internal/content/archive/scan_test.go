@@ -200,7 +200,7 @@ func TestS3_ReadErrorsInTheMiddleAreNamed(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	defer func() { _ = unix.Close(fd) }()
 	d := &dirNode{names: []byte("bad\x00"), rows: []row{{nameLen: 3, mode: unix.S_IFREG, size: 9 << 20}}}
-	g2 := &reading{tree: &scanTree{root: d}, places: newPlaces()}
+	g2 := &reading{tree: &scanTree{root: d}, places: newPlaces(), share: unbounded()}
 	w, err := g2.newWorker()
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(w.largeAlone(t.Context(), d, &d.rows[0], fd, &row{mode: unix.S_IFREG, size: 9 << 20})).To(Succeed())
