@@ -25,8 +25,10 @@ import (
 	"wsdaemon.dev/ws-daemon/controllers"
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -103,7 +105,7 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 	}
 	k := &content.Keeper{
 		Keys: keys.of,
-		Area: area, Store: store.WithTimeout(s, cfg.Content.Timeouts.Store.Duration), Volumes: map[string]volume.Driver{}, Node: node,
+		Area: area, Store: shared(s, cfg), Memory: memory.New(cfg.Limits.Store.Memory), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
 		Git: initializer.Git{Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
@@ -114,6 +116,16 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 		}
 	}
 	return k, nil
+}
+
+// shared bounds the requests to a store: each by its deadline, and all of them by what the node may ask.
+func shared(s store.Store, cfg config.Config) store.Store {
+	l := cfg.Limits.Store
+	return store.WithLimits(store.WithTimeout(s, cfg.Content.Timeouts.Store.Duration), store.Limits{
+		Requests: fair.NewQueue("requests", int64(l.Requests)),
+		Upload:   fair.NewPace("bytes of upload", l.UploadBytesPerSecond),
+		Download: fair.NewPace("bytes of download", l.DownloadBytesPerSecond),
+	})
 }
 
 // recoverDisk lets users at their content again after a start, without asking anybody.

@@ -27,7 +27,7 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, consent 
 	if err != nil {
 		return "", err
 	}
-	report, err := archive.Digest(ctx, path)
+	report, err := archive.Digest(ctx, path, k.Memory)
 	if err != nil {
 		return "", fmt.Errorf("scan %s: %w", path, err)
 	}
