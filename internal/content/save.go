@@ -329,7 +329,7 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, domain *history.Domai
 	return k.record(r.Subject, func(e *state.Entry) { e.Backup.Retention = trouble })
 }
 
-// store creates an archive of the tree at path. Nothing refers to it yet.
+// store creates an archive of the tree at a path. Nothing refers to it yet.
 func (w *saving) store(ctx context.Context, path string, from start, reread bool) (*archive.Result, error) {
 	res, err := archive.Create(ctx, path, archive.CreateOptions{
 		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.connections(),

@@ -83,7 +83,7 @@ func (k *Keeper) pinStray(
 	if err != nil {
 		return "", archive.Report{}, err
 	}
-	res, err := w.store(ctx, w.path, from, true)
+	res, err := w.store(ctx, path, from, true)
 	if err != nil {
 		return "", archive.Report{}, fmt.Errorf("save %s: %w", path, err)
 	}

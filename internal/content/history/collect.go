@@ -211,10 +211,11 @@ func (c *collection) finish(ctx context.Context, n *needs) error {
 	return nil
 }
 
-// sweep removes what is in a list and not needed after all. That is told before it is done and before the list goes, so that at no
-// time a writer could take what went for what is there.
+// sweep removes what is in a list and not needed after all. The list is told again before that is done and before it goes, so that
+// at no time a writer could take what went for what is there. All of it is: what this run found to be needed, another one, which
+// looked earlier, may still be about to remove.
 func (c *collection) sweep(ctx context.Context, l condemned, n *needs) error {
-	var keys, ids []string
+	var keys []string
 	bytes := int64(0)
 	for _, p := range l.Packs {
 		id, _ := parsePackID(p)
@@ -222,11 +223,11 @@ func (c *collection) sweep(ctx context.Context, l condemned, n *needs) error {
 			c.report.Rescued++
 			continue
 		}
-		keys, ids = append(keys, c.domain.packKey(Pack{ID: p})), append(ids, p)
+		keys = append(keys, c.domain.packKey(Pack{ID: p}))
 		bytes += c.stock.listed[id]
 	}
-	if len(ids) > 0 {
-		if err := c.domain.writeList(ctx, sweptPrefix, packList{ID: l.ID, Packs: ids}); err != nil {
+	if len(l.Packs) > 0 {
+		if err := c.domain.writeList(ctx, sweptPrefix, l.packList); err != nil {
 			return fmt.Errorf("tell what is swept: %w", err)
 		}
 	}

@@ -31,7 +31,7 @@ type packID [16]byte
 // packList names packs that collection is about to remove, or has removed. Its key ends in the hash of its bytes.
 type packList struct {
 	Format int      `json:"format"`
-	ID     string   `json:"id"` // random for a condemned list, and that list's for what was swept of it
+	ID     string   `json:"id"` // random
 	Domain string   `json:"domain"`
 	Packs  []string `json:"packs"`
 }

@@ -12,7 +12,7 @@
 //	d/<domain>/s/<id>                         pin: a copy of a commit that retention does not touch
 //	d/<domain>/p/<2 hex digits>/<id>          packs, named at random
 //	d/<domain>/g/c/<hash>                     condemned: packs that no commit or pin named, and that go if none does after a day
-//	d/<domain>/g/s/<hash>                     swept: what went of such a list; kept for a week
+//	d/<domain>/g/s/<hash>                     swept: such a list whose time has come; kept for a week
 //	d/<domain>/k/<generation>                 what tells the key of that generation from another one
 //	tend/<cluster>.collect/<time>             which node counts what nothing needs, in the day that began then
 //	tend/<cluster>/<time>                     which node removes what has had its time, in the hour that began then

@@ -11,7 +11,7 @@ import (
 // many is a scenario with more of everybody than can be explored: workspaces that begin with snapshots, go on, and prune, while the
 // snapshots are copied and go.
 func many(workspaces int) scenario {
-	s := scenario{ticks: 1 << 30, stable: []string{"d/team/t/"}}
+	s := scenario{ticks: 1 << 30}
 	for i := range workspaces {
 		w, snap := fmt.Sprintf("w%d", i), fmt.Sprintf("snap%d", i%3)
 		if i < 3 {

@@ -99,7 +99,7 @@ func (e *explorer) explore(w world) {
 		return
 	}
 	e.seen[id] = struct{}{}
-	if len(e.seen) > 150000 {
+	if len(e.seen) > 1000000 {
 		e.g.Expect(len(e.seen)).To(BeZero(), "%d %d", e.threads.count, len(e.settled))
 	}
 	e.settle(&w, e.whole(&w))
