@@ -12,6 +12,8 @@ CONTAINER_TOOL ?= docker
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Repository that the demo clones; empty: one that it makes itself.
 GIT_URL ?=
+# Where the demo keeps its backups: file (a directory), s3 or gcs (a server that the demo starts).
+STORE ?= file
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
 # How often `make bench` has every tool do everything, and its other flags (`go run ./hack/bench --help`).
@@ -94,7 +96,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 .PHONY: test
 test: ## Install what the tests need, and run them all.
 	@hack/stage.sh packages hack/packages.sh gcc git attr acl libcap2-bin python3 zstd
-	@hack/stage.sh tools $(MAKE) --no-print-directory tools
+	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
@@ -153,9 +155,9 @@ run: build ## Run the daemon against the current kubeconfig, or a cluster of its
 	NODE_NAME='$(NODE_NAME)' hack/run.sh
 
 .PHONY: demo
-demo: build tools ## Show a workspace's whole life (GIT_URL=... takes another repository).
+demo: build tools ## Show a workspace's whole life (STORE=s3 or gcs takes such a store, GIT_URL=... another repository).
 	@hack/packages.sh git attr acl libcap2-bin
-	@GIT_URL='$(GIT_URL)' hack/as-root.sh hack/demo/demo.sh
+	@STORE='$(STORE)' GIT_URL='$(GIT_URL)' hack/as-root.sh hack/demo/demo.sh
 
 .PHONY: docker-build
 docker-build: ## Build the image IMG.
@@ -198,6 +200,10 @@ undeploy: ## Remove everything that deploy installed; refused while there are ob
 .PHONY: tools
 tools: ## Build the API server, etcd and kubectl if they are not there yet.
 	@go run ./hack/cluster/cmd tools > /dev/null
+
+.PHONY: stores
+stores: ## Build the object stores of the tests if they are not there yet.
+	@go run ./hack/stores/cmd build
 
 $(CONTROLLER_GEN):
 	@hack/tool.sh hack/tools/generate sigs.k8s.io/controller-tools/cmd/controller-gen $@

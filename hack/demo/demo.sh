@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Shows a workspace's whole life: two daemons on a real API server, a real file tree, kill -9 and a dead node.
 # Everything is made below one temporary directory, which is removed at the end.
-# usage: [GIT_URL=https://...] [TMPDIR=DIRECTORY] hack/demo/demo.sh   (as root: hack/as-root.sh hack/demo/demo.sh)
+# usage: [STORE=file|s3|gcs] [GIT_URL=https://...] [TMPDIR=DIRECTORY] hack/demo/demo.sh   (as root: hack/as-root.sh hack/demo/demo.sh)
 set -eEuo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -9,6 +9,8 @@ cd "$(dirname "$0")/../.."
 source hack/demo/lib.sh
 # shellcheck source=hack/demo/tree.sh
 source hack/demo/tree.sh
+# shellcheck source=hack/demo/store.sh
+source hack/demo/store.sh
 
 ((EUID == 0)) || { echo "demo: FAILED: it must run as root: hack/as-root.sh $0" >&2; exit 1; }
 
@@ -20,7 +22,10 @@ trap 'exit 130' INT TERM
 chmod 0711 "$work"
 free=$(df --output=avail -k "$work" | tail -n 1)
 ((free > 3 << 20)) || fail "$work has only $((free >> 10)) MiB of free space, but 3072 are needed: set TMPDIR to another directory"
-store=file://$work/store
+# Where backups go: a directory, or a server that speaks S3 or Google Cloud Storage.
+kind=${STORE:-file}
+store=
+storage=
 # Where workspace web has its content now.
 content=
 outside=$work/outside
@@ -60,7 +65,6 @@ change() {
 }
 
 backups() { bin/ws-daemon archive list --store "$store" --domain default --workspace "$1"; }
-packs() { find "$work/store" -path '*/p/*' -type f | wc -l; }
 
 # write_config NODE writes the configuration of a node's daemon.
 write_config() {
@@ -71,7 +75,7 @@ write_config() {
 		    "git": {"allowedSchemes": ["https", "http"]},
 		    "timeouts": {"retryMax": "10s"}
 		  },
-		  "storage": {"kind": "filesystem", "filesystem": {"path": "$work/store"}},
+		  "storage": $storage,
 		  "volumes": {"classes": {"default": {"driver": "directory", "allowUnlimited": true}}},
 		  "health": {"address": "127.0.0.1:$(free_port)"},
 		  "metrics": {"address": ""},
@@ -144,6 +148,8 @@ build() {
 	headline "Building what is missing"
 	as_caller go build -buildvcs=false -o bin/dev-cluster ./hack/cluster/cmd
 	as_caller go build -buildvcs=false -o bin/demo-gitserver ./hack/demo/gitserver
+	as_caller go build -buildvcs=false -o bin/dev-stores ./hack/stores/cmd
+	[[ $kind == file ]] || as_caller bin/dev-stores build
 	goroot=$(as_caller go env GOROOT)
 	[[ -x bin/ws-daemon ]] || as_caller make --no-print-directory build
 	KUBEBUILDER_ASSETS=$(as_caller bin/dev-cluster tools)
@@ -156,7 +162,7 @@ set_up() {
 	headline "A cluster with two nodes, which share a store"
 	start_cluster
 	kubectl version | sed -n 's/^Server/Kubernetes/p'
-	mkdir "$work/store"
+	serve_store
 	show bin/ws-daemon archive init --store "$store"
 	for node in node-a node-b; do
 		mkdir -m 0711 "$work/$node"

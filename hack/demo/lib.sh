@@ -116,6 +116,7 @@ at_end() {
 	finish node-a TERM
 	finish node-b TERM
 	finish git TERM
+	finish store TERM
 	finish cluster TERM
 	rm -rf --one-file-system "$work"
 	if ((status == 0)); then

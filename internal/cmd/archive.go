@@ -7,21 +7,18 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"time"
 
 	"github.com/spf13/cobra"
 
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/content/store/drivers"
 )
 
 // collectAt is how much garbage there may be before it is collected, in percent of what is in use. Most of that are buffers, which
 // cost the collector nothing: it can run often.
 const collectAt = 25
-
-// storeTimeout is the deadline of one request to the store.
-const storeTimeout = 5 * time.Minute
 
 // place names a workspace's backups in a store.
 type place struct {
@@ -41,7 +38,7 @@ func newArchive() *cobra.Command {
 			}
 		},
 	}
-	cmd.PersistentFlags().StringVar(&p.store, "store", "", "the store's `URL`: file:///dir")
+	cmd.PersistentFlags().StringVar(&p.store, "store", "", "the store's `URL`: file:///dir, s3://bucket/prefix or gs://bucket/prefix (?endpoint=https://host:port)")
 	cmd.AddCommand(
 		newArchiveInit(&p), newArchiveCreate(&p), newArchiveRestore(&p), newArchiveList(&p), newArchiveLs(&p), newArchiveCat(&p),
 		newArchiveDiff(&p), newArchiveVerify(&p), newArchiveExport(&p), newArchiveImport(&p), newArchiveCollect(&p),
@@ -61,11 +58,11 @@ func (p *place) open(ctx context.Context) (store.Store, error) {
 	if p.store == "" {
 		return nil, errors.New("--store is missing, for example --store file:///mnt/backups")
 	}
-	s, err := store.Open(ctx, p.store)
+	s, err := drivers.Open(ctx, p.store)
 	if err != nil {
 		return nil, err
 	}
-	return p.requests.counted(store.WithTimeout(s, storeTimeout)), nil
+	return p.requests.counted(store.WithPatience(s, patience())), nil
 }
 
 // standalone names the workspace's backups. Whoever has the store's credentials is asked for no cluster.
@@ -97,6 +94,9 @@ func newArchiveInit(p *place) *cobra.Command {
 			}
 			id, err := store.Init(cmd.Context(), s)
 			if err != nil {
+				return err
+			}
+			if _, err := store.Probe(cmd.Context(), s); err != nil {
 				return err
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "%s is store %s\n", s, id)

@@ -28,7 +28,25 @@ func TestExampleConfigurationPassesItsCheck(t *testing.T) {
 	g.Expect(c).To(Equal(config.Example()))
 	file := filepath.Join(t.TempDir(), "config.json")
 	g.Expect(os.WriteFile(file, []byte(example), 0o600)).To(Succeed())
-	g.Expect(must(t, "config", "check", file)).To(Equal(file + ": ok\n"))
+	g.Expect(must(t, "config", "check", "--without-store", file)).To(Equal(file + ": ok\n"))
+}
+
+// The store is part of a configuration: that it can be used is told before a daemon is started with it.
+func TestConfigCheckProbesTheStore(t *testing.T) {
+	g := NewWithT(t)
+	c := config.Example()
+	c.Storage.Filesystem.Path = t.TempDir()
+	data, err := json.Marshal(c)
+	g.Expect(err).NotTo(HaveOccurred())
+	file := filepath.Join(t.TempDir(), "config.json")
+	g.Expect(os.WriteFile(file, data, 0o600)).To(Succeed())
+	url := "file://" + c.Storage.Filesystem.Path
+	g.Expect(refused(t, "config", "check", file)).To(ContainSubstring("make a new store with `ws-daemon archive init --store " + url + "`"))
+	must(t, "archive", "init", "--store", url)
+	g.Expect(must(t, "config", "check", file)).To(Equal(file + ": ok\nstore " + url +
+		": ok (creates only what is absent, also when writers race; reads and lists what was just written; deletes)\n"))
+	g.Expect(os.RemoveAll(c.Storage.Filesystem.Path)).To(Succeed())
+	g.Expect(refused(t, "config", "check", file)).To(ContainSubstring("is it mounted?"))
 }
 
 func TestConfigCheckRefuses(t *testing.T) {

@@ -12,16 +12,7 @@ import (
 func newConfig() *cobra.Command {
 	cmd := &cobra.Command{Use: "config", Short: "Check a configuration, or print an example"}
 	cmd.AddCommand(
-		&cobra.Command{
-			Use: "check FILE", Short: "Check a configuration file", Args: cobra.ExactArgs(1),
-			RunE: func(cmd *cobra.Command, args []string) error {
-				if _, err := config.Load(args[0]); err != nil {
-					return err
-				}
-				_, err := fmt.Fprintln(cmd.OutOrStdout(), args[0]+": ok")
-				return err
-			},
-		},
+		newConfigCheck(),
 		&cobra.Command{
 			Use: "example", Short: "Print a configuration with every key", Args: cobra.NoArgs,
 			RunE: func(cmd *cobra.Command, _ []string) error {
@@ -31,5 +22,34 @@ func newConfig() *cobra.Command {
 			},
 		},
 	)
+	return cmd
+}
+
+func newConfigCheck() *cobra.Command {
+	var withoutStore bool
+	cmd := &cobra.Command{
+		Use: "check FILE", Short: "Check a configuration file, and that its store does what backups rely on", Args: cobra.ExactArgs(1),
+		RunE: func(cmd *cobra.Command, args []string) error {
+			cfg, err := config.Load(args[0])
+			if err != nil {
+				return err
+			}
+			out := cmd.OutOrStdout()
+			if _, err := fmt.Fprintln(out, args[0]+": ok"); err != nil || withoutStore {
+				return err
+			}
+			s, err := openStore(cmd.Context(), cfg)
+			if err != nil {
+				return err
+			}
+			fitness, err := s.Probe(cmd.Context())
+			if err != nil {
+				return err
+			}
+			_, err = fmt.Fprintln(out, fitness)
+			return err
+		},
+	}
+	cmd.Flags().BoolVar(&withoutStore, "without-store", false, "check only the file: the store may be out of reach from here")
 	return cmd
 }

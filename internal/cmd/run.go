@@ -19,17 +19,16 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/controllers"
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
-	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/memory"
-	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -95,7 +94,7 @@ func run(ctx context.Context, o options) error {
 
 // newKeeper opens the store and the volume classes.
 func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node string) (*content.Keeper, error) {
-	s, err := store.Open(ctx, cfg.Storage.URL())
+	s, err := openStore(ctx, cfg)
 	if err != nil {
 		return nil, err
 	}
@@ -105,7 +104,7 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 	}
 	k := &content.Keeper{
 		Keys: keys.of,
-		Area: area, Store: shared(s, cfg), Memory: memory.New(cfg.Limits.Store.Memory), Volumes: map[string]volume.Driver{}, Node: node,
+		Area: area, Store: s, Memory: memory.New(cfg.Limits.Store.Memory), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
 		Git: initializer.Git{Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
@@ -116,16 +115,6 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 		}
 	}
 	return k, nil
-}
-
-// shared bounds the requests to a store: each by its deadline, and all of them by what the node may ask.
-func shared(s store.Store, cfg config.Config) store.Store {
-	l := cfg.Limits.Store
-	return store.WithLimits(store.WithTimeout(s, cfg.Content.Timeouts.Store.Duration), store.Limits{
-		Requests: fair.NewQueue("requests", int64(l.Requests)),
-		Upload:   fair.NewPace("bytes of upload", l.UploadBytesPerSecond),
-		Download: fair.NewPace("bytes of download", l.DownloadBytesPerSecond),
-	})
 }
 
 // recoverDisk lets users at their content again after a start, without asking anybody.
@@ -151,9 +140,9 @@ func newManager(rest *rest.Config, cfg config.Config, node string) (ctrl.Manager
 		return nil, err
 	}
 	mine := cache.ByObject{Field: fields.OneTermEqualSelector("spec.nodeName", node)}
-	metrics := cfg.Metrics.Address
-	if metrics == "" {
-		metrics = "0"
+	address := cfg.Metrics.Address
+	if address == "" {
+		address = "0"
 	}
 	grace := shutdownGrace + 10*time.Second
 	return ctrl.NewManager(rest, ctrl.Options{
@@ -167,7 +156,7 @@ func newManager(rest *rest.Config, cfg config.Config, node string) (ctrl.Manager
 			},
 			DefaultTransform: cache.TransformStripManagedFields(),
 		},
-		Metrics:                 server.Options{BindAddress: metrics},
+		Metrics:                 server.Options{BindAddress: address},
 		HealthProbeBindAddress:  cfg.Health.Address,
 		GracefulShutdownTimeout: &grace,
 	})
@@ -203,12 +192,17 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	if err := (&controllers.NodeReconciler{Workspaces: workspaces}).SetupWithManager(mgr); err != nil {
 		return err
 	}
+	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
+	if err != nil {
+		return err
+	}
 	chores := &chores{
 		workspaces: workspaces, found: found, grace: cfg.Content.TombstoneGrace.Duration,
 		collection: history.CollectOptions{Delete: cfg.Content.Collect.Delete, Wait: cfg.Content.Collect.Wait.Duration},
 	}
 	for _, r := range []manager.Runnable{
 		manager.RunnableFunc(workspaces.Jobs.Runnable(shutdownGrace)),
+		manager.RunnableFunc(prober.run),
 		manager.RunnableFunc(chores.wake),
 		manager.RunnableFunc(chores.tend),
 		manager.RunnableFunc(chores.watchArea),

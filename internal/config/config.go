@@ -70,8 +70,11 @@ type Git struct {
 
 // Timeouts are the deadlines of the daemon's work. A passed deadline is reported and tried again; it never lets content go.
 type Timeouts struct {
-	// Store is the deadline of one request to the object store.
+	// Store is the deadline of one request to the object store, without the time that its content takes at 64 KiB a second. One that makes
+	// no progress for half a minute ends before.
 	Store Duration `json:"store"`
+	// StoreTotal is how long a request that failed, in a way that may pass, is repeated.
+	StoreTotal Duration `json:"storeTotal"`
 	// Initialize is the deadline of one attempt to fill a workspace.
 	Initialize Duration `json:"initialize"`
 	// Backup is the deadline of one attempt to back up, final ones included.
@@ -83,26 +86,6 @@ type Timeouts struct {
 	// RetryMax is the longest pause between two attempts.
 	RetryMax Duration `json:"retryMax"`
 }
-
-// Storage is the object store.
-type Storage struct {
-	// Kind is the driver: filesystem.
-	Kind string `json:"kind"`
-	// Filesystem is the setting of that driver.
-	Filesystem *Filesystem `json:"filesystem,omitempty"`
-	// KeyFile holds the keys that seal backups, or is a directory with a file for each domain, <domain>.key, and _default.key for all
-	// others. It is read whenever a key is needed. Empty leaves backups readable to whoever reads the store.
-	KeyFile string `json:"keyFile,omitempty"`
-}
-
-// Filesystem is a store in a directory, usually a network mount.
-type Filesystem struct {
-	// Path of the directory. `ws-daemon archive init --store file://PATH` makes it a store.
-	Path string `json:"path"`
-}
-
-// URL returns the store's address as the command line takes it.
-func (s Storage) URL() string { return "file://" + s.Filesystem.Path }
 
 // Limits bound what the daemon does at once.
 type Limits struct {
@@ -181,6 +164,7 @@ func Default() Config {
 			Git:            Git{Program: "git", AllowedSchemes: []string{"https"}},
 			Timeouts: Timeouts{
 				Store:      Duration{time.Minute},
+				StoreTotal: Duration{5 * time.Minute},
 				Initialize: Duration{time.Hour},
 				Backup:     Duration{time.Hour},
 				Remove:     Duration{10 * time.Minute},
@@ -266,21 +250,6 @@ func (c Config) validate() error {
 	)
 }
 
-func (s Storage) validate() error {
-	if err := oneOf("storage.kind", s.Kind, "filesystem"); err != nil {
-		return err
-	}
-	if s.Filesystem == nil {
-		return errors.New("storage.filesystem: must be set for storage.kind filesystem")
-	}
-	if s.KeyFile != "" {
-		if err := absolute("storage.keyFile", s.KeyFile); err != nil {
-			return err
-		}
-	}
-	return absolute("storage.filesystem.path", s.Filesystem.Path)
-}
-
 func (l Limits) validate() error {
 	var errs []error
 	for key, n := range map[string]int{
@@ -326,6 +295,7 @@ func atLeast(key string, n, least int64, unit string) error {
 func (t Timeouts) validate() error {
 	return errors.Join(
 		positive("content.timeouts.store", t.Store),
+		positive("content.timeouts.storeTotal", t.StoreTotal),
 		positive("content.timeouts.initialize", t.Initialize),
 		positive("content.timeouts.backup", t.Backup),
 		positive("content.timeouts.remove", t.Remove),
@@ -366,7 +336,7 @@ func oneOf(key, value string, allowed ...string) error {
 func Example() Config {
 	c := Default()
 	c.Content.WorkingArea = "/var/lib/ws-daemon"
-	c.Storage = Storage{Kind: "filesystem", Filesystem: &Filesystem{Path: "/mnt/ws-daemon-store"}}
+	c.Storage = exampleStorage()
 	c.Volumes.Classes = map[string]Class{
 		"default": {Driver: DriverDirectory, Path: "/var/lib/ws-daemon/volumes/default", AllowUnlimited: true},
 		"limited": {Driver: DriverQuota, Path: "/mnt/workspaces/volumes", Projects: &Projects{First: 200_000, Last: 299_999}},

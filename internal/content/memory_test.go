@@ -57,7 +57,7 @@ func TestManyChild(t *testing.T) {
 		return // it is the parent's
 	}
 	f := newFixture(t)
-	gate := &remote{Store: f.store, all: make(chan struct{}), uploading: map[string]bool{}}
+	gate := &crawling{Store: f.store, all: make(chan struct{}), uploading: map[string]bool{}}
 	f.store = gate
 	n := f.node("node-a")
 	n.Memory = memory.New(config.Default().Limits.Store.Memory)
@@ -83,9 +83,9 @@ func TestManyChild(t *testing.T) {
 	t.Logf("peak %d KiB", peakMemory(f))
 }
 
-// remote is a store that is no directory to those who ask, and that crawls: it takes no pack before every backup sends one, or a while
+// crawling is a store that is no directory to those who ask, and that crawls: it takes no pack before every backup sends one, or a while
 // has passed, because those that have more than one buffer may keep others waiting that long.
-type remote struct {
+type crawling struct {
 	store.Store
 	all chan struct{}
 
@@ -93,9 +93,9 @@ type remote struct {
 	uploading map[string]bool // by domain
 }
 
-func (r *remote) String() string { return "remote" + r.Store.String() }
+func (r *crawling) String() string { return "remote" + r.Store.String() }
 
-func (r *remote) Put(ctx context.Context, key string, data []byte) error {
+func (r *crawling) Put(ctx context.Context, key string, data []byte) error {
 	if domain, pack, _ := strings.Cut(key, "/p/"); pack != "" {
 		r.mu.Lock()
 		if r.uploading[domain] = true; len(r.uploading) == manyBackups {

@@ -122,7 +122,7 @@ func (a Standalone) create(ctx context.Context, dir string, last *history.Commit
 		return Made{}, err
 	}
 	if from == "" && res.Unchanged {
-		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
+		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Skipped}, keepIndex(res.Index, indexPath)
 	}
 	if from != "" {
 		last = nil // of whatever workspace
@@ -131,7 +131,7 @@ func (a Standalone) create(ctx context.Context, dir string, last *history.Commit
 	if err != nil {
 		return Made{}, err
 	}
-	return Made{Commit: c, BytesRead: res.BytesRead, Skipped: res.Report.Skipped}, keepIndex(res.Index, indexPath)
+	return Made{Commit: c, BytesRead: res.BytesRead, Skipped: res.Skipped}, keepIndex(res.Index, indexPath)
 }
 
 // parent is what the next backup goes on from: the newest one, complete or not, or the snapshot that is asked for; nil if there is

@@ -93,7 +93,7 @@ func (t tools) kill(ctx context.Context, group int, command string, ended <-chan
 		_ = unix.Kill(-group, signal)
 		timer := time.NewTimer(t.end)
 		select {
-		case <-ended:
+		case <-ended: //nolint:errcheck // how it ended says less than why
 			timer.Stop()
 			return &CommandError{Command: command, Kind: context.Cause(ctx), Words: words}
 		case <-timer.C:

@@ -148,7 +148,7 @@ func (c crash) points(t *testing.T) []string {
 	g.Expect(err).NotTo(HaveOccurred())
 	seen := map[string]int{}
 	var points []string
-	for _, name := range strings.Fields(string(data)) {
+	for name := range strings.FieldsSeq(string(data)) {
 		seen[name]++
 		points = append(points, fmt.Sprintf("%s:%d", name, seen[name]))
 	}

@@ -45,9 +45,10 @@ func filesystems() []filesystem {
 
 // Filesystems returns the names of the file systems that a class can choose.
 func Filesystems() []string {
-	var names []string
-	for _, fs := range filesystems() {
-		names = append(names, fs.name)
+	all := filesystems()
+	names := make([]string, len(all))
+	for i, fs := range all {
+		names[i] = fs.name
 	}
 	return names
 }

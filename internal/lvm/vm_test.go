@@ -35,6 +35,7 @@ func TestDriver(t *testing.T) {
 		t.Run(fs, func(t *testing.T) {
 			class := newClass(t, fs)
 			volumetest.Run(t, func(t *testing.T) volume.Driver {
+				t.Helper()
 				t.Cleanup(func() { empty(context.Background(), NewWithT(t), class) })
 				return newDriver(t, class)
 			})

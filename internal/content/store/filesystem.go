@@ -49,7 +49,7 @@ func (f *filesystem) String() string {
 }
 
 func (f *filesystem) Put(ctx context.Context, key string, data []byte) error {
-	if err := validKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return fmt.Errorf("put into %s: %w", f, err)
 	}
 	if err := f.put(ctx, key, data); err != nil {
@@ -122,7 +122,7 @@ func (f *filesystem) Read(ctx context.Context, key string, offset int64, buf []b
 	defer file.Close()
 	if offset < 0 || offset > o.Size-int64(len(buf)) {
 		return fmt.Errorf("read %s from %s: it has %d bytes, %d from %d on were asked for: %w",
-			key, f, o.Size, len(buf), offset, io.ErrUnexpectedEOF)
+			key, f, o.Size, len(buf), offset, ErrTooShort)
 	}
 	if _, err := io.ReadFull(io.NewSectionReader(file, offset, int64(len(buf))), buf); err != nil {
 		return fmt.Errorf("read %s from %s: %w", key, f, err)
@@ -140,7 +140,7 @@ func (f *filesystem) Stat(ctx context.Context, key string) (Object, error) {
 
 // object opens and describes one object.
 func (f *filesystem) object(ctx context.Context, op, key string, flags int) (*os.File, Object, error) {
-	if err := validKey(key); err != nil {
+	if err := CheckKey(key); err != nil {
 		return nil, Object{}, fmt.Errorf("%s from %s: %w", op, f, err)
 	}
 	root, err := f.open(ctx)
@@ -182,7 +182,7 @@ func openObject(root *os.File, key string, flags int) (*os.File, Object, error) 
 
 func (f *filesystem) Delete(ctx context.Context, keys ...string) error {
 	for _, key := range keys {
-		if err := validKey(key); err != nil {
+		if err := CheckKey(key); err != nil {
 			return fmt.Errorf("delete from %s: %w", f, err)
 		}
 	}
@@ -284,7 +284,7 @@ func (f *filesystem) confirm(root *os.File) error {
 	var st unix.Stat_t
 	err := unix.Fstatat(descriptor(root), IdentityKey, &st, unix.AT_SYMLINK_NOFOLLOW)
 	if absent(err) {
-		return notInitialized(f.String())
+		return NotInitialized(f.String())
 	}
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", IdentityKey, err)

@@ -40,7 +40,7 @@ func Identity(ctx context.Context, s Store) (string, error) {
 	data, err := s.Get(ctx, IdentityKey, maxIdentitySize)
 	switch {
 	case errors.Is(err, ErrNotFound):
-		return "", notInitialized(s.String())
+		return "", NotInitialized(s.String())
 	case errors.Is(err, ErrTooLarge):
 		return "", fmt.Errorf("identify store %s: %s is damaged: %w", s, IdentityKey, err)
 	case err != nil:
@@ -64,7 +64,8 @@ func parseIdentity(s Store, data []byte) (string, error) {
 	return i.ID, nil
 }
 
-func notInitialized(url string) error {
+// NotInitialized is what a driver answers where it finds no store.
+func NotInitialized(url string) error {
 	return fmt.Errorf("%w: %s has no %s: mount it, or make a new store with `ws-daemon archive init --store %s`",
 		ErrNotInitialized, url, IdentityKey, url)
 }

@@ -83,7 +83,7 @@ func (l *lister) read(dir *os.File, base string) ([]string, error) {
 		if e.IsDir() {
 			key += "/"
 		}
-		if (e.IsDir() || e.Type().IsRegular()) && l.wanted(key) && !reserved(e.Name()) {
+		if (e.IsDir() || e.Type().IsRegular()) && l.wanted(key) && checkComponent(e.Name()) == nil {
 			keys = append(keys, key)
 		}
 	}

@@ -6,29 +6,8 @@ package store
 
 import (
 	"context"
-	"errors"
-	"fmt"
-	"net/url"
 	"strings"
 	"time"
-)
-
-// The errors callers tell apart with [errors.Is].
-var (
-	// ErrExists is the answer to a Put of a key that is taken. What is there is durable and was left untouched.
-	ErrExists = errors.New("object exists")
-	// ErrNotFound says that the store is there and the object is not.
-	ErrNotFound = errors.New("object not found")
-	// ErrTooLarge says that an object has more bytes than its reader allows.
-	ErrTooLarge = errors.New("object is too large")
-	// ErrNotInitialized says that there is no store at that place: it was never made, or it is not mounted.
-	ErrNotInitialized = errors.New("store is not initialized")
-)
-
-// The limits of a key, in bytes. They are those of S3 and of Linux file systems.
-const (
-	maxKey       = 1024
-	maxComponent = 255
 )
 
 // Object describes a stored object.
@@ -80,70 +59,4 @@ func Sweep(ctx context.Context, s Store) error {
 		return w.Sweep(ctx)
 	}
 	return nil
-}
-
-// Open returns the store at a URL, of which file:///dir is supported. It reads nothing: see [Identity].
-func Open(_ context.Context, rawURL string) (Store, error) {
-	u, err := url.Parse(rawURL)
-	if err != nil {
-		// The parser's own message repeats the URL, which may hold a secret.
-		return nil, errors.New("open store: its URL cannot be parsed: write file:///directory")
-	}
-	switch u.Scheme {
-	case "file":
-		return openFile(u)
-	case "s3", "gs":
-		return nil, fmt.Errorf("open store: the scheme %s:// is not built into this version: use file:///directory", u.Scheme)
-	default:
-		return nil, fmt.Errorf("open store: unknown scheme %q: write file:///directory", u.Scheme)
-	}
-}
-
-func openFile(u *url.URL) (Store, error) {
-	if u.Host != "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" || !strings.HasPrefix(u.Path, "/") {
-		return nil, errors.New("open store: a file URL has an absolute path and nothing else: write file:///directory")
-	}
-	return NewFilesystem(u.Path)
-}
-
-// validKey refuses keys that are not portable between stores or could leave a directory.
-func validKey(key string) error {
-	if len(key) > maxKey {
-		return fmt.Errorf("key of %d bytes: at most %d are allowed", len(key), maxKey)
-	}
-	for part := range strings.SplitSeq(key, "/") {
-		if err := validComponent(part); err != nil {
-			return fmt.Errorf("key %q: %w", key, err)
-		}
-	}
-	return nil
-}
-
-func validComponent(part string) error {
-	switch {
-	case part == "", part == ".", part == "..":
-		return fmt.Errorf("component %q is not allowed", part)
-	case reserved(part):
-		return fmt.Errorf("component %q is reserved for temporary files", part)
-	case len(part) > maxComponent:
-		return fmt.Errorf("a component of %d bytes: at most %d are allowed", len(part), maxComponent)
-	case strings.ContainsRune(part, 0):
-		return errors.New("zero bytes are not allowed")
-	}
-	return nil
-}
-
-// reserved names are those of the file system driver; every store refuses them so that stores can be copied.
-func reserved(part string) bool {
-	return part == tempDir || strings.HasPrefix(part, tempPrefix)
-}
-
-// splitPrefix cuts a prefix into the directory it fixes, with its slash, and the beginning of a name in there.
-func splitPrefix(prefix string) (dir, name string, err error) {
-	at := strings.LastIndexByte(prefix, '/') + 1
-	dir, name = prefix[:at], prefix[at:]
-	if dir == "" {
-		return dir, name, nil
-	}
-	return dir, name, validKey(strings.TrimSuffix(dir, "/"))
 }

@@ -15,41 +15,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/store/storetest"
 )
 
-func TestOpen(t *testing.T) {
-	dir := t.TempDir()
-	spaced := filepath.Join(dir, "a b%")
-	NewWithT(t).Expect(os.Mkdir(spaced, 0o700)).To(Succeed())
-	for url, want := range map[string]string{
-		"file://" + dir:                         "",
-		"file://" + dir + "/":                   "",
-		"file://" + dir + "/a%20b%25":           "",
-		"file://host" + dir:                     "a file URL has an absolute path and nothing else",
-		"file:relative":                         "a file URL has an absolute path and nothing else",
-		"file://" + dir + "?mode=x":             "a file URL has an absolute path and nothing else",
-		"file://" + dir + "/missing":            "is it mounted?",
-		"s3://key:hunter2@bucket/prefix?x=y":    "the scheme s3:// is not built into this version",
-		"gs://bucket":                           "the scheme gs:// is not built into this version",
-		"ftp://hunter2@host":                    `unknown scheme "ftp"`,
-		dir:                                     `unknown scheme ""`,
-		"":                                      `unknown scheme ""`,
-		"s3://key:hunter2@bucket/%zz\x7fprefix": "cannot be parsed",
-	} {
-		t.Run(url, func(t *testing.T) {
-			g := NewWithT(t)
-			s, err := store.Open(t.Context(), url)
-			if want == "" {
-				g.Expect(err).NotTo(HaveOccurred())
-				again, err := store.Open(t.Context(), s.String())
-				g.Expect(err).NotTo(HaveOccurred())
-				g.Expect(again.String()).To(Equal(s.String()), "its name opens the same store")
-				return
-			}
-			g.Expect(err).To(MatchError(ContainSubstring(want)))
-			g.Expect(err).NotTo(MatchError(ContainSubstring("hunter2")), "S8: no secret in a message")
-		})
-	}
-}
-
 func TestIdentityDamaged(t *testing.T) {
 	for content, want := range map[string]string{
 		"":                          "damaged",

@@ -38,6 +38,7 @@ func Run(t *testing.T, create func(t *testing.T) store.Store) {
 		"cancelled":       testCancelled,
 		"clock":           testClock,
 		"message has URL": testString,
+		"probe":           testProbe,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -183,8 +184,8 @@ func testLargeObject(t *testing.T, s store.Store) {
 // awkward names sort differently as paths and as bytes, or look like something else.
 func awkward() []string {
 	return []string{
-		"a", "a-", "a.b", "a!", "a0", "a\x01", "aa", "ab/a", "ab/a-", "ab/a.d/x", "ab/a/x", "ab/a0", "ab-c/x", "ab.c/x", "ab0/x", "ab\xff/x",
-		"sp ace/new\nline", "ünï/cödé", "\xff\xfe", "%2e%2e", "*", "?", "[x]", "~", "-rf", "#", "quote\"'", "back\\slash", "...", ".hidden",
+		"a", "a-", "a.b", "a!", "a0", "a~", "aa", "ab/a", "ab/a-", "ab/a.d/x", "ab/a/x", "ab/a0", "ab-c/x", "ab.c/x", "ab0/x",
+		"sp ace/and more", "a+b=c&d;e,f@g$h^i`j{k}l|m<n>o", "%2e%2e", "%", "+", "*", "?", "[x]", "~", "-rf", "#", "quote\"'", "back\\slash", "...", ".hidden",
 		"a1/" + strings.Repeat("n", 255), strings.Repeat("d/", 300) + "deep", "z+", "z/y", "z:",
 	}
 }
@@ -277,6 +278,7 @@ func testHostileKeys(t *testing.T, s store.Store) {
 	g, ctx := gomega.NewWithT(t), t.Context()
 	for _, key := range []string{
 		"", "/", "/a", "a/", "a//b", ".", "..", "../a", "a/..", "a/../b", "./a", "a/.", "a\x00b", "\x00", ".tmp", ".tmp/a", ".tmp-a", "a/.tmp-b",
+		"new\nline", "a\x01", "a\x7f", "ünï/cödé", "\xff\xfe",
 		strings.Repeat("n", 256), "a/" + strings.Repeat("n", 256), strings.Repeat("d/", 600) + "x",
 	} {
 		g.Expect(s.Put(ctx, key, []byte("x"))).To(gomega.HaveOccurred(), "put %q", key)
@@ -328,6 +330,16 @@ func testClock(t *testing.T, s store.Store) {
 func testString(t *testing.T, s store.Store) {
 	t.Helper()
 	gomega.NewWithT(t).Expect(s.String()).To(gomega.MatchRegexp(`^(file|s3|gs)://`))
+}
+
+// testProbe finds a store fit, and nothing of the probe after it.
+func testProbe(t *testing.T, s store.Store) {
+	t.Helper()
+	g := gomega.NewWithT(t)
+	fitness, err := store.Probe(t.Context(), store.WithPatience(s, store.Patience{Attempt: time.Minute, Total: time.Minute}))
+	g.Expect(err).NotTo(gomega.HaveOccurred())
+	g.Expect(fitness.String()).To(gomega.HavePrefix("store " + s.String() + ": ok ("))
+	g.Expect(keys(s.List(t.Context(), "", "", 0))).To(gomega.Equal([]string{store.IdentityKey}))
 }
 
 // put creates objects whose content is their key. Those below an object are passed over: not every store can have them.

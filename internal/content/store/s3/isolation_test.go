@@ -1,0 +1,109 @@
+package s3_test
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"os"
+	"strings"
+	"testing"
+
+	"github.com/minio/minio-go/v7"
+	"github.com/minio/minio-go/v7/pkg/credentials"
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/hack/stores"
+	"wsdaemon.dev/ws-daemon/hack/stores/proxy"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/content/store/storetest"
+)
+
+// A bucket has one policy: tests that set it do not run side by side.
+func setPolicy(t *testing.T, policy string) {
+	t.Helper()
+	g := NewWithT(t)
+	u, err := url.Parse(server.Endpoint)
+	g.Expect(err).NotTo(HaveOccurred())
+	admin, err := minio.New(u.Host, &minio.Options{Creds: credentials.NewStaticV4(stores.AccessKey, stores.SecretKey, "")})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(admin.SetBucketPolicy(t.Context(), stores.Bucket, policy)).To(Succeed())
+}
+
+// user makes one whom a policy names USER, and returns the store as it is for that user.
+func user(t *testing.T, name, policy string) store.Store {
+	t.Helper()
+	g := NewWithT(t)
+	g.Expect(server.AddUser(t.Context(), name, name+"-secret")).To(Succeed())
+	setPolicy(t, strings.NewReplacer("BUCKET", stores.Bucket, "PREFIX", prefix(t), "DOMAIN", "team-a", "USER", name).Replace(policy))
+	return open(t, "", "credentials-dir="+secret(t, name, name+"-secret"))
+}
+
+func denied(t *testing.T, what string, err error) {
+	t.Helper()
+	g := NewWithT(t)
+	var refused *store.RefusedError
+	g.Expect(errors.As(err, &refused)).To(BeTrue(), "%s: %v", what, err)
+	g.Expect(refused.Advice).To(HavePrefix("allow these credentials s3:ListBucket on the bucket "+stores.Bucket), what)
+	g.Expect(err).NotTo(MatchError(store.ErrNotFound), "S10: %s", what)
+}
+
+// With the policy of the documentation, the credentials of a node reach the domain they are for, and no other one.
+func TestS3PolicyKeepsDomainsApart(t *testing.T) {
+	g, ctx := NewWithT(t), t.Context()
+	admin := openAsAdmin(t)
+	g.Expect(store.Init(ctx, admin)).Error().NotTo(HaveOccurred())
+	for _, key := range []string{"d/team-a/domain.json", "d/team-b/domain.json", "d/team-b/p/00/pack"} {
+		g.Expect(admin.Put(ctx, key, []byte(key))).To(Succeed())
+	}
+	policy, err := os.ReadFile("../../../../config/samples/store/s3/bucket-policy.json")
+	g.Expect(err).NotTo(HaveOccurred())
+	node := user(t, "node-a", string(policy))
+
+	g.Expect(node.Get(ctx, "d/team-a/domain.json", 100)).To(Equal([]byte("d/team-a/domain.json")))
+	g.Expect(node.Put(ctx, "d/team-a/p/00/pack", []byte("pack"))).To(Succeed())
+	g.Expect(node.Put(ctx, "d/team-a/p/00/pack", []byte("pack"))).To(MatchError(store.ErrExists))
+	objects, err := node.List(ctx, "d/team-a/", "", 0)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(objects).To(HaveLen(2))
+	g.Expect(node.Delete(ctx, "d/team-a/p/00/pack")).To(Succeed())
+	g.Expect(store.Probe(ctx, node)).Error().NotTo(HaveOccurred())
+
+	_, err = node.Get(ctx, "d/team-b/domain.json", 100)
+	denied(t, "get", err)
+	denied(t, "read", node.Read(ctx, "d/team-b/p/00/pack", 0, make([]byte, 1)))
+	_, err = node.Stat(ctx, "d/team-b/p/00/pack")
+	denied(t, "stat", err)
+	denied(t, "put", node.Put(ctx, "d/team-b/p/00/other", []byte("x")))
+	for _, list := range []string{"", "d/", "d/team-b/", "d/team-"} {
+		_, err = node.List(ctx, list, "", 0)
+		denied(t, "list "+list, err)
+	}
+	denied(t, "delete", node.Delete(ctx, "d/team-b/p/00/pack"))
+	denied(t, "delete several", node.Delete(ctx, "d/team-b/p/00/pack", "d/team-b/domain.json"))
+	denied(t, "replace the identity", node.Put(ctx, store.IdentityKey, []byte("x")))
+	g.Expect(admin.Get(ctx, "d/team-b/p/00/pack", 100)).To(Equal([]byte("d/team-b/p/00/pack")), "nothing was touched")
+}
+
+// Without the right to list, Amazon answers a request for an object that is missing like one that may not be read: that is no proof of
+// absence.
+func TestS10_S3WithoutListRight(t *testing.T) {
+	g, ctx := NewWithT(t), t.Context()
+	p := storetest.Proxied(t, server.Endpoint)
+	blind := open(t, p.URL, "credentials-dir="+secret(t, stores.AccessKey, stores.SecretKey))
+	g.Expect(store.Init(ctx, blind)).Error().NotTo(HaveOccurred())
+	p.Break(func(r proxy.Request) proxy.Fault {
+		if strings.Contains(r.Target, "/missing") || strings.Contains(r.Target, "list-type") {
+			return proxy.Fault{Answer: http.StatusForbidden, Body: "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>"}
+		}
+		return proxy.Fault{}
+	})
+	g.Expect(blind.Put(ctx, "there", []byte("x"))).To(Succeed())
+	g.Expect(blind.Get(ctx, "there", 10)).To(Equal([]byte("x")))
+	_, err := blind.Get(ctx, "missing", 10)
+	denied(t, "get", err)
+	denied(t, "read", blind.Read(ctx, "missing", 0, make([]byte, 1)))
+	_, err = blind.Stat(ctx, "missing")
+	denied(t, "stat", err)
+	_, err = store.Probe(ctx, blind)
+	denied(t, "probe", err)
+}

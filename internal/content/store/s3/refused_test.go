@@ -1,0 +1,167 @@
+package s3_test
+
+import (
+	"errors"
+	"net/http"
+	"net/url"
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/hack/stores"
+	"wsdaemon.dev/ws-daemon/hack/stores/proxy"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/content/store/s3"
+	"wsdaemon.dev/ws-daemon/internal/content/store/storetest"
+)
+
+// patience would repeat for a minute what is not final.
+func patience() store.Patience { return store.Patience{Attempt: 10 * time.Second, Total: time.Minute} }
+
+// refusal calls a store in the ways that begin everything, and returns the advice that comes with the errors.
+func refusal(t *testing.T, s store.Store) string {
+	t.Helper()
+	g, ctx := NewWithT(t), t.Context()
+	s = store.WithPatience(s, patience())
+	_, identityErr := store.Identity(ctx, s)
+	_, listErr := s.List(ctx, "d/", "", 1)
+	_, nowErr := s.Now(ctx)
+	_, initErr := store.Init(ctx, s)
+	var refused *store.RefusedError
+	for name, err := range map[string]error{"identity": identityErr, "list": listErr, "now": nowErr, "init": initErr} {
+		g.Expect(errors.As(err, &refused)).To(BeTrue(), "%s: %v", name, err)
+		g.Expect(err).NotTo(MatchError(store.ErrNotFound), "S10")
+		g.Expect(err).NotTo(MatchError(store.ErrNotInitialized), "S10")
+		g.Expect(err).NotTo(MatchError(ContainSubstring(stores.SecretKey)), "S8")
+	}
+	return refused.Advice
+}
+
+func TestS3RefusalsSayWhatToDo(t *testing.T) {
+	admin := "credentials-dir=" + secret(t, stores.AccessKey, stores.SecretKey)
+	parse := func(text string) store.Store {
+		u, err := url.Parse(text)
+		NewWithT(t).Expect(err).NotTo(HaveOccurred())
+		s, err := s3.Open(u)
+		NewWithT(t).Expect(err).NotTo(HaveOccurred())
+		return s
+	}
+	for name, c := range map[string]struct {
+		store store.Store
+		want  string
+	}{
+		"wrong bucket": {parse("s3://nothing-here/p?endpoint=" + server.Endpoint + "&" + admin), "there is no bucket nothing-here: create it"},
+		"wrong region": {open(t, "", admin, "region=eu-west-1"), "the bucket is not in the region eu-west-1: set "},
+		"wrong key":    {open(t, "", "credentials-dir="+secret(t, "nobody", "secret")), "the credentials are wrong or have expired: replace them"},
+		"wrong secret": {open(t, "", "credentials-dir="+secret(t, stores.AccessKey, "secret")), "the credentials are wrong or have expired: replace them"},
+		"no directory": {open(t, "", "credentials-dir=/nowhere"), "mount the Secret at /nowhere"},
+		"empty key":    {open(t, "", "credentials-dir="+secret(t, "", "")), "mount the Secret at "},
+		"no file":      {open(t, "", "credentials-file=/nowhere"), "write them into /nowhere"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(refusal(t, c.store)).To(HavePrefix(c.want))
+		})
+	}
+}
+
+func TestS3EnvironmentHasNoCredentials(t *testing.T) {
+	for _, name := range []string{"AWS_ACCESS_KEY_ID", "AWS_ACCESS_KEY", "AWS_SECRET_ACCESS_KEY", "AWS_SECRET_KEY"} {
+		t.Setenv(name, "")
+	}
+	advice := refusal(t, open(t, "", "credentials=environment"))
+	NewWithT(t).Expect(advice).To(Equal("set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY"))
+}
+
+// Servers of which there is none among the tests say more.
+func TestS3AnswersOfOtherServers(t *testing.T) {
+	xml := func(code, more string) string {
+		return "<Error><Code>" + code + "</Code><Message>no</Message>" + more + "</Error>"
+	}
+	for name, c := range map[string]struct {
+		fault proxy.Fault
+		want  string
+	}{
+		"clock skew":      {proxy.Fault{Answer: 403, Body: xml("RequestTimeTooSkewed", "")}, "the clocks differ: it is "},
+		"expired token":   {proxy.Fault{Answer: 400, Body: xml("ExpiredToken", "")}, "the credentials are wrong or have expired"},
+		"another region":  {proxy.Fault{Answer: 400, Body: xml("AuthorizationHeaderMalformed", "<Region>eu-north-1</Region>")}, "the bucket is not in the region us-east-1: set region to eu-north-1"},
+		"redirected":      {proxy.Fault{Answer: 301, Body: xml("PermanentRedirect", "<Endpoint>elsewhere</Endpoint>")}, "the bucket is not in the region us-east-1: set the region it is in"},
+		"full":            {proxy.Fault{Answer: 507, Body: xml("XMinioStorageFull", "")}, "the store is full: give it more room"},
+		"quota":           {proxy.Fault{Answer: 403, Body: xml("QuotaExceeded", "")}, "the store is full: give it more room"},
+		"not implemented": {proxy.Fault{Answer: 501, Body: xml("NotImplemented", "")}, "the store cannot do what is needed: use one of the tested stores"},
+		"denied":          {proxy.Fault{Answer: 403, Body: xml("AccessDenied", "")}, "allow these credentials s3:ListBucket on the bucket ws-daemon"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			p := storetest.Proxied(t, server.Endpoint)
+			p.Break(func(proxy.Request) proxy.Fault { return c.fault })
+			s := open(t, p.URL, "credentials-dir="+secret(t, stores.AccessKey, stores.SecretKey))
+			NewWithT(t).Expect(refusal(t, s)).To(HavePrefix(c.want))
+		})
+	}
+}
+
+// Credentials that are replaced are used at once, also when the store has refused the old ones.
+func TestS3CredentialsAreReadAgain(t *testing.T) {
+	for name, c := range map[string]struct {
+		settings func(dir string) string
+		write    func(dir, key, value string) error
+	}{
+		"directory": {
+			func(dir string) string { return "credentials-dir=" + dir },
+			func(dir, key, value string) error {
+				return errors.Join(
+					os.WriteFile(filepath.Join(dir, "access-key-id"), []byte(key), 0o600),
+					os.WriteFile(filepath.Join(dir, "secret-access-key"), []byte(value), 0o600))
+			},
+		},
+		"file": {
+			func(dir string) string {
+				return "credentials-file=" + filepath.Join(dir, "credentials") + "&profile=backups"
+			},
+			func(dir, key, value string) error {
+				text := "[backups]\naws_access_key_id = " + key + "\naws_secret_access_key = " + value + "\n"
+				return os.WriteFile(filepath.Join(dir, "credentials"), []byte(text), 0o600)
+			},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, ctx, dir := NewWithT(t), t.Context(), t.TempDir()
+			g.Expect(c.write(dir, stores.AccessKey, "expired")).To(Succeed())
+			s := open(t, "", c.settings(dir))
+			g.Expect(refusal(t, s)).To(HavePrefix("the credentials are wrong or have expired"))
+			g.Expect(c.write(dir, stores.AccessKey, stores.SecretKey)).To(Succeed())
+			_, err := store.Init(ctx, s)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(s.Put(ctx, "key", []byte("x"))).To(Succeed())
+			g.Expect(c.write(dir, "somebody-else", "unknown")).To(Succeed())
+			g.Expect(s.Get(ctx, "key", 10)).Error().To(MatchError(ContainSubstring("the credentials are wrong or have expired")))
+			g.Expect(c.write(dir, stores.AccessKey, stores.SecretKey)).To(Succeed())
+			g.Expect(s.Get(ctx, "key", 10)).To(Equal([]byte("x")))
+		})
+	}
+}
+
+func TestS3CredentialsFromTheEnvironment(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", stores.AccessKey)
+	t.Setenv("AWS_SECRET_ACCESS_KEY", stores.SecretKey)
+	for _, settings := range []string{"credentials=environment", ""} {
+		_, err := store.Init(t.Context(), open(t, "", settings))
+		NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	}
+}
+
+// A store that confirms another checksum than it was sent is not trusted.
+func TestS3StoreThatCorrupts(t *testing.T) {
+	g, ctx := NewWithT(t), t.Context()
+	p := storetest.Proxied(t, server.Endpoint)
+	s := store.WithPatience(open(t, p.URL, "credentials-dir="+secret(t, stores.AccessKey, stores.SecretKey)), patience())
+	g.Expect(store.Init(ctx, s)).Error().NotTo(HaveOccurred())
+	p.Break(func(r proxy.Request) proxy.Fault {
+		return map[bool]proxy.Fault{true: {Header: http.Header{"X-Amz-Checksum-Crc32c": {"AAAAAA=="}}}}[r.Is("PUT", "key")]
+	})
+	err := s.Put(ctx, "key", []byte("data"))
+	g.Expect(err).To(MatchError(ContainSubstring(`put key into ` + s.String() + `: the store has other bytes than it was given: their CRC32C is "AAAAAA=="`)))
+	g.Expect(err).To(MatchError(ContainSubstring("what it holds cannot be trusted")))
+}
