@@ -71,20 +71,24 @@ func TestArchiveRotatesKeys(t *testing.T) {
 	g.Expect(must(t, "archive", "cat", at, inDomain, ofWeb, file, "two")).To(Equal("second"))
 	must(t, "archive", "verify", at, inDomain, ofWeb, file, "--read-data")
 
+	write := func(text string) { keep(t, dir, "key", text) }
+	write(second)
+	must(t, "archive", "verify", at, inDomain, ofWeb, file, "--read-data")
+	g.Expect(refused(t, "archive", "verify", at, inDomain, ofWeb, file, "--backup=1.1")).To(And(
+		ContainSubstring("backup 1.1 of workspace web in domain team"), ContainSubstring("key generation 1, and there is only the key of generation 2")))
 	for text, message := range map[string]string{
 		first:                  "key generation 2, and there is only the key of generation 1",
-		second:                 "key generation 1, and there is only the key of generation 2",
 		keyLine(2, "11"):       "does not open with the key of generation 2",
 		second[:len(second)-2]: "64 hex digits",
 	} {
-		keep(t, dir, "key", text)
+		write(text)
 		out := refused(t, "archive", "verify", at, inDomain, ofWeb, file, "--read-data")
 		g.Expect(out).To(ContainSubstring(message))
 		if !strings.Contains(message, "hex") {
 			g.Expect(out).To(ContainSubstring("backup 1.2 of workspace web in domain team"))
 		}
 	}
-	keep(t, dir, "key", keyLine(2, "11")+first)
+	write(keyLine(2, "11") + first)
 	g.Expect(refused(t, "archive", "create", at, inDomain, "--workspace=new", file, src)).To(
 		And(ContainSubstring("key generation 2 is not the one that was used first"), ContainSubstring("d/team/k/2")))
 }

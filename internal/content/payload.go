@@ -79,14 +79,14 @@ func keyOf(c history.Commit, key *format.Key) *format.Key {
 	return key
 }
 
-// sealedAlike says whether what is sealed with the key now can refer to a commit's archive: the ring has the key that sealed that.
-// Where it cannot, everything is stored anew: nobody who turns sealing on wants to go on needing what is not sealed.
+// sealedAlike says whether what is sealed with the key now can refer to a commit's archive: the same key sealed that. Where it cannot, everything is stored
+// anew: nobody who turns sealing on wants to go on needing what is not sealed.
 func sealedAlike(c history.Commit, key *format.Key) bool {
 	generation, err := format.TableGeneration(c.Table)
 	if err != nil || key == nil {
 		return err == nil && generation == 0
 	}
-	return key.Opens(generation)
+	return generation == key.Generation()
 }
 
 func decodeHash(into *format.Hash, text string) error {

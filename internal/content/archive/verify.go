@@ -130,9 +130,10 @@ func (v *verifier) readPages(ctx context.Context, refs []format.PageRef) error {
 	return err
 }
 
-// fatal reports errors that say nothing about the backup.
+// fatal reports errors that say nothing about the backup. What a key of the right generation does not open may be damaged as well.
 func fatal(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, format.ErrKey) || errors.Is(err, format.ErrUnsupported)
+	key := errors.Is(err, format.ErrKey) && !errors.Is(err, format.ErrDamaged)
+	return key || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, format.ErrUnsupported)
 }
 
 func (v *verifier) damaged(path string, err error) {

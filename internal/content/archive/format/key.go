@@ -96,9 +96,6 @@ func (k *Key) For(domain string) (*Key, error) {
 // Generation is that of the key that seals. It is at least 1.
 func (k Key) Generation() uint32 { return k.generation }
 
-// Opens says whether the ring has the key of a generation.
-func (k *Key) Opens(generation uint32) bool { return k.find(generation) != nil }
-
 // Check tells whether two keys of one generation are the same, and nothing about the key: 64 hex digits.
 func (k *Key) Check() (string, error) {
 	sum, err := k.subkey("check", nil)
