@@ -20,9 +20,10 @@ import (
 const (
 	// Bucket is the bucket that every server has.
 	Bucket = "ws-daemon"
-	// AccessKey and SecretKey are the credentials of the S3 server's administrator.
+	// AccessKey names the S3 server's administrator.
 	AccessKey = "ws-daemon-admin"
-	SecretKey = "ws-daemon-secret" //nolint:gosec // a server on the loopback that lives as long as a test
+	// SecretKey is the administrator's.
+	SecretKey = "ws-daemon-secret"
 
 	startTimeout = 30 * time.Second
 	stopGrace    = 5 * time.Second

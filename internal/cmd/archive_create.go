@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
@@ -36,6 +37,9 @@ func newArchiveCreate(p *place) *cobra.Command {
 		Args:  cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			began := time.Now()
+			if err := expectDirectory(args[0]); err != nil {
+				return err
+			}
 			a, err := p.standalone(cmd.Context())
 			if err != nil {
 				return err
@@ -54,6 +58,15 @@ func newArchiveCreate(p *place) *cobra.Command {
 	cmd.Flags().StringVar(&from, "snapshot-of", "", "the `id` of a snapshot that has much of the directory: what it has is not stored again")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+// expectDirectory refuses what cannot be backed up before anything is made for it.
+func expectDirectory(path string) error {
+	info, err := os.Lstat(path)
+	if err == nil && !info.IsDir() {
+		err = &os.PathError{Op: "back up", Path: path, Err: unix.ENOTDIR}
+	}
+	return err
 }
 
 func (p *place) made(m content.Made, began time.Time) summary {

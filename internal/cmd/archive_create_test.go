@@ -98,7 +98,7 @@ func TestArchiveRequests(t *testing.T) {
 	changed := create()
 	g.Expect(changed.Backup).To(Equal("1.2"))
 	g.Expect(changed.Requests.Put).To(Equal(int64(2)), "a pack and the commit")
-	g.Expect(reading(changed)).To(Equal(int64(4)), "the newest backup, its commit, what is collected, and whether it still is the newest")
+	g.Expect(reading(changed)).To(Equal(int64(4)), "the newest backup, its commit, what is being collected, and whether it still is the newest")
 	g.Expect(changed.Requests.Stat).To(Equal(int64(1)), "each pack of the one before is looked for")
 	g.Expect(changed.Requests.Delete).To(BeZero())
 }

@@ -50,6 +50,9 @@ func newArchiveList(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			if all == nil {
+				return fmt.Errorf("there is no workspace %s in domain %s: check the names", p.workspace, p.domain)
+			}
 			if asJSON {
 				return json.NewEncoder(cmd.OutOrStdout()).Encode(all)
 			}
@@ -63,7 +66,7 @@ func newArchiveList(p *place) *cobra.Command {
 
 func listBackups(ctx context.Context, log *history.Log) ([]listed, error) {
 	entries, err := log.Entries(ctx)
-	if err != nil {
+	if err != nil || len(entries) == 0 {
 		return nil, err
 	}
 	all := make([]listed, 0, len(entries))

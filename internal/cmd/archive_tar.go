@@ -69,10 +69,6 @@ func newArchiveImport(p *place) *cobra.Command {
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			began := time.Now()
-			a, err := p.standalone(cmd.Context())
-			if err != nil {
-				return err
-			}
 			in := cmd.InOrStdin()
 			if len(args) == 1 && args[0] != "-" {
 				file, err := os.Open(args[0])
@@ -81,6 +77,10 @@ func newArchiveImport(p *place) *cobra.Command {
 				}
 				defer file.Close()
 				in = file
+			}
+			a, err := p.standalone(cmd.Context())
+			if err != nil {
+				return err
 			}
 			made, err := a.Import(cmd.Context(), in)
 			if err != nil {

@@ -64,7 +64,7 @@ func (r keyRing) read(domain string) (data []byte, file string, err error) {
 
 // readKeyFile reads a file that should be small.
 func readKeyFile(path string) ([]byte, error) {
-	f, err := os.Open(path) //nolint:gosec // the operator says where the keys are
+	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
 	}

@@ -72,8 +72,7 @@ func newProber(s store.Store, recorder events.EventRecorder, node string, regist
 		Help: "Whether a probe found that the object store does what backups rely on: 1 if so, 0 if not or not known yet.",
 	})
 	err := registry.Register(fit)
-	var there prometheus.AlreadyRegisteredError
-	if errors.As(err, &there) {
+	if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 		err = nil
 		fit, _ = there.ExistingCollector.(prometheus.Gauge)
 	}
@@ -96,7 +95,7 @@ func (p *prober) run(ctx context.Context) error {
 			p.event(corev1.EventTypeNormal, eventStoreFit, fitness.String())
 			return nil
 		case ctx.Err() != nil:
-			return nil
+			return nil //nolint:nilerr // the daemon ends
 		case errors.As(err, &unfit):
 			logger.Error(err, "nothing will be written to the store")
 			p.event(corev1.EventTypeWarning, eventStoreUnfit, err.Error())

@@ -197,6 +197,6 @@ func exampleStorage() Storage {
 			Endpoint: "https://minio.example.com:9000", Region: "us-east-1", Bucket: "workspaces", Prefix: "production", PathStyle: &pathStyle,
 			CAFile: "/etc/ws-daemon/store-ca.pem", Credentials: S3Credentials{Directory: "/etc/ws-daemon/store"},
 		},
-		GCS: &GCS{Bucket: "workspaces", Prefix: "production", CredentialsFile: "/etc/ws-daemon/store/key.json"},
+		GCS: &GCS{Bucket: "workspaces", Prefix: "production", CredentialsFile: "/etc/ws-daemon/store/key.json"}, //nolint:gosec // a path
 	}
 }

@@ -432,7 +432,7 @@ func (f *filling) seal(ctx context.Context, dir string, content volume.Content) 
 
 // pause waits for a moment.
 func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(min(d, clockTick))
+	timer := time.NewTimer(d)
 	defer timer.Stop()
 	select {
 	case <-ctx.Done():

@@ -20,6 +20,9 @@ import (
 // was looked at may change again without a trace in its times, so such a look proves nothing later.
 const clockTick = 30 * time.Millisecond
 
+// coarseTick is that of file systems whose times have no fraction of a second.
+const coarseTick = 2 * time.Second
+
 // SaveRequest asks for a backup.
 type SaveRequest struct {
 	Subject
@@ -226,7 +229,11 @@ func (k *Keeper) steady(ctx context.Context, path string) (string, error) {
 	if err != nil {
 		return "", ctx.Err()
 	}
-	return sum, pause(ctx, clockTick-k.Now().Sub(newest))
+	tick := clockTick
+	if newest.Nanosecond() == 0 { // perhaps this file system counts seconds only
+		tick = coarseTick
+	}
+	return sum, pause(ctx, min(tick-k.Now().Sub(newest), tick))
 }
 
 // reclaim notes that the store lost a backup, and publishes the claim again should its record be lost, too.

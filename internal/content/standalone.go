@@ -122,7 +122,8 @@ func (a Standalone) create(ctx context.Context, dir string, last *history.Commit
 		return Made{}, err
 	}
 	if from == "" && res.Unchanged {
-		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Skipped}, keepIndex(res.Index, indexPath)
+		keepIndex(res.Index, indexPath)
+		return Made{Commit: *last, Unchanged: true, BytesRead: res.BytesRead, Skipped: res.Skipped}, nil
 	}
 	if from != "" {
 		last = nil // of whatever workspace
@@ -131,7 +132,8 @@ func (a Standalone) create(ctx context.Context, dir string, last *history.Commit
 	if err != nil {
 		return Made{}, err
 	}
-	return Made{Commit: c, BytesRead: res.BytesRead, Skipped: res.Skipped}, keepIndex(res.Index, indexPath)
+	keepIndex(res.Index, indexPath)
+	return Made{Commit: c, BytesRead: res.BytesRead, Skipped: res.Skipped}, nil
 }
 
 // parent is what the next backup goes on from: the newest one, complete or not, or the snapshot that is asked for; nil if there is
@@ -212,14 +214,12 @@ func (a Standalone) outrun(err error) error {
 	return err
 }
 
-func keepIndex(index *archive.Index, path string) error {
-	if index == nil || path == "" {
-		return nil
+// keepIndex keeps an index, or else none. It is a cache: that it cannot be written is no failure of what was done.
+func keepIndex(index *archive.Index, path string) {
+	if path == "" || index != nil && os.MkdirAll(filepath.Dir(path), 0o700) == nil && index.Save(path) == nil {
+		return
 	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return err
-	}
-	return index.Save(path)
+	_ = os.Remove(path)
 }
 
 // Restore writes a backup, or some paths of it, into a new or empty directory, where everything appears at once, verified and on the
@@ -241,7 +241,8 @@ func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, p
 	if err != nil {
 		return report, named(c, err)
 	}
-	return report, keepIndex(index, indexPath)
+	keepIndex(index, indexPath)
+	return report, nil
 }
 
 // List calls each for the rows of a path.

@@ -13,8 +13,8 @@ import (
 	"wsdaemon.dev/ws-daemon/hack/stores"
 )
 
-const usage = `usage:
-  stores build          build the servers if they are not there yet
+const usage = `commands:
+  stores build          make the servers if they are not there yet
   stores s3 --dir DIR   serve S3 from DIR, and print its endpoint
   stores gcs --dir DIR  serve Google Cloud Storage from DIR, and print its endpoint`
 

@@ -158,9 +158,9 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if fault.WithoutRange {
 		r.Header.Del("Range")
 	}
-	reply, content := p.forward(r, body)
+	reply, content := p.forward(r, body) //nolint:bodyclose // forward closes it
 	if fault.Duplicate {
-		reply, content = p.forward(r, body)
+		reply, content = p.forward(r, body) //nolint:bodyclose // forward closes it
 	}
 	if reply == nil || fault.LoseReply {
 		panic(http.ErrAbortHandler)

@@ -60,6 +60,10 @@ func newImporter(dir string) (*importer, error) {
 	if err := r.open(dir); err != nil {
 		return nil, err
 	}
+	if err := r.inRoot(r.adopt); err != nil {
+		_ = unix.Close(r.fd)
+		return nil, err
+	}
 	x := &importer{root: r.fd, setter: r, dirs: map[string]*tarMeta{}, parentFD: r.fd, buf: make([]byte, importBuffer)}
 	var err error
 	if x.room, err = capacity(r.fd); err != nil {

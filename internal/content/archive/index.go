@@ -18,8 +18,12 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
-// racyWindow is how far the time of a change may lie behind the clock: filesystems take the time of the last tick.
-const racyWindow = 30 * time.Millisecond
+// racyWindow is how far the time of a change may lie behind the clock: filesystems take the time of the last tick. Some count
+// whole seconds only, or pairs of them: a time without a fraction may be one of theirs.
+const (
+	racyWindow   = 30 * time.Millisecond
+	coarseWindow = 2 * time.Second
+)
 
 // Index is what this node knows about the tree that a backup was made of, or restored to: which inode every row of the
 // manifest was, and when it had last changed. It carries the manifest's pages as well, so that finding out that nothing
@@ -54,11 +58,16 @@ func newIndex(table []byte, pages [][]byte, dev uint64, rows int) *Index {
 
 // seal marks the rows that may change, or may have changed, within the tick in which they were looked at, or later.
 func (ix *Index) seal(look time.Time) {
-	limit := look.Add(-racyWindow)
-	sec, nsec := limit.Unix(), uint32(limit.Nanosecond())
+	ix.distrust(look.Add(-racyWindow), false)
+	ix.distrust(look.Add(-coarseWindow), true)
+}
+
+// distrust marks the rows that have changed at a time or later: all, or those without a fraction of a second.
+func (ix *Index) distrust(since time.Time, whole bool) {
+	sec, nsec := since.Unix(), uint32(since.Nanosecond())
 	for i := range ix.stamps {
 		s := &ix.stamps[i]
-		if s.sec > sec || s.sec == sec && s.nsec >= nsec {
+		if (s.nsec == 0 || !whole) && (s.sec > sec || s.sec == sec && s.nsec >= nsec) {
 			s.racy = true
 		}
 	}
@@ -82,7 +91,9 @@ var errIndex = errors.New("the index is damaged: it is made again by the next ba
 
 // Save writes the index to a file, all of it or nothing.
 func (ix *Index) Save(path string) (err error) {
-	f, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.tmp")
+	tmp := path + ".tmp" // always the same name, so that crashes leave one at most
+	_ = os.Remove(tmp)
+	f, err := os.OpenFile(tmp, os.O_WRONLY|os.O_CREATE|os.O_EXCL, 0o600)
 	if err != nil {
 		return fmt.Errorf("save index: %w", err)
 	}

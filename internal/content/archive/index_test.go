@@ -63,6 +63,16 @@ func TestIndexDescribesOneRoot(t *testing.T) {
 	g.Expect((*Index)(nil).describes(&Root{})).To(BeFalse())
 }
 
+// A time without a fraction may be that of a filesystem that counts seconds.
+func TestSealTrustsNoSecondThatIsNotOver(t *testing.T) {
+	for sec, racy := range map[int64]bool{998: false, 999: true, 1000: true, 2000: true} {
+		ix := newIndex(nil, nil, 0, 1)
+		ix.stamps[0] = stamp{sec: sec}
+		ix.seal(time.Unix(1000, 10_000_000))
+		NewWithT(t).Expect(ix.stamps[0].racy).To(Equal(racy), time.Unix(sec, 0).String())
+	}
+}
+
 // What has a time of the tick of the look, or of the future, may change without a trace.
 func TestSealMarksWhatIsRacy(t *testing.T) {
 	look := time.Unix(1000, 10_000_000)

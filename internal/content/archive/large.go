@@ -92,7 +92,7 @@ func (w *readWorker) nextBlock() (unit, bool) {
 	case ok && size > w.room():
 		return unit{}, false
 	case ok:
-		f.pos = (block + 1) * format.BlockSize
+		f.pos = f.endOf(block)
 		f.units++
 		return unit{large: f, block: block}, true
 	}
@@ -121,6 +121,12 @@ func (f *largeFile) peek() (block, size int64, ok bool) {
 	}
 	block = data / format.BlockSize
 	return block, min(f.before.size-block*format.BlockSize, format.BlockSize), true
+}
+
+// endOf is where a block ends in the file, which may be as large as numbers go.
+func (f *largeFile) endOf(block int64) int64 {
+	start := block * format.BlockSize
+	return start + min(f.before.size-start, format.BlockSize)
 }
 
 func (f *largeFile) failed() bool {
@@ -176,7 +182,7 @@ func (w *readWorker) allBlocks(ctx context.Context, f *largeFile) error {
 				return err
 			}
 		}
-		f.pos = (block + 1) * format.BlockSize
+		f.pos = f.endOf(block)
 		w.block(f, block)
 	}
 }
@@ -268,7 +274,7 @@ func (f *largeFile) contentHash() format.Hash {
 func (w *readWorker) block(f *largeFile, index int64) int64 {
 	w.needBuffer()
 	start := index * format.BlockSize
-	b := blockReader{w: w, file: f, start: start, stop: min(start+format.BlockSize, f.before.size)}
+	b := blockReader{w: w, file: f, start: start, stop: f.endOf(index)}
 	b.done = blockDone{index: index, end: b.stop}
 	err := b.read()
 	w.bytesRead.Add(b.count)

@@ -21,7 +21,7 @@ func diskDir(t *testing.T) string {
 	if st.Type != unix.TMPFS_MAGIC {
 		return dir
 	}
-	dir, err := os.MkdirTemp("/var/tmp", "archive-test-")
+	dir, err := os.MkdirTemp("/var/tmp", "archive-test-") //nolint:usetesting // that of the test is in memory
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { g.Expect(os.RemoveAll(dir)).To(Succeed()) })
 	g.Expect(unix.Statfs(dir, &st)).To(Succeed())

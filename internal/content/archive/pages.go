@@ -54,6 +54,9 @@ func openTable(root Root, key *format.Key) ([]format.PageRef, error) {
 		return nil, damagedf("read page table: it has no pages")
 	}
 	p := newPlanner(root, nil).plan
+	if len(p.packs) < len(root.Packs) {
+		return nil, damagedf("read page table: a pack is listed twice")
+	}
 	for i := range refs {
 		if err := p.checkFrame(&refs[i].Frame); err != nil {
 			return nil, fmt.Errorf("read page table: page %d: %w", i, err)

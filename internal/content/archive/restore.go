@@ -60,6 +60,9 @@ func Restore(ctx context.Context, root Root, dir string, o RestoreOptions) (Repo
 		return Report{}, nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
 	err = r.run(ctx)
+	if err != nil {
+		_ = unix.Fchownat(r.fd, "", int(r.owner[0]), int(r.owner[1]), unix.AT_EMPTY_PATH) // as it was
+	}
 	if closeErr := r.close(); err == nil {
 		err = closeErr
 	}
@@ -78,6 +81,8 @@ type restorer struct {
 	uid   uint32
 	gid   uint32
 	dev   uint64
+
+	owner [2]uint32 // of the directory, before
 
 	plan  *plan
 	table []format.PageRef
@@ -110,35 +115,50 @@ func (r *restorer) open(dir string) error {
 	if err != nil {
 		return err
 	}
-	if err := r.adopt(fd); err != nil {
+	r.fd, r.uid, r.gid = fd, uint32(unix.Geteuid()), uint32(unix.Getegid())
+	if err := r.inRoot(r.look); err != nil {
 		_ = unix.Close(fd)
 		return err
 	}
-	r.fd = fd
 	return nil
 }
 
-// adopt makes sure that the directory is empty and passes nothing on to what is made in it.
-func (r *restorer) adopt(dir int) error {
-	fd, err := unix.Openat(dir, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
+// inRoot calls do with the directory opened for reading.
+func (r *restorer) inRoot(do func(fd int) error) error {
+	fd, err := unix.Openat(r.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC|unix.O_NOFOLLOW, 0)
 	if err != nil {
 		return err
 	}
 	defer func() { _ = unix.Close(fd) }()
-	if err := expectEmpty(fd); err != nil {
-		return err
-	}
-	if err := clearXattrs(xattrsOf(fd)); err != nil {
-		return err
-	}
-	if err := unix.Fchmod(fd, 0o700); err != nil {
-		return fmt.Errorf("set mode: %w", err)
-	}
+	return do(fd)
+}
+
+// look makes sure that the directory is empty and can be written to.
+func (r *restorer) look(fd int) error {
 	var st unix.Stat_t
 	if err := unix.Fstat(fd, &st); err != nil {
 		return err
 	}
-	r.dev, r.uid, r.gid = st.Dev, uint32(unix.Geteuid()), uint32(unix.Getegid())
+	if err := unix.Faccessat(fd, ".", unix.W_OK, 0); err != nil {
+		return err
+	}
+	r.dev, r.owner = st.Dev, [2]uint32{st.Uid, st.Gid}
+	return expectEmpty(fd)
+}
+
+// adopt makes sure that the directory passes nothing on to what is made in it, and that its owner cannot move that meanwhile.
+func (r *restorer) adopt(fd int) error {
+	if err := clearXattrs(xattrsOf(fd)); err != nil {
+		return err
+	}
+	if r.uid == 0 {
+		if err := unix.Fchown(fd, 0, 0); err != nil {
+			return fmt.Errorf("set owner: %w", err)
+		}
+	}
+	if err := unix.Fchmod(fd, 0o700); err != nil {
+		return fmt.Errorf("set mode: %w", err)
+	}
 	return nil
 }
 
@@ -172,6 +192,9 @@ func (r *restorer) run(ctx context.Context) error {
 		return err
 	}
 	if err := r.checkSpace(); err != nil {
+		return err
+	}
+	if err := r.inRoot(r.adopt); err != nil { // whatever can be known to fail has failed before
 		return err
 	}
 	if err := r.hire(); err != nil {
@@ -350,7 +373,7 @@ func (r *restorer) each(ctx context.Context, n int, do func(h *hand, i int) erro
 }
 
 // settle waits until the clock that files are stamped with has moved on: what changes from now on has another time than what
-// was made, so that the index can be trusted.
+// was made, so that the index can be trusted. Where only seconds count, that would take too long.
 func (r *restorer) settle(ctx context.Context) error {
 	if r.ix == nil {
 		return nil
@@ -363,6 +386,7 @@ func (r *restorer) settle(ctx context.Context) error {
 			return context.Cause(ctx)
 		}
 	}
+	r.ix.distrust(time.Unix(made.Unix()).Add(-coarseWindow), true)
 	return err
 }
 

@@ -22,6 +22,7 @@ var (
 	errMount    = errors.New("another filesystem is mounted here")
 	errTooDeep  = errors.New("the path is longer than 256 KiB")
 	errTooMany  = errors.New("the directory has too many entries")
+	errLongName = errors.New("the name is longer than 255 bytes")
 	errSwapping = errors.New("was replaced again and again while it was read")
 )
 
@@ -146,6 +147,7 @@ type scanWorker struct {
 	dents  []byte
 	names  []byte // of the directory at hand, as they come
 	found  []foundName
+	long   []problem // names that nothing but this filesystem can have
 	st     unix.Statx_t
 	mem    slabs
 }
@@ -174,6 +176,7 @@ func (w *scanWorker) directory(ctx context.Context, d *dirNode) error {
 	if err := w.list(fd); err != nil && !vanished(err) { // a directory that is being removed has no names
 		d.problems = append(d.problems, problem{err: err})
 	}
+	d.problems = append(d.problems, w.long...)
 	return w.fill(ctx, d, fd)
 }
 
@@ -250,7 +253,7 @@ func kept(st *unix.Statx_t) bool {
 
 // list collects the names in a directory. Those that came before an error stay.
 func (w *scanWorker) list(fd int) error {
-	w.names, w.found = w.names[:0], w.found[:0]
+	w.names, w.found, w.long = w.names[:0], w.found[:0], w.long[:0]
 	for {
 		n, err := unix.Getdents(fd, w.dents)
 		if errors.Is(err, unix.EINTR) {
@@ -272,7 +275,11 @@ func (w *scanWorker) parse(b []byte) error {
 		typ, name := b[18], b[19:size]
 		b = b[size:]
 		name = name[:max(0, bytes.IndexByte(name, 0))]
-		if len(name) == 0 || len(name) > 255 || string(name) == "." || string(name) == ".." {
+		if len(name) == 0 || string(name) == "." || string(name) == ".." {
+			continue
+		}
+		if len(name) > 255 {
+			w.long = append(w.long, problem{string(name), errLongName})
 			continue
 		}
 		if len(w.names) > math.MaxUint32-512 {

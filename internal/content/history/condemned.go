@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"maps"
 	"strings"
 	"sync"
 	"time"
@@ -212,9 +213,7 @@ func (c *Cache) keep(prefix string, lists map[string]map[packID]struct{}) {
 			delete(c.lists, key)
 		}
 	}
-	for key, set := range lists {
-		c.lists[key] = set
-	}
+	maps.Copy(c.lists, lists)
 }
 
 func parsePackID(s string) (packID, error) {

@@ -95,7 +95,7 @@ func (n *needs) pin(ctx context.Context, id string) ([]Pack, error) {
 
 func (n *needs) add(key string, packs []Pack) {
 	n.read[key] = struct{}{}
-	by := int32(len(n.from)) //nolint:gosec // a domain has fewer commits than that
+	by := int32(len(n.from))
 	n.from = append(n.from, key)
 	for _, p := range packs {
 		id, _ := parsePackID(p.ID) // whoever read the commit has checked it

@@ -46,8 +46,7 @@ func (e *BusyError) Unwrap() error { return e.Err }
 
 // final says whether a call is not to be repeated after an error. Whatever is not known to be final is.
 func final(err error) bool {
-	var refused *RefusedError
-	if errors.As(err, &refused) {
+	if _, refused := errors.AsType[*RefusedError](err); refused {
 		return true
 	}
 	for _, known := range []error{ErrExists, ErrNotFound, ErrTooLarge, ErrTooShort, ErrNotInitialized} {

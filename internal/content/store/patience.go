@@ -198,8 +198,7 @@ func (p *patient) attempt(parent context.Context, what string, limit time.Durati
 func pauseAfter(attempt int, err error) time.Duration {
 	pause := min(firstPause<<min(attempt-1, 16), longPause)
 	pause = pause/2 + rand.N(pause/2) //nolint:gosec // nobody gains by guessing it
-	var busy *BusyError
-	if errors.As(err, &busy) {
+	if busy, ok := errors.AsType[*BusyError](err); ok {
 		pause = max(pause, busy.After+rand.N(firstPause)) //nolint:gosec // nobody gains by guessing it
 	}
 	return pause

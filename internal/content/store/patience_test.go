@@ -106,8 +106,8 @@ func TestPatienceEnds(t *testing.T) {
 		g.Expect(err).To(MatchError(MatchRegexp(`^internal error \(after \d+ attempts in \S+\)$`)))
 		g.Expect(time.Since(began)).To(BeNumerically("<=", time.Minute))
 		g.Expect(time.Since(began)).To(BeNumerically(">=", 45*time.Second))
-		for i, longest := range []time.Duration{200, 400, 800, 1600, 3200, 6400, 12800, 15000} {
-			longest *= time.Millisecond
+		for i, milliseconds := range []int{200, 400, 800, 1600, 3200, 6400, 12800, 15000} {
+			longest := time.Duration(milliseconds) * time.Millisecond
 			pause := r.times[i+1].Sub(r.times[i])
 			g.Expect(pause).To(BeNumerically(">=", longest/2), "pause %d", i)
 			g.Expect(pause).To(BeNumerically("<=", longest), "pause %d", i)

@@ -116,11 +116,11 @@ func (k *Key) find(generation uint32) *Key {
 
 // String names the generations without showing a key.
 func (k Key) String() string {
-	text := "key of generation " + strconv.FormatUint(uint64(k.generation), 10)
+	text := strconv.AppendUint([]byte("key of generation "), uint64(k.generation), 10)
 	for _, old := range k.older {
-		text += ", " + strconv.FormatUint(uint64(old.generation), 10)
+		text = strconv.AppendUint(append(text, ", "...), uint64(old.generation), 10)
 	}
-	return text
+	return string(text)
 }
 
 // Format writes [Key.String] for every verb, so that no way of printing shows the secret.

@@ -111,7 +111,7 @@ func (w *watched) RoundTrip(req *http.Request) (*http.Response, error) {
 		return nil, cause(ctx, err)
 	}
 	watch.progress()
-	note(req.Context(), resp)
+	note(ctx, resp)
 	resp.Body = &watchedBody{ReadCloser: resp.Body, watch: watch, ctx: ctx, last: true}
 	return resp, nil
 }
