@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"testing"
+
+	. "github.com/onsi/gomega"
 )
 
 func put(packs ...string) program {
@@ -149,11 +151,11 @@ func TestModel(t *testing.T) {
 			actors: [][]program{{copied("snap", "copy")}, {unpinned("snap"), collecting}, {collecting, collecting}},
 		},
 		"an old owner commits while a new one prunes": {
-			before: history, ticks: 1, stable: []string{"d/team/s/"},
+			before: history, ticks: 2, stable: []string{"d/team/s/"}, atOnce: 1,
 			actors: [][]program{
 				{save(modelCommit("a", "1.2", Name{Claim: 1, Number: 1}), backup("a", Name{Claim: 1, Number: 1}), "late")},
+				{collecting, collecting},
 				{claim("a", 2), saveNew(modelCommit("a", "2.1", Name{}), "own"), pruned("a", 2)},
-				{collecting},
 			},
 		},
 		"an upload takes days": {
@@ -171,6 +173,7 @@ func TestModel(t *testing.T) {
 				t.Parallel()
 				e, w := newExplorer(t, s)
 				e.explore(w)
+				e.g.Expect(len(e.seen)).To(BeNumerically(">", 10_000))
 				t.Logf("%d states, %d threads, %d settled, paused: %t", len(e.seen), e.threads.count, len(e.settled), paused)
 			})
 		}
