@@ -14,6 +14,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/content/store/drivers"
 )
@@ -40,7 +41,17 @@ func openStore(ctx context.Context, cfg config.Config) (*store.Guard, error) {
 		return nil, err
 	}
 	timeouts := cfg.Content.Timeouts
-	return store.NewGuard(store.WithPatience(s, store.Patience{Attempt: timeouts.Store.Duration, Total: timeouts.StoreTotal.Duration})), nil
+	s = store.WithPatience(s, store.Patience{Attempt: timeouts.Store.Duration, Total: timeouts.StoreTotal.Duration})
+	return store.NewGuard(shared(s, cfg.Limits.Store)), nil
+}
+
+// shared has all requests to a store share what the node may ask of it.
+func shared(s store.Store, l config.StoreLimits) store.Store {
+	return store.WithLimits(s, store.Limits{
+		Requests: fair.NewQueue("requests", int64(l.Requests)),
+		Upload:   fair.NewPace("bytes of upload", l.UploadBytesPerSecond),
+		Download: fair.NewPace("bytes of download", l.DownloadBytesPerSecond),
+	})
 }
 
 // prober reports what a probe of the store found: as a log line, an event of the node, and a metric.

@@ -97,6 +97,21 @@ type Limits struct {
 	FinalBackup int `json:"finalBackup"`
 	// Maintain is the number of removals and other small jobs at once.
 	Maintain int `json:"maintain"`
+	// Store is what all jobs together may ask of the object store.
+	Store StoreLimits `json:"store"`
+}
+
+// StoreLimits are shared by all jobs of the node. Jobs that somebody waits for (filling a workspace, its final backup) come before
+// periodic backups, which leave a quarter of everything to them; of the same kind all workspaces get the same.
+type StoreLimits struct {
+	// Requests is the number of requests that run at once.
+	Requests int `json:"requests"`
+	// UploadBytesPerSecond and DownloadBytesPerSecond bound the bytes of objects; 0 is no bound.
+	UploadBytesPerSecond   int64 `json:"uploadBytesPerSecond"`
+	DownloadBytesPerSecond int64 `json:"downloadBytesPerSecond"`
+	// Memory is the number of bytes that the buffers of all jobs take together. Ten backups at once need 512 MiB (536870912); with
+	// less, some wait for others.
+	Memory int64 `json:"memory"`
 }
 
 // Address is where a server listens; empty turns it off.
@@ -157,7 +172,10 @@ func Default() Config {
 				RetryMax:   Duration{5 * time.Minute},
 			},
 		},
-		Limits:  Limits{Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8},
+		Limits: Limits{
+			Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8,
+			Store: StoreLimits{Requests: 64, Memory: 512 << 20},
+		},
 		Health:  Address{Address: ":8081"},
 		Metrics: Address{Address: "127.0.0.1:9090"},
 		Log:     Log{Level: "info", Format: "json"},
@@ -241,7 +259,37 @@ func (l Limits) validate() error {
 			errs = append(errs, fmt.Errorf("limits.%s: must be at least 1, not %d", key, n))
 		}
 	}
-	return errors.Join(errs...)
+	return errors.Join(append(errs, l.Store.validate())...)
+}
+
+// The least that one job needs.
+const (
+	minRequests = 4
+	minRate     = 64 << 10
+	minMemory   = 128 << 20
+)
+
+func (l StoreLimits) validate() error {
+	return errors.Join(
+		atLeast("limits.store.requests", int64(l.Requests), minRequests, ""),
+		atLeast("limits.store.memory", l.Memory, minMemory, " bytes"),
+		rate("limits.store.uploadBytesPerSecond", l.UploadBytesPerSecond),
+		rate("limits.store.downloadBytesPerSecond", l.DownloadBytesPerSecond),
+	)
+}
+
+func rate(key string, perSecond int64) error {
+	if perSecond == 0 {
+		return nil
+	}
+	return atLeast(key, perSecond, minRate, ", or 0 for no limit")
+}
+
+func atLeast(key string, n, least int64, unit string) error {
+	if n < least {
+		return fmt.Errorf("%s: must be at least %d%s, not %d", key, least, unit, n)
+	}
+	return nil
 }
 
 func (t Timeouts) validate() error {

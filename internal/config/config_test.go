@@ -54,7 +54,9 @@ func TestDefaults(t *testing.T) {
 	g.Expect(d.Content.TombstoneGrace.Duration).To(Equal(7 * 24 * time.Hour))
 	g.Expect(d.Content.AdoptCluster).To(BeFalse())
 	g.Expect(d.Content.Git).To(Equal(config.Git{Program: "git", AllowedSchemes: []string{"https"}}))
-	g.Expect(d.Limits).To(Equal(config.Limits{Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8}))
+	g.Expect(d.Limits).To(Equal(config.Limits{
+		Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8, Store: config.StoreLimits{Requests: 64, Memory: 512 << 20},
+	}))
 	g.Expect(d.Log).To(Equal(config.Log{Level: "info", Format: "json"}))
 }
 
@@ -79,6 +81,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		return fmt.Sprintf(`{"default": {"driver": "quota", "projects": {"first": %d, "last": %d}}}`, first, last)
 	}
 	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
+	limits := func(text string) string { return with(`"storage"`, `"limits": {"store": {`+text+`}}, "storage"`) }
 	tests := map[string]struct{ text, want string }{
 		"nothing":                {"", "line 1: EOF"},
 		"no object":              {"[]", "line 1: json: cannot unmarshal array into Go value of type config.Config"},
@@ -124,6 +127,10 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"size of nothing":        {with(classes, `{"default": {"driver": "lvm", "minSize": "much"}}`), `line 1: a size is a text such as "20Gi", not "much"`},
 		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver lvm"},
 		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "limits.backup: must be at least 1, not 0"},
+		"no requests":            {limits(`"requests": 3`), "limits.store.requests: must be at least 4, not 3"},
+		"little memory":          {limits(`"memory": 1000000`), "limits.store.memory: must be at least 134217728 bytes, not 1000000"},
+		"slow upload":            {limits(`"uploadBytesPerSecond": 1000`), "limits.store.uploadBytesPerSecond: must be at least 65536, or 0 for no limit, not 1000"},
+		"negative download":      {limits(`"downloadBytesPerSecond": -1`), "limits.store.downloadBytesPerSecond: must be at least 65536, or 0 for no limit, not -1"},
 		"log level":              {with(`"storage"`, `"log": {"level": "loud"}, "storage"`), `log.level: must be one of ["debug" "info" "warn" "error"], not "loud"`},
 		"log format":             {with(`"storage"`, `"log": {"format": "xml"}, "storage"`), `log.format: must be one of ["json" "console"], not "xml"`},
 	}

@@ -42,8 +42,7 @@ func TestUnchangedTreeIsNotReadAndWritesNothing(t *testing.T) {
 	f.Expect(matching(calls, "put")).To(BeEmpty())
 	f.Expect(matching(calls, "delete")).To(BeEmpty())
 	f.Expect(matching(matching(calls, "get"), "/p/")).To(BeEmpty())
-	f.Expect(matching(matching(calls, "stat"), "/p/")).To(HaveLen(1), "the one pack is still there")
-	f.Expect(len(calls)).To(BeNumerically("<=", 9), "%q", calls)
+	f.Expect(calls).To(HaveLen(1), "whether it still is the newest")
 	after := a.journal().Backup
 	f.Expect(after.CheckedAt).To(BeTemporally(">", before.CheckedAt))
 	f.Expect(after.Trigger).To(Equal("now"))

@@ -8,6 +8,7 @@ import (
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
@@ -60,6 +61,7 @@ type FillRequest struct {
 
 // NewestClaim returns the highest claim that the store knows of a workspace, 0 if it knows nothing.
 func (k *Keeper) NewestClaim(ctx context.Context, s Subject) (int64, error) {
+	ctx = fair.With(ctx, s.UID, fair.Urgent)
 	_, log, err := k.log(ctx, s)
 	if err != nil {
 		return 0, err
@@ -71,6 +73,7 @@ func (k *Keeper) NewestClaim(ctx context.Context, s Subject) (int64, error) {
 // the backup is kept; other content that lies there is saved first, as a stray snapshot whose id is returned, also with an
 // error.
 func (k *Keeper) Fill(ctx context.Context, r FillRequest) (stray string, err error) {
+	ctx = fair.With(ctx, r.UID, fair.Urgent)
 	if err := k.Area.Check(); err != nil {
 		return "", err
 	}
@@ -275,7 +278,7 @@ func (f *filling) adopt(ctx context.Context) (bool, error) {
 		return false, f.clear(ctx) // what the marker promises is gone; a person accepted it, or the claim would not be newer
 	}
 	path := f.driver.Path(f.r.UID, f.o.Position)
-	report, err := archive.Digest(ctx, path)
+	report, err := archive.Digest(ctx, path, f.k.Memory)
 	if err != nil {
 		return false, fmt.Errorf("scan %s: %w", path, err)
 	}
@@ -359,7 +362,7 @@ func (f *filling) restore(ctx context.Context, dir string, c history.Commit, wha
 	}
 	if err == nil {
 		report, f.index, err = archive.Restore(ctx, root, dir, archive.RestoreOptions{
-			Source: packs{f.domain}, Connections: packs{f.domain}.connections(), Key: keyOf(c, key), Progress: f.r.Progress,
+			Source: packs{f.domain}, Connections: packs{f.domain}.connections(), Memory: f.k.Memory, Key: keyOf(c, key), Progress: f.r.Progress,
 		})
 	}
 	if err != nil {

@@ -18,6 +18,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -38,6 +39,8 @@ type Keeper struct {
 	Area *state.Area
 	// Store holds the backups of all nodes.
 	Store store.Store
+	// Memory is what the buffers of all jobs are taken from; nil: there is enough.
+	Memory *memory.Budget
 	// Volumes by class.
 	Volumes map[string]volume.Driver
 	// Cluster is the UID of the namespace kube-system, Node the name of this node.
@@ -57,6 +60,7 @@ type Keeper struct {
 	Now func() time.Time
 
 	identified sync.Map      // classes whose disk is known to be ours
+	familiar   sync.Map      // backups that need not be read again, by UID
 	collected  history.Cache // what was read of collection's lists
 }
 

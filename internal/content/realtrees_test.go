@@ -15,15 +15,15 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 )
 
-// memory is a store of packs.
-type memory struct{ packs sync.Map }
+// packStore is a store of packs.
+type packStore struct{ packs sync.Map }
 
-func (m *memory) PutPack(_ context.Context, id format.PackID, data []byte) error {
+func (m *packStore) PutPack(_ context.Context, id format.PackID, data []byte) error {
 	m.packs.Store(id, slices.Clone(data))
 	return nil
 }
 
-func (m *memory) ReadPack(_ context.Context, id format.PackID, offset int64, buf []byte) error {
+func (m *packStore) ReadPack(_ context.Context, id format.PackID, offset int64, buf []byte) error {
 	data, _ := m.packs.Load(id)
 	copy(buf, data.([]byte)[offset:])
 	return nil
@@ -53,7 +53,7 @@ func TestRealTreesNeedNoRebuild(t *testing.T) {
 			t.Parallel()
 			g := NewWithT(t)
 			base := t.TempDir()
-			from, to, s := filepath.Join(base, "from"), filepath.Join(base, "to"), &memory{}
+			from, to, s := filepath.Join(base, "from"), filepath.Join(base, "to"), &packStore{}
 			g.Expect(os.Mkdir(from, 0o755)).To(Succeed())
 			g.Expect(os.Mkdir(to, 0o755)).To(Succeed())
 			script(t, from, c.build)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -15,6 +16,7 @@ import (
 // Release takes the content away from its users, saves it, reads the backup back, and marks the volume as free to go. It
 // returns the name of the backup. inUse is asked once nobody can begin to use the content any more.
 func (k *Keeper) Release(ctx context.Context, r SaveRequest, inUse func(context.Context) error) (string, error) {
+	ctx = fair.With(ctx, r.UID, fair.Urgent)
 	name, err := k.release(ctx, r, inUse)
 	if errors.Is(err, ErrInUse) {
 		return "", err
@@ -100,7 +102,7 @@ func (k *Keeper) settleTree(ctx context.Context, r SaveRequest, path string, how
 		if err != nil {
 			return c, "", err
 		}
-		report, err := archive.Digest(ctx, path)
+		report, err := archive.Digest(ctx, path, k.Memory)
 		if err != nil {
 			return c, "", fmt.Errorf("scan %s: %w", path, err)
 		}
@@ -127,7 +129,7 @@ func (k *Keeper) accept(ctx context.Context, r SaveRequest, c history.Commit) (h
 	}
 	c.ID, c.Accepted = history.NewID(), true
 	c.Name.Number++
-	ref, err := k.append(ctx, r.Subject, log, c)
+	ref, err := k.append(ctx, r.Subject, c, log.Append)
 	if err != nil {
 		return c, err
 	}
@@ -151,7 +153,7 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	if c.Owner.UID == s.UID && c.Name.Claim == s.Claim {
 		own = newOf(c.Packs)
 	}
-	if err := log.Verify(ctx, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own); err != nil {
+	if err := k.compare(ctx, log, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own); err != nil {
 		return err
 	}
 	root, err := rootOf(c)
@@ -162,8 +164,26 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	if err != nil {
 		return err
 	}
-	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, key), false); err != nil {
+	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, key), false, k.Memory); err != nil {
 		return fmt.Errorf("read back backup %s of workspace %s: %w", c.Name, s, err)
 	}
+	return nil
+}
+
+// comparedAtOnce is how much of a pack is read at once to be compared, in bytes.
+const comparedAtOnce = 8 << 20
+
+// compare reads a backup back, with the packs that were stored for it.
+func (k *Keeper) compare(ctx context.Context, log *history.Log, ref history.Ref, own []history.Pack) error {
+	share, err := k.Memory.Join(ctx, comparedAtOnce)
+	if err != nil {
+		return err
+	}
+	defer share.Close()
+	buf := share.Get(comparedAtOnce)
+	if err := log.Verify(ctx, ref, own, buf); err != nil {
+		return err
+	}
+	share.Put(buf)
 	return nil
 }

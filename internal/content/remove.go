@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -44,6 +45,7 @@ func (k *Keeper) markReleased(s Subject, o Observation, sum, name string) error 
 // Remove removes a volume whose content is safe elsewhere, was given up, or was never finished. Content that is none of
 // these, or that changed after it was released, is saved as a stray snapshot first; its id is returned.
 func (k *Keeper) Remove(ctx context.Context, s Subject, consent Consent, inUse func(context.Context) error) (string, error) {
+	ctx = fair.With(ctx, s.UID, fair.Urgent)
 	if err := k.Area.Check(); err != nil {
 		return "", err
 	}

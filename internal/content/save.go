@@ -4,10 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -51,12 +53,13 @@ type Consent struct {
 // Backup compares the content with the newest backup and writes a new one if they differ. The result, good or bad, is in
 // the journal before it returns. A fenced owner's work is kept as a stray snapshot and a *FencedError returned.
 func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
+	ctx = fair.With(ctx, r.UID, fair.Background)
 	driver, o, err := k.own(ctx, r.Subject)
 	if err != nil {
 		return err
 	}
 	r.origin, r.views = o.Marker.Content.SnapshotID, driver
-	_, err = k.save(ctx, r, driver.Path(o.Volume.ID, o.Position), lazy)
+	err = k.saveNext(ctx, r, driver.Path(o.Volume.ID, o.Position))
 	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
 		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
 	}
@@ -122,6 +125,7 @@ type saving struct {
 	domain *history.Domain
 	log    *history.Log
 	key    *format.Key
+	last   *familiar // what it goes on from without having asked; nil: everything was asked
 }
 
 // newSaving looks for the keys of the subject's domain.
@@ -134,12 +138,33 @@ func (k *Keeper) newSaving(ctx context.Context, r SaveRequest, path string) (*sa
 	return &saving{k: k, r: r, path: path, domain: domain, log: log, key: key}, err
 }
 
+// saveNext is save for one of many backups, which asks for nothing that it knows from the one before. When anything turns out not to
+// be as it was, everything is asked.
+func (k *Keeper) saveNext(ctx context.Context, r SaveRequest, path string) error {
+	if w := k.again(r, path); w != nil {
+		if _, err := w.goOn(ctx); err == nil || ctx.Err() != nil {
+			return err
+		}
+	}
+	w, err := k.newSaving(ctx, r, path)
+	if err != nil {
+		return err
+	}
+	w.log = w.log.Remembering()
+	_, err = w.save(ctx, lazy)
+	return err
+}
+
 // save brings the newest backup level with the tree at path, and returns its commit.
 func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, how effort) (history.Commit, error) {
 	w, err := k.newSaving(ctx, r, path)
 	if err != nil {
 		return history.Commit{}, err
 	}
+	return w.save(ctx, how)
+}
+
+func (w *saving) save(ctx context.Context, how effort) (history.Commit, error) {
 	c, err := w.run(ctx, how)
 	switch {
 	case errors.Is(err, history.ErrCondemned):
@@ -147,7 +172,7 @@ func (k *Keeper) save(ctx context.Context, r SaveRequest, path string, how effor
 	case !errors.Is(err, history.ErrFenced):
 		return c, err
 	}
-	if ours, lateErr := k.late(ctx, r.Subject, w.log); lateErr != nil || !ours {
+	if ours, lateErr := w.k.late(ctx, w.r.Subject, w.log); lateErr != nil || !ours {
 		return c, errors.Join(err, lateErr)
 	}
 	return w.run(ctx, how)
@@ -247,14 +272,17 @@ func (w *saving) commit(
 	}
 	faults.Point("backup.stored")
 	if from.own != nil && res.Unchanged {
-		w.k.saveIndex(w.r.Subject, res.Index)
-		return *from.own, w.k.checked(w.r, res.BytesRead, began)
+		return *from.own, w.same(ctx, e, *from.own, res, began)
 	}
 	c, err := w.k.newCommit(w.r.Subject, e, res)
 	if err != nil {
 		return history.Commit{}, err
 	}
-	ref, err := w.k.append(ctx, w.r.Subject, w.log, c)
+	write := w.log.Append
+	if w.last != nil {
+		write = w.log.Extend
+	}
+	ref, err := w.k.append(ctx, w.r.Subject, c, write)
 	if err != nil {
 		return history.Commit{}, err
 	}
@@ -272,14 +300,33 @@ func (w *saving) commit(
 		return c, err
 	}
 	w.k.saveIndex(w.r.Subject, res.Index)
-	return c, w.k.prune(ctx, w.r, w.log)
+	if err := w.k.prune(ctx, w.r, w.domain, w.log); err != nil {
+		return c, err
+	}
+	w.remember(c, ref.Hash)
+	return c, nil
+}
+
+// same ends an attempt that found the tree equal to the newest backup.
+func (w *saving) same(ctx context.Context, e state.Entry, own history.Commit, res *archive.Result, began time.Time) error {
+	if w.last != nil { // whether it still is the newest was not asked
+		if err := w.log.Standing(ctx, w.r.Claim, own.Name); err != nil {
+			return err
+		}
+	}
+	w.k.saveIndex(w.r.Subject, res.Index)
+	err := w.k.checked(w.r, res.BytesRead, began)
+	if err == nil && own.Name.Claim == w.r.Claim {
+		w.remember(own, e.Backup.Hash)
+	}
+	return err
 }
 
 // prune applies retention and counts what is left. That it fails does not undo the backup, so it is noted, not returned;
 // except that we were fenced.
-func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) error {
+func (k *Keeper) prune(ctx context.Context, r SaveRequest, domain *history.Domain, log *history.Log) error {
 	trouble := ""
-	err := k.retain(ctx, r, log)
+	err := k.retain(ctx, r, domain, log)
 	if errors.Is(err, history.ErrFenced) {
 		return err
 	}
@@ -289,11 +336,11 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, log *history.Log) err
 	return k.record(r.Subject, func(e *state.Entry) { e.Backup.Retention = trouble })
 }
 
-// store creates an archive of the tree at path. Nothing refers to it yet.
+// store creates an archive of the tree at a path. Nothing refers to it yet.
 func (w *saving) store(ctx context.Context, path string, from start, reread bool) (*archive.Result, error) {
 	res, err := archive.Create(ctx, path, archive.CreateOptions{
 		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.connections(),
-		Key: w.key, Reread: reread, Progress: w.r.Progress,
+		Memory: w.k.Memory, Key: w.key, Reread: reread, Progress: w.r.Progress,
 	})
 	if err != nil && from.own != nil {
 		err = named(*from.own, err)
@@ -319,7 +366,9 @@ func (k *Keeper) newCommit(s Subject, e state.Entry, res *archive.Result) (histo
 }
 
 // append commits, with the intent in the journal first: after a crash settle tells our commit from another's.
-func (k *Keeper) append(ctx context.Context, s Subject, log *history.Log, c history.Commit) (history.Ref, error) {
+func (k *Keeper) append(
+	ctx context.Context, s Subject, c history.Commit, write func(context.Context, history.Commit, history.Name) (history.Ref, error),
+) (history.Ref, error) {
 	err := k.record(s, func(e *state.Entry) {
 		e.Backup.Pending = &state.Pending{Number: c.Name.Number, ID: c.ID}
 	})
@@ -328,22 +377,28 @@ func (k *Keeper) append(ctx context.Context, s Subject, log *history.Log, c hist
 	}
 	faults.Point("backup.pending")
 	e, _ := k.Area.Journal().Get(s.UID)
-	return log.Append(ctx, c, history.Name{Claim: s.Claim, Number: e.Backup.Last})
+	return write(ctx, c, history.Name{Claim: s.Claim, Number: e.Backup.Last})
 }
 
-// retain also keeps forks: commits that a former owner had under way when we took over.
-func (k *Keeper) retain(ctx context.Context, r SaveRequest, log *history.Log) error {
-	err := k.keepForks(ctx, r.Subject, log)
+// retain also keeps forks: commits that a former owner had under way when we took over. It lists the history once.
+func (k *Keeper) retain(ctx context.Context, r SaveRequest, domain *history.Domain, log *history.Log) error {
+	log, err := log.Listed(ctx)
+	if err != nil {
+		return err
+	}
+	var gone []history.Name
+	err = k.keepForks(ctx, r.Subject, domain, log)
 	if err == nil && r.Keep.Last > 0 {
-		_, err = log.Prune(ctx, r.Claim, r.Keep)
+		gone, err = log.Prune(ctx, r.Claim, r.Keep)
 	}
 	if err != nil && !errors.Is(err, history.ErrLost) { // without the claim's record nothing is removed, which is no failure
 		return err
 	}
-	return k.count(ctx, r.Subject, log)
+	return k.count(ctx, r.Subject, log, gone)
 }
 
-func (k *Keeper) count(ctx context.Context, s Subject, log *history.Log) error {
+// count notes how many backups a log lists, apart from those that are gone.
+func (k *Keeper) count(ctx context.Context, s Subject, log *history.Log, gone []history.Name) error {
 	entries, err := log.Entries(ctx)
 	if err != nil {
 		return err
@@ -351,7 +406,7 @@ func (k *Keeper) count(ctx context.Context, s Subject, log *history.Log) error {
 	return k.record(s, func(e *state.Entry) {
 		e.Backup.Count, e.Backup.Oldest = 0, ""
 		for _, entry := range entries {
-			if !entry.Name.IsClaim() {
+			if !entry.Name.IsClaim() && !slices.Contains(gone, entry.Name) {
 				e.Backup.Count++
 				e.Backup.Oldest = entry.Name.String()
 			}
@@ -360,12 +415,8 @@ func (k *Keeper) count(ctx context.Context, s Subject, log *history.Log) error {
 }
 
 // keepForks pins the commits of former owners that are no ancestors of ours, so that retention cannot lose them.
-func (k *Keeper) keepForks(ctx context.Context, s Subject, log *history.Log) error {
+func (k *Keeper) keepForks(ctx context.Context, s Subject, domain *history.Domain, log *history.Log) error {
 	forks, err := log.Forks(ctx, s.Claim)
-	if err != nil || len(forks) == 0 {
-		return err
-	}
-	domain, err := k.domain(ctx, s.Namespace)
 	if err != nil {
 		return err
 	}

@@ -7,6 +7,7 @@ import (
 	"hash/fnv"
 	"time"
 
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/faults"
@@ -15,6 +16,7 @@ import (
 // Snapshot keeps a workspace's content as a pin: of the tree as it is now if this node holds it, else of the newest backup.
 // Called again with the same id it returns what was pinned.
 func (k *Keeper) Snapshot(ctx context.Context, r SaveRequest, id string, held bool) (history.Commit, error) {
+	ctx = fair.With(ctx, r.UID, fair.Background)
 	domain, log, err := k.log(ctx, r.Subject)
 	if err != nil {
 		return history.Commit{}, err
@@ -76,6 +78,7 @@ type Rewound struct {
 
 // Rewind makes sure that a backup can be restored and pins the one that is newest now.
 func (k *Keeper) Rewind(ctx context.Context, s Subject, backup, request string) (Rewound, error) {
+	ctx = fair.With(ctx, s.UID, fair.Urgent)
 	domain, log, err := k.log(ctx, s)
 	if err != nil {
 		return Rewound{}, err
@@ -124,6 +127,7 @@ func pinID(why string, s Subject, backup, request string) string {
 // Bury writes the tombstone of a deleted workspace: its backups go when the grace is over, and a new workspace of the same
 // name starts afresh.
 func (k *Keeper) Bury(ctx context.Context, s Subject) error {
+	ctx = fair.With(ctx, s.UID, fair.Urgent)
 	_, log, err := k.log(ctx, s)
 	if err != nil {
 		return err

@@ -288,7 +288,7 @@ func (a Standalone) Verify(ctx context.Context, c history.Commit, readData bool)
 	if err := a.Domain.VerifyPacks(ctx, c.Packs); err != nil {
 		return err
 	}
-	return named(c, archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData))
+	return named(c, archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData, nil))
 }
 
 // Export writes a backup as a plain tar.

@@ -27,7 +27,7 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, consent 
 	if err != nil {
 		return "", err
 	}
-	report, err := archive.Digest(ctx, path)
+	report, err := archive.Digest(ctx, path, k.Memory)
 	if err != nil {
 		return "", fmt.Errorf("scan %s: %w", path, err)
 	}
@@ -83,7 +83,7 @@ func (k *Keeper) pinStray(
 	if err != nil {
 		return "", archive.Report{}, err
 	}
-	res, err := w.store(ctx, w.path, from, true)
+	res, err := w.store(ctx, path, from, true)
 	if err != nil {
 		return "", archive.Report{}, fmt.Errorf("save %s: %w", path, err)
 	}

@@ -65,5 +65,5 @@ func TestBuffersOfAbandonedRequestsAreForgotten(t *testing.T) {
 	for name, made := range independentWalk(t, to) {
 		g.Expect(made).To(Equal(want[name]), name)
 	}
-	g.Expect(archive.Verify(t.Context(), b.last.Root, source, nil, true)).To(MatchError(ContainSubstring("no answer")))
+	g.Expect(archive.Verify(t.Context(), b.last.Root, source, nil, true, nil)).To(MatchError(ContainSubstring("no answer")))
 }

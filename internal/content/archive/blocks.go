@@ -9,7 +9,7 @@ import (
 // needBuffer makes the buffers when there is something to read at last. What of them is never used takes no memory.
 func (w *readWorker) needBuffer() {
 	if w.buf == nil {
-		w.buf, w.zstd = make([]byte, format.BlockSize+1), make([]byte, 0, format.BlockSize+format.BlockSize/64)
+		w.buf = w.share.Get(blockBuffer)
 	}
 }
 
@@ -37,6 +37,9 @@ func (w *readWorker) keepPiece(sum *format.Hash, data []byte) (frame, off uint32
 func (w *readWorker) flush(ctx context.Context) error {
 	if w.fill == 0 {
 		return nil
+	}
+	if w.zstd == nil {
+		w.zstd = w.share.Get(blockBuffer)
 	}
 	w.zstd = w.enc.Compress(w.zstd[:0], w.buf[:w.fill])
 	f, _, err := w.packer.put(ctx, format.FrameData, w.fill, w.zstd, false)

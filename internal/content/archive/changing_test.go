@@ -196,7 +196,7 @@ func TestS3_LargeFileThatNeverHoldsStillIsWhole(t *testing.T) {
 	defer stop()
 	for range 5 {
 		r := create(t, b.dir, archive.CreateOptions{Sink: b.store, Source: b.store, Parent: &b.last.Root, Index: b.last.Index})
-		g.Expect(archive.Verify(t.Context(), r.Root, b.store, nil, true)).To(Succeed())
+		g.Expect(archive.Verify(t.Context(), r.Root, b.store, nil, true, nil)).To(Succeed())
 		_, _, err := archive.Restore(t.Context(), r.Root, t.TempDir(), archive.RestoreOptions{Source: b.store, HashContent: true})
 		g.Expect(err).NotTo(HaveOccurred())
 		b.last = r

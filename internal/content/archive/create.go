@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
@@ -24,6 +25,8 @@ type CreateOptions struct {
 	// Connections bounds the packs that are sent at once; 0 is 2. A store on this machine needs no more than 1: two packs
 	// of half the size lie in memory then, and not three.
 	Connections int
+	// Memory is what large buffers are taken from; nil: there is enough.
+	Memory *memory.Budget
 	// Key seals the packs and the table of pages; nil: they are not encrypted.
 	Key *format.Key
 	// Reread reads every file, whatever the index says.
@@ -74,11 +77,12 @@ func createFrom(ctx context.Context, dir string, o CreateOptions) (*Result, erro
 	return &made, nil
 }
 
-// Digest reads a tree completely and stores nothing. Its report is the one that Create would give.
-func Digest(ctx context.Context, dir string) (Report, error) {
+// Digest reads a tree completely and stores nothing, in memory from a budget, which may be nil. Its report is the one that Create
+// would give.
+func Digest(ctx context.Context, dir string, from *memory.Budget) (Report, error) {
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	c := &creation{fail: cancel}
+	c := &creation{options: CreateOptions{Memory: from}, fail: cancel}
 	res, err := c.run(ctx, dir)
 	c.close()
 	if err != nil {
@@ -92,6 +96,7 @@ type creation struct {
 	options CreateOptions
 	fail    context.CancelCauseFunc
 	store   bool
+	share   *memory.Share // nil until memory is needed
 	parent  *parent
 	tree    *scanTree
 	links   *hardLinks
@@ -110,6 +115,23 @@ func (c *creation) close() {
 	if c.tree != nil {
 		c.tree.close()
 	}
+	if c.share != nil {
+		c.share.Close()
+	}
+}
+
+// join waits for the memory without which nothing can be read: a pack's and a worker's, or a worker's that stores nothing.
+func (c *creation) join(ctx context.Context) (*memory.Share, error) {
+	if c.share != nil {
+		return c.share, nil
+	}
+	need := int64(blockBuffer)
+	if c.store {
+		need = readerMemory + int64(c.options.packTarget())
+	}
+	var err error
+	c.share, err = c.options.Memory.Join(ctx, need)
+	return c.share, err
 }
 
 func (c *creation) run(ctx context.Context, dir string) (*Result, error) {
@@ -117,7 +139,7 @@ func (c *creation) run(ctx context.Context, dir string) (*Result, error) {
 	if c.tree, err = scan(ctx, dir); err != nil {
 		return nil, err
 	}
-	if c.parent, err = openParent(ctx, &c.options); err != nil {
+	if c.parent, err = openParent(ctx, &c.options, c.join); err != nil {
 		return nil, err
 	}
 	c.links = groupLinks(c.tree)
@@ -151,15 +173,20 @@ func (c *creation) unchanged(ix *Index) *Result {
 }
 
 func (c *creation) read(ctx context.Context, found *comparison) error {
+	share, err := c.join(ctx)
+	if err != nil {
+		return err
+	}
 	c.places = newPlaces()
 	if c.store {
-		c.packer = newPacker(&c.options, c.fail)
+		c.packer = newPacker(&c.options, share, c.fail)
 		if err := c.places.know(ctx, c.parent); err != nil {
 			return err
 		}
 	}
 	c.reading = &reading{
-		tree: c.tree, places: c.places, versions: found.versions, packer: c.packer, progress: c.options.Progress, openFile: openReading,
+		tree: c.tree, places: c.places, versions: found.versions, packer: c.packer, share: share,
+		progress: c.options.Progress, openFile: openReading,
 	}
 	if c.openFile != nil {
 		c.reading.openFile = c.openFile

@@ -74,7 +74,7 @@ func expectNoticed(t *testing.T, disk string, b *builder, root archive.Root, wan
 	dir := filepath.Join(disk, "tree")
 	g.Expect(os.Mkdir(dir, 0o700)).To(Succeed())
 	defer func() { g.Expect(os.RemoveAll(dir)).To(Succeed()) }()
-	if err := archive.Verify(t.Context(), root, b.store, b.key, true); !errors.Is(err, format.ErrDamaged) && !errors.Is(err, format.ErrUnsupported) {
+	if err := archive.Verify(t.Context(), root, b.store, b.key, true, nil); !errors.Is(err, format.ErrDamaged) && !errors.Is(err, format.ErrUnsupported) {
 		t.Errorf("verify does not notice byte %d: %v", at, err)
 	}
 	_, index, err := archive.Restore(t.Context(), root, dir, archive.RestoreOptions{Source: b.store, Key: b.key})
@@ -113,7 +113,7 @@ func TestS10_DamagedPacksAreNoticed(t *testing.T) {
 			})
 			for size := range whole {
 				b.store.packs[p.ID] = whole[:size]
-				NewWithT(t).Expect(archive.Verify(t.Context(), root, b.store, key, false)).NotTo(Succeed())
+				NewWithT(t).Expect(archive.Verify(t.Context(), root, b.store, key, false, nil)).NotTo(Succeed())
 			}
 			b.store.packs[p.ID] = whole
 		}
@@ -126,7 +126,7 @@ func expectDamaged(t *testing.T, b *builder, root archive.Root, id format.PackID
 	_, _, err := archive.Restore(t.Context(), root, t.TempDir(), archive.RestoreOptions{Source: b.store, Key: b.key})
 	g.Expect(err).To(MatchError(ContainSubstring(id.String())))
 	for _, readData := range []bool{false, true} {
-		err = archive.Verify(t.Context(), root, b.store, b.key, readData)
+		err = archive.Verify(t.Context(), root, b.store, b.key, readData, nil)
 		g.Expect(err).To(MatchError(ContainSubstring(id.String())), "readData=%v", readData)
 	}
 }
@@ -146,7 +146,7 @@ func TestRestoreRefusesAnotherDigest(t *testing.T) {
 	root.Digest[0]++
 	_, _, err := archive.Restore(t.Context(), root, t.TempDir(), archive.RestoreOptions{Source: b.store})
 	NewWithT(t).Expect(err).To(MatchError(And(ContainSubstring("their digest is"), ContainSubstring("damaged"))))
-	NewWithT(t).Expect(archive.Verify(t.Context(), root, b.store, nil, false)).To(MatchError(format.ErrDamaged))
+	NewWithT(t).Expect(archive.Verify(t.Context(), root, b.store, nil, false, nil)).To(MatchError(format.ErrDamaged))
 }
 
 func TestRestoreNeedsAllPacksInTheRoot(t *testing.T) {
@@ -180,11 +180,11 @@ func TestWrongContentIsNoticed(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(report.UnreadableCount).To(BeEquivalentTo(3))
 	g.Expect(independentWalk(t, dir)).To(HaveLen(1))
-	err = archive.Verify(t.Context(), root, b.store, nil, true)
+	err = archive.Verify(t.Context(), root, b.store, nil, true, nil)
 	var damage *archive.DamageError
 	g.Expect(errors.As(err, &damage)).To(BeTrue())
 	g.Expect(damage.Count).To(BeEquivalentTo(4))
-	g.Expect(archive.Verify(t.Context(), root, b.store, nil, false)).To(Succeed())
+	g.Expect(archive.Verify(t.Context(), root, b.store, nil, false, nil)).To(Succeed())
 }
 
 // Salvage brings back all that is not damaged, and names the rest.
@@ -281,7 +281,7 @@ func TestErrorsNameThePathAndThePack(t *testing.T) {
 	delete(b.store.packs, root.Packs[2].ID)
 	_, _, err := archive.Restore(t.Context(), root, t.TempDir(), archive.RestoreOptions{Source: b.store})
 	g.Expect(err).To(MatchError(ContainSubstring("read d/third: frame 0 of pack " + root.Packs[2].ID.String() + ": no such object")))
-	err = archive.Verify(t.Context(), root, b.store, nil, true)
+	err = archive.Verify(t.Context(), root, b.store, nil, true, nil)
 	g.Expect(err.Error()).To(And(ContainSubstring("d/third"), ContainSubstring(root.Packs[2].ID.String())))
 	g.Expect(strings.Count(err.Error(), "\n")).To(BeZero())
 }

@@ -23,7 +23,7 @@ func Export(ctx context.Context, root Root, source Source, key *format.Key, w io
 	}
 	out := bufio.NewWriterSize(w, 256<<10)
 	x := &exporter{plan: p, tar: tarWriter{w: out}, cache: newFrameCache(p, exportCache)}
-	if x.frames, err = newOrderedReader(ctx, source, key, p.exportOrder()); err != nil {
+	if x.frames, err = newOrderedReader(ctx, unbounded(), source, key, p.exportOrder()); err != nil {
 		return fmt.Errorf("export: %w", err)
 	}
 	defer x.frames.close()

@@ -77,7 +77,7 @@ func TestExportIsReadByImport(t *testing.T) {
 			sh(t, dir, script)
 			report, err := archive.Import(t.Context(), bytes.NewReader(exported(t, dir)), to)
 			g.Expect(err).NotTo(HaveOccurred())
-			want, err := archive.Digest(t.Context(), dir)
+			want, err := archive.Digest(t.Context(), dir, nil)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(report.Digest).To(Equal(want.Digest))
 			g.Expect(counts(report)).To(Equal(counts(want)))

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 )
 
 const (
@@ -35,6 +36,7 @@ type frameHandler func(ctx context.Context, worker, frame int, stored []byte, er
 // to the same worker as long as there is enough for all: what they hold is likely to go into the same directory.
 type frameReader struct {
 	source   Source
+	share    *memory.Share  // nil: there is enough
 	frames   []format.Frame // in the order of their places in the packs
 	limit    int            // of connections; 0: maxConnections
 	gap      int64          // how much of no use is read to save a request
@@ -53,6 +55,7 @@ type frameReader struct {
 	open    int // connections
 	opened  int // connections ever
 	made    int // buffers
+	grown   []func()
 	work    []*chunk
 }
 
@@ -116,13 +119,27 @@ func (r *frameReader) run(ctx context.Context, workers int, handle frameHandler)
 	err := context.Cause(ctx)
 	cancel(nil)
 	r.wg.Wait()
+	r.putBack()
 	return err
+}
+
+// putBack gives back all buffers. After an error some may still be in use.
+func (r *frameReader) putBack() {
+	for len(r.free) > 0 {
+		r.share.Put(<-r.free)
+	}
+	for _, shrink := range r.grown {
+		shrink()
+	}
 }
 
 // plan cuts the frames into spans.
 func (r *frameReader) plan() {
 	if r.limit <= 0 || r.limit > maxConnections {
 		r.limit = maxConnections
+	}
+	if r.share == nil {
+		r.share = unbounded()
 	}
 	limit, most := int64(firstRange), int64(rangeSize)
 	switch {
@@ -303,14 +320,8 @@ func (r *frameReader) buffer(ctx context.Context) ([]byte, error) {
 		return buf, nil
 	default:
 	}
-	r.mu.Lock()
-	more := r.made < r.opened+min(r.workers, spareBuffers)
-	if more {
-		r.made++
-	}
-	r.mu.Unlock()
-	if more {
-		return make([]byte, r.size), nil
+	if r.another() {
+		return r.share.Get(int(r.size)), nil
 	}
 	select {
 	case buf := <-r.free:
@@ -318,6 +329,24 @@ func (r *frameReader) buffer(ctx context.Context) ([]byte, error) {
 	case <-ctx.Done():
 		return nil, ctx.Err()
 	}
+}
+
+// another says whether there may be one more buffer: the first one in any case, others as long as nobody needs the memory.
+func (r *frameReader) another() bool {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.made >= r.opened+min(r.workers, spareBuffers) {
+		return false
+	}
+	if r.made > 0 {
+		shrink, ok := r.share.Grow(r.size)
+		if !ok {
+			return false
+		}
+		r.grown = append(r.grown, shrink)
+	}
+	r.made++
+	return true
 }
 
 // fetchSpan reads a span and hands it over; false means that nobody wants it any more.
@@ -335,7 +364,8 @@ func (r *frameReader) fetchSpan(ctx context.Context, s *span, buf []byte) bool {
 	}
 	c.data = c.data[:s.length]
 	if err := r.source.ReadPack(ctx, r.frames[s.from].Pack, s.offset, c.data); err != nil {
-		buf = make([]byte, r.size) // the other one may still be written to
+		r.share.Forget(buf) // it may still be written to
+		buf = r.share.Get(int(r.size))
 		r.failed(ctx, c, err)
 	}
 	select {

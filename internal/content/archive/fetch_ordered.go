@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 )
 
 // aheadSpans is how many requests run ahead of what is being read in order.
@@ -13,6 +14,7 @@ const aheadSpans = 2
 
 // orderedReader reads frames in a given order, by requests that run ahead.
 type orderedReader struct {
+	share   *memory.Share
 	source  Source
 	key     *format.Key
 	frames  []format.Frame // in the order in which they are wanted
@@ -33,13 +35,13 @@ type orderedSpan struct {
 	done chan struct{}
 }
 
-func newOrderedReader(ctx context.Context, source Source, key *format.Key, frames []format.Frame) (*orderedReader, error) {
+func newOrderedReader(ctx context.Context, share *memory.Share, source Source, key *format.Key, frames []format.Frame) (*orderedReader, error) {
 	d, err := format.NewDecoder()
 	if err != nil {
 		return nil, fmt.Errorf("start decoder: %w", err)
 	}
 	ctx, cancel := context.WithCancel(ctx)
-	r := &orderedReader{source: source, key: key, frames: frames, decoder: d, cancel: cancel, queue: make(chan *orderedSpan, aheadSpans)}
+	r := &orderedReader{share: share, source: source, key: key, frames: frames, decoder: d, cancel: cancel, queue: make(chan *orderedSpan, aheadSpans)}
 	r.free = make(chan []byte, aheadSpans+2)
 	r.running.Go(func() { r.request(ctx, cutInOrder(frames)) })
 	return r, nil
@@ -48,6 +50,9 @@ func newOrderedReader(ctx context.Context, source Source, key *format.Key, frame
 func (r *orderedReader) close() {
 	r.cancel()
 	r.running.Wait()
+	for len(r.free) > 0 {
+		r.share.Put(<-r.free)
+	}
 	r.decoder.Close()
 }
 
@@ -92,9 +97,10 @@ func (r *orderedReader) buffer(size int64) []byte {
 		if int64(cap(b)) >= size {
 			return b[:size]
 		}
+		r.share.Put(b)
 	default:
 	}
-	return make([]byte, size, max(size, min(int64(len(r.frames))*format.BlockSize, rangeSize)))
+	return r.share.Get(int(max(size, min(int64(len(r.frames))*format.BlockSize, rangeSize))))[:size]
 }
 
 // recycle takes back a buffer; when there are enough, it is let go.
@@ -102,6 +108,7 @@ func (r *orderedReader) recycle(b []byte) {
 	select {
 	case r.free <- b:
 	default:
+		r.share.Put(b)
 	}
 }
 

@@ -166,7 +166,7 @@ func TestS6_HugeHolesCostNothing(t *testing.T) {
 	report, _, err := archive.Restore(t.Context(), root, dir, archive.RestoreOptions{Source: b.store, HashContent: true})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(report.Bytes).To(BeEquivalentTo(1<<43 + 1))
-	g.Expect(archive.Verify(t.Context(), root, b.store, nil, true)).To(Succeed())
+	g.Expect(archive.Verify(t.Context(), root, b.store, nil, true, nil)).To(Succeed())
 }
 
 // Symbolic links are made last, and nothing is written through them.
@@ -209,7 +209,7 @@ func TestDeepTree(t *testing.T) {
 			b.store.before = nil
 			g.Expect(report.Dirs).To(BeEquivalentTo(tt.levels + 1))
 			g.Expect(most).To(BeNumerically("<", 1024))
-			read, err := archive.Digest(t.Context(), dir)
+			read, err := archive.Digest(t.Context(), dir, nil)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(read.Digest).To(Equal(report.Digest))
 			again := create(t, dir, archive.CreateOptions{Sink: b.store, Source: b.store, Parent: &root, Index: index})

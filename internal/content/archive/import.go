@@ -36,7 +36,7 @@ func Import(ctx context.Context, r io.Reader, dir string) (Report, error) {
 		return Report{}, fmt.Errorf("import into %s: %w", dir, err)
 	}
 	// The order of a tar is not that of a walk, and entries replace others, so only a walk tells what there is.
-	report, err := Digest(ctx, dir)
+	report, err := Digest(ctx, dir, nil)
 	report.Skipped, report.SkippedCount = x.report.Skipped, x.report.SkippedCount
 	report.Altered, report.AlteredCount = x.report.Altered, x.report.AlteredCount
 	return report, err

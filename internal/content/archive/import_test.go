@@ -87,7 +87,7 @@ func TestImportReadsTar(t *testing.T) {
 			defer func() { _ = in.Close() }()
 			report, err := archive.Import(t.Context(), in, to)
 			g.Expect(err).NotTo(HaveOccurred())
-			digest, err := archive.Digest(t.Context(), to)
+			digest, err := archive.Digest(t.Context(), to, nil)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(report).To(Equal(digest))
 			expectEqualTrees(t, independentWalk(t, dir), independentWalk(t, to))

@@ -67,7 +67,7 @@ func (b *backups) next(edit func(o *archive.CreateOptions)) *archive.Result {
 		edit(&o)
 	}
 	b.last = create(b.t, b.dir, o)
-	full, err := archive.Digest(b.t.Context(), b.dir)
+	full, err := archive.Digest(b.t.Context(), b.dir, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(b.last.Report).To(Equal(full), "the report is that of a full read")
 	g.Expect(b.last.Root.Digest.String()).To(Equal(full.Digest))
@@ -75,7 +75,7 @@ func (b *backups) next(edit func(o *archive.CreateOptions)) *archive.Result {
 	_, _, err = archive.Restore(b.t.Context(), b.last.Root, to, archive.RestoreOptions{Source: b.store, Key: o.Key, HashContent: true})
 	g.Expect(err).NotTo(HaveOccurred())
 	expectEqualTrees(b.t, independentWalk(b.t, b.dir), independentWalk(b.t, to))
-	g.Expect(archive.Verify(b.t.Context(), b.last.Root, b.store, o.Key, true)).To(Succeed())
+	g.Expect(archive.Verify(b.t.Context(), b.last.Root, b.store, o.Key, true, nil)).To(Succeed())
 	return b.last
 }
 

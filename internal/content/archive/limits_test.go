@@ -68,7 +68,7 @@ func TestLargestFile(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		g.Expect(string(buf)).To(Equal("data"), strconv.FormatInt(off, 10))
 	}
-	g.Expect(archive.Verify(t.Context(), r.Root, s, nil, true)).To(Succeed())
+	g.Expect(archive.Verify(t.Context(), r.Root, s, nil, true, nil)).To(Succeed())
 }
 
 // A pack that is listed twice, with another size, is refused before anything is read by its size.
@@ -79,7 +79,7 @@ func TestS6_PacksListedTwiceAreRefused(t *testing.T) {
 	other.Size = 100
 	root.Packs = append([]archive.Pack{other}, root.Packs...)
 	const twice = "a pack is listed twice"
-	g.Expect(archive.Verify(t.Context(), root, b.store, nil, true)).To(MatchError(ContainSubstring(twice)))
+	g.Expect(archive.Verify(t.Context(), root, b.store, nil, true, nil)).To(MatchError(ContainSubstring(twice)))
 	_, _, err := archive.Restore(t.Context(), root, t.TempDir(), archive.RestoreOptions{Source: b.store})
 	g.Expect(err).To(MatchError(ContainSubstring(twice)))
 }

@@ -84,7 +84,7 @@ func TestLargeFileIsHashedAsItIsStored(t *testing.T) {
 	o := archive.CreateOptions{Sink: b.store, Source: b.store, Parent: &b.last.Root, Index: b.last.Index}
 	o.Progress = func(int64, int64) { m[5000]++ }
 	r := create(t, b.dir, o)
-	g.Expect(archive.Verify(t.Context(), r.Root, b.store, nil, true)).To(Succeed())
+	g.Expect(archive.Verify(t.Context(), r.Root, b.store, nil, true, nil)).To(Succeed())
 	b.last = r
 	b.next(nil)
 }

@@ -30,9 +30,15 @@ type movedBlock struct {
 // move stores the content anew. It is false if that was not possible: then everything stays where it is, and the backup is
 // as good as the one before.
 func (k *compaction) move(ctx context.Context, c *creation) (bool, error) {
+	shrink, ok := c.share.Grow(moverMemory)
+	if !ok {
+		return false, nil // there will be other backups
+	}
+	defer shrink()
 	inner, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
-	workers := runtime.GOMAXPROCS(0)
+	workers, done := c.movers()
+	defer done()
 	m := &mover{c: c, k: k, free: make(chan []byte, workers+1), full: make(chan movedBlock, workers)}
 	for range workers + 1 {
 		m.free <- nil
@@ -57,13 +63,30 @@ func (k *compaction) move(ctx context.Context, c *creation) (bool, error) {
 	return context.Cause(inner) == nil, nil
 }
 
+// movers returns how many workers there is memory for, and what gives it back.
+func (c *creation) movers() (n int, done func()) {
+	var grown []func()
+	for len(grown)+1 < runtime.GOMAXPROCS(0) {
+		shrink, ok := c.share.Grow(readerMemory)
+		if !ok {
+			break
+		}
+		grown = append(grown, shrink)
+	}
+	return len(grown) + 1, func() {
+		for _, shrink := range grown {
+			shrink()
+		}
+	}
+}
+
 // gather reads the old frames and fills blocks.
 func (m *mover) gather(ctx context.Context) error {
 	frames := make([]format.Frame, len(m.k.frames))
 	for i, n := range m.k.frames {
 		frames[i] = m.c.places.frames.list[n]
 	}
-	r, err := newOrderedReader(ctx, m.c.options.Source, m.c.options.Key, frames)
+	r, err := newOrderedReader(ctx, m.c.share, m.c.options.Source, m.c.options.Key, frames)
 	if err != nil {
 		return err
 	}

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
@@ -28,17 +29,25 @@ var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 type packer struct {
 	sink   Sink
 	key    *format.Key
+	share  *memory.Share
 	target int                     // size of a pack
 	fail   context.CancelCauseFunc // ends everything
 
 	mu   sync.Mutex // held while a frame gets its place
 	cur  *openPack
-	made int // buffers, and packs begun
-	free chan []byte
+	made int // packs begun
+	free chan packBuffer
+	bufs atomic.Int32 // buffers
 
 	uploads sync.WaitGroup
 	doneMu  sync.Mutex
 	done    []putPack
+}
+
+// packBuffer is what a pack is put together in. Only the first one is certain: others are given back when memory gets scarce.
+type packBuffer struct {
+	data   []byte
+	shrink func() // nil: the first one
 }
 
 // openPack is a pack that is being filled.
@@ -46,7 +55,7 @@ type openPack struct {
 	number int
 	id     format.PackID
 	w      *format.PackWriter
-	buf    []byte
+	buf    packBuffer
 	users  atomic.Int64 // slots that are being filled, and one as long as it is open
 }
 
@@ -55,16 +64,23 @@ type putPack struct {
 	pack   Pack
 }
 
-func newPacker(o *CreateOptions, fail context.CancelCauseFunc) *packer {
-	uploads := o.Connections
-	if uploads <= 0 || uploads > maxUploads {
-		uploads = maxUploads
+func newPacker(o *CreateOptions, share *memory.Share, fail context.CancelCauseFunc) *packer {
+	return &packer{sink: o.Sink, key: o.Key, share: share, target: o.packTarget(), fail: fail, free: make(chan packBuffer, o.uploads()+1)}
+}
+
+// uploads is how many packs are sent at once.
+func (o *CreateOptions) uploads() int {
+	if o.Connections <= 0 || o.Connections > maxUploads {
+		return maxUploads
 	}
-	target := format.PackTarget
-	if uploads == 1 {
-		target = smallTarget
+	return o.Connections
+}
+
+func (o *CreateOptions) packTarget() int {
+	if o.uploads() == 1 {
+		return smallTarget
 	}
-	return &packer{sink: o.Sink, key: o.Key, target: target, fail: fail, free: make(chan []byte, uploads+1)}
+	return format.PackTarget
 }
 
 // put stores a zstd frame of raw bytes. With keep, the bytes as they are stored come back, too.
@@ -76,7 +92,7 @@ func (p *packer) put(ctx context.Context, t format.FrameType, raw int, zstd []by
 	f := slot.Fill(zstd)
 	var stored []byte
 	if keep {
-		stored = slices.Clone(pack.buf[f.Offset : f.Offset+f.Stored])
+		stored = slices.Clone(pack.buf.data[f.Offset : f.Offset+f.Stored])
 	}
 	p.release(ctx, pack)
 	return f, stored, nil
@@ -107,11 +123,12 @@ func (p *packer) begin(ctx context.Context, size int) error {
 	if err != nil {
 		return err
 	}
-	if size+packSlack > len(buf) {
-		buf = make([]byte, size+packSlack)
+	if size+packSlack > len(buf.data) { // a frame that others made
+		p.share.Put(buf.data)
+		buf.data = make([]byte, size+packSlack)
 	}
 	pack := &openPack{number: p.made, id: format.NewPackID(), buf: buf}
-	if pack.w, err = format.NewPackWriter(pack.id, p.key, buf); err != nil {
+	if pack.w, err = format.NewPackWriter(pack.id, p.key, buf.data); err != nil {
 		return err
 	}
 	p.made++
@@ -121,21 +138,50 @@ func (p *packer) begin(ctx context.Context, size int) error {
 }
 
 // buffer waits for a free one only if there may be no more.
-func (p *packer) buffer(ctx context.Context) ([]byte, error) {
+func (p *packer) buffer(ctx context.Context) (packBuffer, error) {
 	select {
 	case buf := <-p.free:
 		return buf, nil
 	default:
 	}
-	if p.made < cap(p.free) {
-		return make([]byte, p.target), nil
+	if buf, ok := p.another(); ok {
+		return buf, nil
 	}
 	select {
 	case buf := <-p.free:
 		return buf, nil
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return packBuffer{}, context.Cause(ctx)
 	}
+}
+
+// another makes a buffer: the first one in any case, more only while nobody needs the memory.
+func (p *packer) another() (packBuffer, bool) {
+	n := int(p.bufs.Load())
+	if n == cap(p.free) {
+		return packBuffer{}, false
+	}
+	var buf packBuffer
+	if n > 0 {
+		var ok bool
+		if buf.shrink, ok = p.share.Grow(int64(p.target)); !ok {
+			return packBuffer{}, false
+		}
+	}
+	p.bufs.Add(1)
+	buf.data = p.share.Get(p.target)
+	return buf, true
+}
+
+// recycle takes back a buffer that was sent.
+func (p *packer) recycle(buf packBuffer) {
+	if buf.shrink == nil || !p.share.Crowded() {
+		p.free <- buf
+		return
+	}
+	p.share.Put(buf.data)
+	buf.shrink()
+	p.bufs.Add(-1)
 }
 
 // release puts the pack into the store when the last of its users has gone.
@@ -148,7 +194,7 @@ func (p *packer) release(ctx context.Context, pack *openPack) {
 			p.fail(err) // and a request that was given up may still read the buffer
 			return
 		}
-		p.free <- pack.buf
+		p.recycle(pack.buf)
 	})
 }
 

@@ -9,12 +9,14 @@ import (
 	"sync"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 )
 
 // pageReader reads pages of a manifest and hands them over in their order.
 type pageReader struct {
 	source  Source
 	key     *format.Key
+	share   *memory.Share // nil: there is enough
 	refs    []format.PageRef
 	limit   int   // of connections; 0: the usual one
 	gap     int64 // how much of no use is read to save a request
@@ -76,7 +78,7 @@ func (r *pageReader) run(ctx context.Context) error {
 		defer d.Close()
 		decoders[i] = d
 	}
-	fr := frameReader{source: r.source, frames: frames, limit: r.limit, gap: r.gap, atOnce: r.atOnce, oneByOne: r.salvage}
+	fr := frameReader{source: r.source, share: r.share, frames: frames, limit: r.limit, gap: r.gap, atOnce: r.atOnce, oneByOne: r.salvage}
 	return fr.run(ctx, workers, func(_ context.Context, w, frame int, stored []byte, err error) error {
 		return r.decode(decoders[w], r.order[frame], stored, err)
 	})

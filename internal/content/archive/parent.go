@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 )
 
 // parent is the backup that a new one starts from.
@@ -20,7 +21,7 @@ type parent struct {
 }
 
 // openParent takes the pages from the index, or else from the store. Without a parent it is nil.
-func openParent(ctx context.Context, o *CreateOptions) (*parent, error) {
+func openParent(ctx context.Context, o *CreateOptions, join func(context.Context) (*memory.Share, error)) (*parent, error) {
 	if o.Parent == nil {
 		return nil, nil //nolint:nilnil // There is none, and that is all right.
 	}
@@ -40,15 +41,19 @@ func openParent(ctx context.Context, o *CreateOptions) (*parent, error) {
 		}
 		return p, nil
 	}
-	return p, p.fetch(ctx, o.Source)
+	share, err := join(ctx)
+	if err != nil {
+		return nil, err
+	}
+	return p, p.fetch(ctx, o.Source, share)
 }
 
 // fetch reads the pages from the store.
-func (p *parent) fetch(ctx context.Context, source Source) error {
+func (p *parent) fetch(ctx context.Context, source Source, share *memory.Share) error {
 	if source == nil {
 		return fmt.Errorf("read the manifest of the backup before: there is no store to read from")
 	}
-	r := &pageReader{source: source, key: p.key, refs: p.refs, gap: rangeGap, keep: true, each: func(page readPage) error {
+	r := &pageReader{source: source, key: p.key, share: share, refs: p.refs, gap: rangeGap, keep: true, each: func(page readPage) error {
 		p.stored = append(p.stored, page.stored)
 		return page.err
 	}}

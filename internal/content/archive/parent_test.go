@@ -36,7 +36,7 @@ func TestS7_WalkThroughTheParentEnds(t *testing.T) {
 	g := NewWithT(t)
 	res := manyPages(t)
 	ctx, cancel := context.WithCancelCause(t.Context())
-	p, err := openParent(ctx, &CreateOptions{Parent: &res.Root, Index: res.Index})
+	p, err := openParent(ctx, &CreateOptions{Parent: &res.Root, Index: res.Index}, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(len(p.refs)).To(BeNumerically(">", 30))
 	reason := errors.New("the store is full")

@@ -218,7 +218,7 @@ func eachPiece(ctx context.Context, source Source, key *format.Key, e *format.En
 			order = append(order, frames[pieces[i].Frame])
 		}
 	}
-	r, err := newOrderedReader(ctx, source, key, order)
+	r, err := newOrderedReader(ctx, unbounded(), source, key, order)
 	if err != nil {
 		return err
 	}

@@ -113,7 +113,7 @@ func TestCatWritesHolesAsZeros(t *testing.T) {
 	var out bytes.Buffer
 	g.Expect(archive.Cat(t.Context(), root, b.store, nil, "sparse", &out)).To(Succeed())
 	g.Expect(bytes.Equal(out.Bytes(), content)).To(BeTrue())
-	g.Expect(archive.Verify(t.Context(), root, b.store, nil, true)).To(Succeed())
+	g.Expect(archive.Verify(t.Context(), root, b.store, nil, true, nil)).To(Succeed())
 	restored, _, err := archive.Restore(t.Context(), root, t.TempDir(), archive.RestoreOptions{Source: b.store, HashContent: true})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(restored.Bytes).To(BeEquivalentTo(10 << 20))

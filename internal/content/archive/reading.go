@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 )
 
 const (
@@ -26,6 +27,7 @@ type reading struct {
 	places   *places
 	versions versions
 	packer   *packer // nil: contents are only hashed
+	share    *memory.Share
 	progress Progress
 	extras   extras
 	openFile func(dir int, name *byte, how *unix.OpenHow) (int, error) // replaced in tests
@@ -75,8 +77,16 @@ func (e *extras) get(n uint32) *rowExtra {
 func (g *reading) run(ctx context.Context, fail context.CancelCauseFunc) error {
 	g.row = -1
 	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
+	for i := range runtime.GOMAXPROCS(0) {
+		done, ok := func() {}, true
+		if i > 0 { // the first one is certain
+			done, ok = g.share.Grow(g.workerMemory())
+		}
+		if !ok {
+			break
+		}
 		wg.Go(func() {
+			defer done()
 			if err := g.work(ctx); err != nil {
 				fail(err)
 			}
@@ -90,6 +100,13 @@ func (g *reading) run(ctx context.Context, fail context.CancelCauseFunc) error {
 		return context.Cause(ctx)
 	}
 	return nil
+}
+
+func (g *reading) workerMemory() int64 {
+	if g.packer == nil {
+		return blockBuffer
+	}
+	return readerMemory
 }
 
 func (g *reading) tell(files, bytes int64) {
@@ -144,12 +161,21 @@ func (g *reading) newWorker() (*readWorker, error) {
 	return &readWorker{reading: g, opener: newOpener(g.tree.root, g.tree.fd), how: how, enc: enc}, nil
 }
 
+func (w *readWorker) close() {
+	w.opener.close()
+	w.share.Put(w.buf)
+	w.share.Put(w.zstd)
+	if w.zstd != nil { // it has compressed
+		w.share.Waste(encoderMemory)
+	}
+}
+
 func (g *reading) work(ctx context.Context) error {
 	w, err := g.newWorker()
 	if err != nil {
 		return err
 	}
-	defer w.opener.close()
+	defer w.close()
 	for {
 		u, ok, err := w.next(ctx)
 		if err != nil {

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
@@ -33,6 +34,8 @@ type RestoreOptions struct {
 	// Connections bounds the requests that run at once; 0 is 8. A store on this machine needs no more than 1, which saves
 	// the memory of the others.
 	Connections int
+	// Memory is what large buffers are taken from; nil: there is enough.
+	Memory *memory.Budget
 	// Progress is told the running totals; it may be nil.
 	Progress Progress
 	// SkipOwner leaves everything to the user who restores: for those who are not root. Bits that lend the owner's rights
@@ -47,11 +50,16 @@ type RestoreOptions struct {
 // digest. The index describes the new tree; it is nil if that is not the whole tree of the backup. After an error the content
 // of the directory is undefined.
 func Restore(ctx context.Context, root Root, dir string, o RestoreOptions) (Report, *Index, error) {
-	r := &restorer{root: root, o: o}
+	share, err := o.Memory.Join(ctx, rangeSize+writerMemory)
+	if err != nil {
+		return Report{}, nil, fmt.Errorf("restore into %s: %w", dir, err)
+	}
+	defer share.Close()
+	r := &restorer{root: root, o: o, share: share}
 	if err := r.open(dir); err != nil {
 		return Report{}, nil, fmt.Errorf("restore into %s: %w", dir, err)
 	}
-	err := r.run(ctx)
+	err = r.run(ctx)
 	if err != nil {
 		_ = unix.Fchownat(r.fd, "", int(r.owner[0]), int(r.owner[1]), unix.AT_EMPTY_PATH) // as it was
 	}
@@ -66,12 +74,13 @@ func Restore(ctx context.Context, root Root, dir string, o RestoreOptions) (Repo
 
 // restorer restores one backup.
 type restorer struct {
-	root Root
-	o    RestoreOptions
-	fd   int // of the directory
-	uid  uint32
-	gid  uint32
-	dev  uint64
+	root  Root
+	o     RestoreOptions
+	share *memory.Share
+	fd    int // of the directory
+	uid   uint32
+	gid   uint32
+	dev   uint64
 
 	owner [2]uint32 // of the directory, before
 
@@ -94,6 +103,7 @@ type hand struct {
 	*cursor
 	other   *cursor // for links between directories
 	decoder *format.Decoder
+	share   *memory.Share
 	buf     []byte // for frames
 	raw     []byte // the frame at hand
 	files   int64
@@ -208,14 +218,19 @@ func (r *restorer) run(ctx context.Context) error {
 	return nil
 }
 
-// hire makes the workers.
+// hire makes the workers that there is memory for; the first one is certain.
 func (r *restorer) hire() error {
-	for range min(runtime.GOMAXPROCS(0), maxWriters) {
+	for i := range min(runtime.GOMAXPROCS(0), maxWriters) {
+		if i > 0 {
+			if _, ok := r.share.Grow(writerMemory); !ok {
+				break
+			}
+		}
 		d, err := format.NewDecoder()
 		if err != nil {
 			return fmt.Errorf("start decoder: %w", err)
 		}
-		r.hands = append(r.hands, &hand{cursor: newCursor(r.fd, r.plan), other: newCursor(r.fd, r.plan), decoder: d})
+		r.hands = append(r.hands, &hand{cursor: newCursor(r.fd, r.plan), other: newCursor(r.fd, r.plan), decoder: d, share: r.share})
 	}
 	return nil
 }
@@ -234,7 +249,7 @@ func (r *restorer) load(ctx context.Context) error {
 	if want != nil {
 		return r.loadSome(ctx, b, want)
 	}
-	pr := pageReader{source: r.o.Source, key: r.o.Key, refs: r.table, limit: r.o.Connections, gap: rangeGap, keep: true, salvage: r.o.Salvage}
+	pr := pageReader{source: r.o.Source, key: r.o.Key, share: r.share, refs: r.table, limit: r.o.Connections, gap: rangeGap, keep: true, salvage: r.o.Salvage}
 	pr.each = func(p readPage) error {
 		r.pages = append(r.pages, p.stored)
 		return r.addPage(b, p)
@@ -283,7 +298,7 @@ func (r *restorer) addPage(b *planner, p readPage) error {
 // loadSome reads only the pages that are needed for the paths, in as few requests as can be.
 func (r *restorer) loadSome(ctx context.Context, b *planner, want *selection) error {
 	r.table = pick(r.table, want.pages(r.table))
-	pr := pageReader{source: r.o.Source, key: r.o.Key, refs: r.table, limit: r.o.Connections, gap: rangeSize, atOnce: true, salvage: r.o.Salvage}
+	pr := pageReader{source: r.o.Source, key: r.o.Key, share: r.share, refs: r.table, limit: r.o.Connections, gap: rangeSize, atOnce: true, salvage: r.o.Salvage}
 	pr.each = func(p readPage) error { return r.addPage(b, p) }
 	if err := pr.run(ctx); err != nil {
 		return err

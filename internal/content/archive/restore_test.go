@@ -81,7 +81,7 @@ func TestRestoreWritesEverything(t *testing.T) {
 			g.Expect(found["sub"]).To(And(HaveField("Mode", "2500"), HaveField("Xattrs", []string{"user.d=76"})))
 			g.Expect(found["sub/z"]).To(And(HaveField("Owner", "5:6"), HaveField("Target", "0")))
 			g.Expect(os.ReadFile(filepath.Join(dir, "sub/y"))).To(Equal([]byte(text(4<<20 + 9))))
-			read, err := archive.Digest(t.Context(), dir)
+			read, err := archive.Digest(t.Context(), dir, nil)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(read.Digest).To(Equal(report.Digest))
 		})

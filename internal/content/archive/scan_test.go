@@ -117,7 +117,7 @@ func TestS3_PathsThatAreTooLongAreNamed(t *testing.T) {
 	dir := t.TempDir()
 	name := strings.Repeat("d", 250)
 	chain(t, dir, 1100, name, nil)
-	report, err := Digest(t.Context(), dir)
+	report, err := Digest(t.Context(), dir, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(report.UnreadableCount).To(BeEquivalentTo(1))
 	g.Expect(report.Unreadable[0].Error).To(Equal(errTooDeep.Error()))
@@ -140,7 +140,7 @@ func TestS3_TooManyLongPathsAreNamed(t *testing.T) {
 			_ = unix.Mkdirat(fd, fmt.Sprint("z", i), 0o755)
 		}
 	})
-	report, err := Digest(t.Context(), dir)
+	report, err := Digest(t.Context(), dir, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	const levels = longPath / 201
 	g.Expect(report.Dirs).To(BeEquivalentTo(1 + 2*levels + 7*(levels+1)))
@@ -200,7 +200,7 @@ func TestS3_ReadErrorsInTheMiddleAreNamed(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	defer func() { _ = unix.Close(fd) }()
 	d := &dirNode{names: []byte("bad\x00"), rows: []row{{nameLen: 3, mode: unix.S_IFREG, size: 9 << 20}}}
-	g2 := &reading{tree: &scanTree{root: d}, places: newPlaces()}
+	g2 := &reading{tree: &scanTree{root: d}, places: newPlaces(), share: unbounded()}
 	w, err := g2.newWorker()
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(w.largeAlone(t.Context(), d, &d.rows[0], fd, &row{mode: unix.S_IFREG, size: 9 << 20})).To(Succeed())

@@ -21,7 +21,7 @@ import (
 // TestMain is also a program that reads a tree, so that a test can do it as another user.
 func TestMain(m *testing.M) {
 	if dir := os.Getenv("ENGINE_TEST_DIGEST"); dir != "" {
-		report, err := archive.Digest(context.Background(), dir)
+		report, err := archive.Digest(context.Background(), dir, nil)
 		_ = json.NewEncoder(os.Stdout).Encode(reply{report, errors.Join(err) != nil})
 		return
 	}
@@ -84,7 +84,7 @@ func TestS3_SocketsAndDevicesAreReported(t *testing.T) {
 	g := NewWithT(t)
 	dir := t.TempDir()
 	sh(t, dir, `mknod null c 1 3; mknod disk b 7 0; mknod whiteout c 0 0; mkfifo pipe; python3 -c 'import socket; socket.socket(socket.AF_UNIX).bind("sock")'`)
-	report, err := archive.Digest(t.Context(), dir)
+	report, err := archive.Digest(t.Context(), dir, nil)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(report.Skipped).To(Equal([]string{"disk", "null", "sock"}))
 	g.Expect(report.SkippedCount).To(BeEquivalentTo(3))
@@ -187,6 +187,6 @@ func TestCreateOfNothing(t *testing.T) {
 	g.Expect(err).To(MatchError(os.ErrNotExist))
 	link := filepath.Join(t.TempDir(), "link")
 	g.Expect(os.Symlink("/etc", link)).To(Succeed())
-	_, err = archive.Digest(t.Context(), link)
+	_, err = archive.Digest(t.Context(), link, nil)
 	g.Expect(err).To(MatchError(ContainSubstring("not a directory")))
 }

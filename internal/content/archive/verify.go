@@ -9,6 +9,7 @@ import (
 	"sync"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
+	"wsdaemon.dev/ws-daemon/internal/content/memory"
 )
 
 // DamageError says what of a backup cannot be restored, or is not as it was stored.
@@ -30,10 +31,15 @@ func (e *DamageError) Is(target error) bool { return target == format.ErrDamaged
 
 // Verify checks a backup: every page, that the rows fit together and have the digest of the root, and the frame tables of all
 // packs. With readData it reads all packs as a whole and checks every byte, every frame and the content of every file. What
-// is damaged is named by a [DamageError]; other errors say why there is no answer.
-func Verify(ctx context.Context, root Root, source Source, key *format.Key, readData bool) error {
-	v := &verifier{root: root, source: source, key: key, readData: readData}
-	err := v.run(ctx)
+// is damaged is named by a [DamageError]; other errors say why there is no answer. Buffers come from a budget, which may be nil.
+func Verify(ctx context.Context, root Root, source Source, key *format.Key, readData bool, from *memory.Budget) error {
+	share, err := from.Join(ctx, verifyMemory(readData))
+	if err != nil {
+		return fmt.Errorf("verify: %w", err)
+	}
+	defer share.Close()
+	v := &verifier{root: root, source: source, share: share, key: key, readData: readData}
+	err = v.run(ctx)
 	if err == nil && v.damage.Count > 0 {
 		err = &v.damage
 	}
@@ -46,6 +52,7 @@ func Verify(ctx context.Context, root Root, source Source, key *format.Key, read
 type verifier struct {
 	root     Root
 	source   Source
+	share    *memory.Share
 	key      *format.Key
 	readData bool
 
@@ -93,7 +100,7 @@ func (v *verifier) readPages(ctx context.Context, refs []format.PageRef) error {
 	b := newPlanner(v.root, nil)
 	b.mended = func(string) {}
 	lost := false
-	pr := pageReader{source: v.source, key: v.key, refs: refs, gap: rangeGap, salvage: true}
+	pr := pageReader{source: v.source, key: v.key, share: v.share, refs: refs, gap: rangeGap, salvage: true}
 	pr.each = func(p readPage) error {
 		if p.err == nil {
 			return b.add(p.page)
@@ -123,9 +130,10 @@ func (v *verifier) readPages(ctx context.Context, refs []format.PageRef) error {
 	return err
 }
 
-// fatal reports errors that say nothing about the backup.
+// fatal reports errors that say nothing about the backup. What a key of the right generation does not open may be damaged as well.
 func fatal(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, format.ErrKey) || errors.Is(err, format.ErrUnsupported)
+	key := errors.Is(err, format.ErrKey) && !errors.Is(err, format.ErrDamaged)
+	return key || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, format.ErrUnsupported)
 }
 
 func (v *verifier) damaged(path string, err error) {
@@ -143,7 +151,12 @@ func (v *verifier) readPacks(ctx context.Context) error {
 	defer cancel(nil)
 	packs := make(chan *Pack)
 	var wg sync.WaitGroup
-	for range min(runtime.GOMAXPROCS(0), maxConnections/2) {
+	for i := range min(runtime.GOMAXPROCS(0), maxConnections/2) {
+		if i > 0 && v.readData { // without, they take nothing
+			if _, ok := v.share.Grow(packVerifierMemory); !ok {
+				break
+			}
+		}
 		wg.Go(func() {
 			if err := v.work(ctx, packs); err != nil {
 				cancel(err)

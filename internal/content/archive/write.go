@@ -25,7 +25,7 @@ var errContent = fmt.Errorf("the content is not what its checksum says: %w", for
 // writeContent reads the frames and writes what is in them, once ready is closed.
 func (r *restorer) writeContent(ctx context.Context, ready <-chan struct{}) error {
 	frames, numbers := r.plan.fetchOrder()
-	fr := frameReader{source: r.o.Source, frames: frames, limit: r.o.Connections, gap: rangeGap, oneByOne: r.o.Salvage}
+	fr := frameReader{source: r.o.Source, share: r.share, frames: frames, limit: r.o.Connections, gap: rangeGap, oneByOne: r.o.Salvage}
 	return fr.run(ctx, len(r.hands), func(ctx context.Context, worker, i int, stored []byte, err error) error {
 		h := r.hands[worker]
 		if err == nil {
@@ -78,7 +78,8 @@ func oneFile(refs []ref) int {
 
 func (h *hand) decode(f *format.Frame, key *format.Key, stored []byte) error {
 	if want := int(f.Raw) + decodeSlack; cap(h.buf) < want || cap(h.buf) > 2*(format.BlockSize+decodeSlack) {
-		h.buf = make([]byte, 0, max(want, min(4*want, format.BlockSize+decodeSlack)))
+		h.share.Put(h.buf)
+		h.buf = h.share.Get(max(want, min(4*want, format.BlockSize+decodeSlack)))[:0]
 	}
 	raw, err := h.decoder.ConsumeFrame(h.buf, key, *f, format.FrameData, stored)
 	h.raw = raw

@@ -84,6 +84,21 @@ func (l *Log) owned(ctx context.Context, claim int64, o Owner) error {
 // attempt with the same ID and another tree, its reference is returned with [ErrEarlier]. A pack that is being collected is
 // [ErrCondemned]: store what is in it anew.
 func (l *Log) Append(ctx context.Context, c Commit, last Name) (Ref, error) {
+	return l.append(ctx, c, last, func(head) error { return nil })
+}
+
+// Extend is [Log.Append] for a commit that goes on from last, unless that is not the newest one any more: then nothing is written, and
+// a [LostError] says so. It needs no [Log.Standing] before.
+func (l *Log) Extend(ctx context.Context, c Commit, last Name) (Ref, error) {
+	return l.append(ctx, c, last, func(h head) error {
+		if want := (Name{Claim: c.Name.Claim, Number: numberUnder(c.Name.Claim, last)}); h.newest.Name != want && h.newest.Name != c.Name {
+			return &LostError{Workspace: l.name, Name: want}
+		}
+		return nil
+	})
+}
+
+func (l *Log) append(ctx context.Context, c Commit, last Name, agree func(head) error) (Ref, error) {
 	c, err := l.filled(ctx, c)
 	if err != nil {
 		return Ref{}, err
@@ -103,6 +118,9 @@ func (l *Log) Append(ctx context.Context, c Commit, last Name) (Ref, error) {
 		err = l.fence(ctx, h, c.Name.Claim, last)
 	} else {
 		err = l.fence(ctx, h, c.Name.Claim, c.Name) // ours or not: the write below tells
+	}
+	if err == nil {
+		err = agree(h)
 	}
 	if err != nil {
 		return Ref{}, err
@@ -140,6 +158,7 @@ func (l *Log) commit(ctx context.Context, c Commit, going *look) (Ref, error) {
 	if err != nil {
 		return Ref{}, l.wrap("append backup "+c.Name.String(), err)
 	}
+	l.known.note(c)
 	faults.Point("history.commit.after")
 	return ref, nil
 }

@@ -303,7 +303,7 @@ func (f *fixture) readBack(ref history.Ref, own []history.Pack) error {
 	if err := f.log.Standing(f.ctx, ref.Name.Claim, ref.Name); err != nil {
 		return err
 	}
-	return f.log.Verify(f.ctx, ref, own)
+	return f.log.Verify(f.ctx, ref, own, make([]byte, 4))
 }
 
 func TestS1_ReadBack(t *testing.T) {

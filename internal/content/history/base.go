@@ -106,8 +106,8 @@ func (l *Log) holds(ctx context.Context, name Name, digest string, unreadable in
 }
 
 // Verify reads a backup back: its commit is the one that was written, every pack it references is there with its size, and
-// the packs in own are fetched and compared by checksum.
-func (l *Log) Verify(ctx context.Context, ref Ref, own []Pack) error {
+// the packs in own are fetched and compared by checksum, in parts that fit into buf, which must be forgotten after an error.
+func (l *Log) Verify(ctx context.Context, ref Ref, own []Pack, buf []byte) error {
 	c, got, err := l.Read(ctx, ref.Name)
 	if err != nil {
 		return err
@@ -119,7 +119,7 @@ func (l *Log) Verify(ctx context.Context, ref Ref, own []Pack) error {
 		return l.wrap("read back "+ref.Name.String(), err)
 	}
 	for _, p := range own {
-		if _, err := l.domain.GetPack(ctx, p); err != nil {
+		if err := l.domain.ComparePack(ctx, p, buf); err != nil {
 			return l.wrap("read back "+ref.Name.String(), err)
 		}
 	}

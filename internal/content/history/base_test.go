@@ -240,16 +240,16 @@ func TestS1_VerifyAnOlderBackup(t *testing.T) {
 	c.Packs = []history.Pack{f.pack("content")}
 	ref := f.append(c)
 	f.play("2.0 2.1 3.0")
-	f.Expect(f.log.Verify(f.ctx, ref, nil)).To(Succeed())
-	f.Expect(f.log.Verify(f.ctx, ref, c.Packs)).To(Succeed())
+	f.Expect(f.log.Verify(f.ctx, ref, nil, make([]byte, 4))).To(Succeed())
+	f.Expect(f.log.Verify(f.ctx, ref, c.Packs, make([]byte, 4))).To(Succeed())
 	f.replace(packKey(c.Packs[0]), "CONTENT")
-	f.Expect(f.log.Verify(f.ctx, ref, nil)).To(Succeed(), "sizes only")
-	f.Expect(f.log.Verify(f.ctx, ref, c.Packs)).To(MatchError(history.ErrDamaged))
+	f.Expect(f.log.Verify(f.ctx, ref, nil, make([]byte, 4))).To(Succeed(), "sizes only")
+	f.Expect(f.log.Verify(f.ctx, ref, c.Packs, make([]byte, 4))).To(MatchError(history.ErrDamaged))
 	f.drop(packKey(c.Packs[0]))
-	err := f.log.Verify(f.ctx, ref, nil)
+	err := f.log.Verify(f.ctx, ref, nil, make([]byte, 4))
 	f.Expect(err).To(MatchError(store.ErrNotFound))
 	f.Expect(err).To(MatchError(ContainSubstring("read back 1.1")))
-	f.Expect(f.log.Verify(f.ctx, history.Ref{Name: name("1.9")}, nil)).To(MatchError(store.ErrNotFound))
+	f.Expect(f.log.Verify(f.ctx, history.Ref{Name: name("1.9")}, nil, make([]byte, 4))).To(MatchError(store.ErrNotFound))
 }
 
 func TestVerifyPacks(t *testing.T) {

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
+	"hash/crc32"
 	"iter"
 	"strings"
 	"sync"
@@ -161,21 +162,24 @@ func (d *Domain) ReadPack(ctx context.Context, id string, offset int64, buf []by
 	return nil
 }
 
-// GetPack reads a pack and verifies its size and checksum.
-func (d *Domain) GetPack(ctx context.Context, p Pack) ([]byte, error) {
-	if err := d.StatPack(ctx, p); err != nil {
-		return nil, err
+// ComparePack reads a pack into buf, part by part, and verifies its checksum. After an error buf must be forgotten.
+func (d *Domain) ComparePack(ctx context.Context, p Pack, buf []byte) error {
+	if err := p.valid(); err != nil {
+		return err
 	}
 	key := d.packKey(p)
-	data := make([]byte, p.Size)
-	err := d.store.Read(ctx, key, 0, data)
-	if err != nil {
-		return nil, fmt.Errorf("read pack: %w", err)
+	sum := uint32(0)
+	for at := int64(0); at < p.Size; at += int64(len(buf)) {
+		part := buf[:min(int64(len(buf)), p.Size-at)]
+		if err := d.store.Read(ctx, key, at, part); err != nil {
+			return fmt.Errorf("read pack: %w", err)
+		}
+		sum = crc32.Update(sum, castagnoli, part)
 	}
-	if ChecksumOf(data) != p.CRC32C {
-		return nil, fmt.Errorf("read pack: %w", damaged(key, errors.New("the checksum differs")))
+	if Checksum(sum) != p.CRC32C {
+		return fmt.Errorf("read pack: %w", damaged(key, errors.New("the checksum differs")))
 	}
-	return data, nil
+	return nil
 }
 
 // StatPack verifies that a pack is there with its size.

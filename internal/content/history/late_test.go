@@ -41,7 +41,7 @@ func TestS1_MachineThatStoodStill(t *testing.T) {
 				return
 			}
 			g.Expect(err).NotTo(HaveOccurred(), "it cannot know")
-			g.Expect(d.Workspace("a").Verify(ctx, ref, nil)).To(MatchError(ErrCondemned), "but the content stays until it was read back")
+			g.Expect(d.Workspace("a").Verify(ctx, ref, nil, nil)).To(MatchError(ErrCondemned), "but the content stays until it was read back")
 			g.Expect(d.VerifyPacks(ctx, []Pack{p})).To(MatchError(ErrCondemned), "and the next backup begins with that")
 		})
 	}

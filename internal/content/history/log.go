@@ -13,8 +13,10 @@ import (
 
 // Log is the history of one workspace.
 type Log struct {
-	domain *Domain
-	name   string
+	domain  *Domain
+	name    string
+	known   *recollection // nil: nothing is remembered
+	listing []Entry       // of a log as it was listed at one time, with the tombstones; nil: the store is asked
 }
 
 // Entry is a commit or a claim's record as it is listed.
@@ -109,12 +111,14 @@ func (l *Log) seen(ctx context.Context, claim int64) (map[int64]int64, error) {
 
 // record reads the record of a published claim; one that is not there any more is a [LostError].
 func (l *Log) record(ctx context.Context, claim int64) (Commit, error) {
-	name := Name{Claim: claim}
-	record, _, err := l.Read(ctx, name)
-	if errors.Is(err, store.ErrNotFound) {
-		return Commit{}, &LostError{Workspace: l.name, Name: name}
-	}
-	return record, err
+	return remembered(l.known, recordsOf, claim, func() (Commit, error) {
+		name := Name{Claim: claim}
+		record, _, err := l.Read(ctx, name)
+		if errors.Is(err, store.ErrNotFound) {
+			return Commit{}, &LostError{Workspace: l.name, Name: name}
+		}
+		return record, err
+	})
 }
 
 func seenBy(record Commit) map[int64]int64 {
@@ -129,7 +133,7 @@ func seenBy(record Commit) map[int64]int64 {
 // right before what it covers.
 func (l *Log) alive(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		for e, err := range l.records(ctx, "") {
+		for e, err := range l.records(ctx, 0) {
 			if err != nil {
 				yield(Entry{}, l.wrap("list backups", err))
 				return
@@ -143,7 +147,7 @@ func (l *Log) alive(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 
 func (l *Log) head(ctx context.Context) (head, error) {
 	var h head
-	for e, err := range l.records(ctx, "") {
+	for e, err := range l.records(ctx, 0) {
 		if err != nil {
 			return head{}, l.wrap("list backups", err)
 		}
@@ -159,11 +163,7 @@ func (l *Log) head(ctx context.Context) (head, error) {
 // scan lists all entries, dead ones as well, newest first, of claims older than below if that is positive.
 func (l *Log) scan(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
-		after := ""
-		if below > 0 {
-			after = l.key(Name{Claim: below}) // the last key of that claim
-		}
-		for e, err := range l.records(ctx, after) {
+		for e, err := range l.records(ctx, below) {
 			if !e.grave && !yield(e, err) {
 				return
 			}
@@ -171,15 +171,33 @@ func (l *Log) scan(ctx context.Context, below int64) iter.Seq2[Entry, error] {
 	}
 }
 
-// records lists entries and tombstones after a key, newest first. Other objects are passed over.
-func (l *Log) records(ctx context.Context, after string) iter.Seq2[Entry, error] {
+// records lists entries and tombstones, newest first, of claims older than below if that is positive.
+func (l *Log) records(ctx context.Context, below int64) iter.Seq2[Entry, error] {
+	if l.listing == nil {
+		return l.recordsBy(ctx, below, firstPage)
+	}
+	return func(yield func(Entry, error) bool) {
+		for _, e := range since(l.listing, below) {
+			if !yield(e, nil) {
+				return
+			}
+		}
+	}
+}
+
+// recordsBy asks the store for records, with a first page of that many objects. Other objects are passed over.
+func (l *Log) recordsBy(ctx context.Context, below int64, first int) iter.Seq2[Entry, error] {
 	return func(yield func(Entry, error) bool) {
 		if err := validID("workspace", l.name); err != nil {
 			yield(Entry{}, err)
 			return
 		}
+		after := ""
+		if below > 0 {
+			after = l.key(Name{Claim: below}) // the last key of that claim
+		}
 		prefix := l.domain.key("w/" + l.name + "/")
-		for o, err := range l.domain.scan(ctx, prefix, after) {
+		for o, err := range l.domain.scanBy(ctx, prefix, after, first) {
 			key := strings.TrimPrefix(o.Key, prefix)
 			name, ok := parseNameKey(key)
 			claim, grave := parseGraveKey(key)

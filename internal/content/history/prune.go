@@ -90,12 +90,15 @@ func (l *Log) describe(ctx context.Context, c *candidate) error {
 	if c.Name.IsClaim() || c.unknown {
 		return nil
 	}
-	commit, _, err := l.Read(ctx, c.Name)
+	what, err := remembered(l.known, backupsOf, c.Name, func() (fact, error) {
+		commit, _, err := l.Read(ctx, c.Name)
+		return fact{commit.ID, commit.Complete()}, err
+	})
 	if Gone(err) {
 		c.unknown = true
 		return nil
 	}
-	c.complete, c.id = commit.Complete(), commit.ID
+	c.complete, c.id = what.complete, what.id
 	return err
 }
 

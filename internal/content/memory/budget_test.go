@@ -1,0 +1,136 @@
+package memory
+
+import (
+	"context"
+	"fmt"
+	"sync"
+	"testing"
+
+	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/internal/content/fair"
+)
+
+func join(t *testing.T, b *Budget, size int64) *Share {
+	t.Helper()
+	s, err := b.Join(fair.With(t.Context(), t.Name(), fair.Urgent), size)
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	return s
+}
+
+func TestABudgetThatIsNoneHasNoBound(t *testing.T) {
+	g := NewWithT(t)
+	var b *Budget
+	s := join(t, b, 1<<40)
+	shrink, ok := s.Grow(1 << 40)
+	g.Expect(ok).To(BeTrue())
+	g.Expect(s.Crowded()).To(BeFalse())
+	buf := s.Get(10)
+	g.Expect(buf).To(HaveLen(10))
+	s.Put(buf)
+	s.Forget(buf)
+	s.Waste(1)
+	shrink()
+	s.Close()
+	s.Close()
+}
+
+func TestABufferIsUsedAgain(t *testing.T) {
+	g := NewWithT(t)
+	b := New(800) // 700 for buffers
+	s, other := join(t, b, 300), join(t, b, 300)
+	buf := s.Get(100)
+	buf[0] = 7
+	s.Put(buf[:10]) // its length does not matter
+	g.Expect(b.kept).To(BeEquivalentTo(100))
+	g.Expect(&other.Get(90)[0]).To(BeIdenticalTo(&buf[0]), "a little smaller is all right")
+	s.Put(buf) // it is another job's now
+	g.Expect(b.used).To(BeEquivalentTo(100))
+	s.Close()
+	other.Close()
+	g.Expect(b.used).To(BeZero())
+	g.Expect(b.loose).To(BeEquivalentTo(100), "it was not given back: somebody may use it")
+}
+
+func TestABufferThatSomebodyMayUseIsNotUsedAgain(t *testing.T) {
+	g := NewWithT(t)
+	b := New(800)
+	s := join(t, b, 300)
+	buf := s.Get(100)
+	s.Forget(buf)
+	g.Expect(&s.Get(100)[0]).NotTo(BeIdenticalTo(&buf[0]))
+	g.Expect(b.loose).To(BeEquivalentTo(100))
+}
+
+func TestIdleBuffersMakeRoomAndAreLetGoInTheEnd(t *testing.T) {
+	g := NewWithT(t)
+	b := New(800)
+	s := join(t, b, 700)
+	s.Put(s.Get(400))
+	buf := s.Get(600) // 400 idle bytes and 600 are too much
+	g.Expect([]int64{b.used, b.kept, b.loose}).To(Equal([]int64{600, 0, 0}), "what was dropped is collected")
+	s.Put(buf)
+	g.Expect([]int64{b.used, b.kept, b.loose}).To(Equal([]int64{0, 600, 0}))
+	s.Waste(200)
+	g.Expect(s.Get(600)).To(HaveLen(600))
+	g.Expect(b.loose).To(BeZero(), "it was collected")
+	s.Put(buf)
+	s.Close()
+	g.Expect([]int64{b.used, b.kept, b.loose}).To(Equal([]int64{0, 0, 600}))
+}
+
+// TestJobsNeverWaitForEachOther has many jobs hold what they joined for while they grow and shrink: each wait is for one that has all
+// that it needs.
+func TestJobsNeverWaitForEachOther(t *testing.T) {
+	g := NewWithT(t)
+	b := New(800)
+	var mu sync.Mutex
+	out, most := int64(0), int64(0)
+	add := func(n int64) {
+		mu.Lock()
+		defer mu.Unlock()
+		out += n
+		most = max(most, out)
+	}
+	var wg sync.WaitGroup
+	for i := range 16 {
+		wg.Go(func() {
+			ctx := fair.With(t.Context(), fmt.Sprint(i%5), fair.Priority(i%2))
+			for range 100 {
+				s, err := b.Join(ctx, 250)
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				add(250)
+				if shrink, ok := s.Grow(100); ok {
+					add(100)
+					add(-100)
+					shrink()
+				}
+				add(-250)
+				s.Close()
+			}
+		})
+	}
+	wg.Wait()
+	g.Expect(most).To(BeNumerically("<=", 700))
+	join(t, b, 700).Close() // nothing is left behind
+}
+
+func TestJoinEndsWithItsContext(t *testing.T) {
+	g := NewWithT(t)
+	b := New(800)
+	defer join(t, b, 600).Close()
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		_, err := b.Join(ctx, 200)
+		ended <- err
+	}()
+	g.Eventually(b.queue.Crowded).Should(BeTrue())
+	cancel()
+	var err error
+	g.Eventually(ended).Should(Receive(&err))
+	g.Expect(err).To(MatchError("wait for 200 of 700 bytes of memory: context canceled"))
+}
