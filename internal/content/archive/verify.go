@@ -123,9 +123,11 @@ func (v *verifier) readPages(ctx context.Context, refs []format.PageRef) error {
 	return err
 }
 
-// fatal reports errors that say nothing about the backup.
+// fatal reports errors that say nothing about the backup. What does not open although the page table did is damaged, even if
+// another key could be the reason.
 func fatal(err error) bool {
-	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, format.ErrKey) || errors.Is(err, format.ErrUnsupported)
+	return errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, format.ErrUnsupported) ||
+		errors.Is(err, format.ErrKey) && !errors.Is(err, format.ErrDamaged)
 }
 
 func (v *verifier) damaged(path string, err error) {
