@@ -212,6 +212,8 @@ func TestS9_BackupsGoOnOnAFullDisk(t *testing.T) {
 	n.Expect(unix.Mount("none", n.area, "tmpfs", 0, "size=4m")).To(Succeed())
 	t.Cleanup(func() { n.Expect(unix.Unmount(n.area, unix.MNT_DETACH)).To(Succeed()) })
 	k := n.keeper(t, "node-a", "here")
+	var down error
+	k.Store = storetest.Faulty(k.Store, func(string, string) error { return down })
 	s := subject("used")
 	dir := n.fill(t, k, s)
 	write(n, dir, "before")
@@ -225,9 +227,8 @@ func TestS9_BackupsGoOnOnAFullDisk(t *testing.T) {
 		n.Expect(k.Backup(t.Context(), content.SaveRequest{Subject: s})).To(Succeed())
 		n.Expect(newest(k, s)()).To(Equal(name))
 	}
-	broken := errors.New("broken")
-	k.Store = storetest.Faulty(k.Store, func(string, string) error { return broken })
-	n.Expect(k.Backup(t.Context(), content.SaveRequest{Subject: s})).To(MatchError(broken))
+	down = errors.New("broken")
+	n.Expect(k.Backup(t.Context(), content.SaveRequest{Subject: s})).To(MatchError(down))
 	e, _ := k.Area.Journal().Get(s.UID)
 	n.Expect([]any{e.Backup.Attempts, e.Backup.Failure}).To(HaveExactElements(1, ContainSubstring("broken")))
 }

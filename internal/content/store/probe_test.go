@@ -5,6 +5,7 @@ import (
 	"errors"
 	"slices"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -163,9 +164,10 @@ func TestProbeRefuses(t *testing.T) {
 func TestGuardProbesUntilItKnows(t *testing.T) {
 	g, ctx := NewWithT(t), t.Context()
 	inner := storetest.Filesystem(t)
-	down, calls := true, 0
+	down := true
+	var calls atomic.Int64
 	guard := store.NewGuard(storetest.Faulty(inner, func(string, string) error {
-		calls++
+		calls.Add(1)
 		if down {
 			return errMoment
 		}
@@ -174,10 +176,10 @@ func TestGuardProbesUntilItKnows(t *testing.T) {
 	g.Expect(guard.Put(ctx, "key", nil)).To(MatchError(errMoment))
 	down = false
 	g.Expect(guard.Put(ctx, "key", nil)).To(Succeed())
-	calls = 0
+	calls.Store(0)
 	g.Expect(guard.Put(ctx, "other", nil)).To(Succeed())
 	g.Expect(guard.Delete(ctx, "other")).To(Succeed())
-	g.Expect(calls).To(Equal(2), "once is enough")
+	g.Expect(calls.Load()).To(Equal(int64(2)), "once is enough")
 	fitness, err := guard.Probe(ctx)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(fitness.String()).To(HavePrefix("store " + inner.String() + ": ok ("))
