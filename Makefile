@@ -101,7 +101,7 @@ test: ## Install what the tests need, and run them all.
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
 	@hack/stage.sh fuzz hack/fuzz.sh 10s
-	@hack/stage.sh vm $(MAKE) --no-print-directory vm-test VM_FLAGS='--packages=$(VM_PACKAGES) $(VM_FLAGS)'
+	@hack/stage.sh vm $(MAKE) --no-print-directory vm-test VM_FLAGS='--packages=$(VM_PACKAGES) --timeout=30m $(VM_FLAGS)'
 
 .PHONY: test-unit
 test-unit: ## Run the tests inside the packages, with the race detector.
