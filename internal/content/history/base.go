@@ -162,15 +162,3 @@ func (l *look) find(ctx context.Context, d *Domain, packs []Pack) error {
 	}
 	return nil
 }
-
-// DropPacks removes packs that the caller has just stored and that no commit or pin has ever named.
-func (d *Domain) DropPacks(ctx context.Context, packs []Pack) error {
-	keys := make([]string, 0, len(packs))
-	for _, p := range packs {
-		if err := p.valid(); err != nil {
-			return err
-		}
-		keys = append(keys, d.packKey(p))
-	}
-	return d.store.Delete(ctx, keys...)
-}

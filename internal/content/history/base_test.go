@@ -267,19 +267,6 @@ func TestVerifyPacks(t *testing.T) {
 	f.Expect(err).To(MatchError(ContainSubstring(packKey(two))))
 }
 
-func TestDropPacks(t *testing.T) {
-	f := newFixture(t)
-	one, two, kept := f.pack("one"), f.pack("two"), f.pack("kept")
-	f.Expect(f.domain.DropPacks(f.ctx, nil)).To(Succeed())
-	f.Expect(f.domain.DropPacks(f.ctx, []history.Pack{one, {ID: "../../../store.json"}})).To(MatchError(ContainSubstring("32 hex digits")))
-	f.Expect(f.domain.StatPack(f.ctx, one)).To(Succeed(), "nothing goes if one of them is no pack")
-	f.Expect(f.domain.DropPacks(f.ctx, []history.Pack{one, two})).To(Succeed())
-	f.Expect(f.domain.DropPacks(f.ctx, []history.Pack{one, two})).To(Succeed(), "again")
-	f.Expect(f.domain.StatPack(f.ctx, one)).To(MatchError(store.ErrNotFound))
-	f.Expect(f.domain.StatPack(f.ctx, two)).To(MatchError(store.ErrNotFound))
-	f.Expect(f.domain.StatPack(f.ctx, kept)).To(Succeed())
-}
-
 func TestGone(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(history.Gone(store.ErrNotFound)).To(BeTrue())

@@ -439,7 +439,6 @@ func TestStoreErrorsAreNamed(t *testing.T) {
 		"pins": second(d.Pins(f.ctx, "")), "pinned": second(d.Pinned(f.ctx, "x")), "unpin": d.Unpin(f.ctx, "x"), "pack": second(putPack(f.ctx, d, nil)),
 		"verify": l.Verify(f.ctx, history.Ref{Name: name("1.1")}, nil, nil), "current": third(l.Current(f.ctx)), "base": third(l.Base(f.ctx, 1)),
 		"newest": third(l.Newest(f.ctx)), "tree": second(l.HasTree(f.ctx, "x", 0)), "stat": d.VerifyPacks(f.ctx, []history.Pack{somePack}),
-		"drop": d.DropPacks(f.ctx, []history.Pack{somePack}),
 	} {
 		f.Expect(err).To(MatchError(broken), what)
 		f.Expect(err).NotTo(Or(MatchError(history.ErrLost), MatchError(history.ErrFenced), MatchError(history.ErrNoBackup)), what)
