@@ -12,6 +12,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/hack/repository"
 )
 
 // Names of the programs that FindTools knows.
@@ -21,9 +23,6 @@ const (
 	ControllerManager = "kube-controller-manager"
 	Kubectl           = "kubectl"
 )
-
-// modulePath tells the repository's own go.mod from others.
-const modulePath = "wsdaemon.dev/ws-daemon"
 
 // packageOf names the main package of a program, as a tool of hack/tools/kubernetes.
 func packageOf(name string) string {
@@ -41,9 +40,9 @@ func FindTools(ctx context.Context, log io.Writer, names ...string) (map[string]
 	if len(missing) == 0 {
 		return found, nil
 	}
-	root, err := repository()
+	root, err := repository.Root()
 	if err != nil {
-		return nil, fmt.Errorf("find %s: %w", strings.Join(missing, ", "), err)
+		return nil, fmt.Errorf("find %s: %w, or set KUBEBUILDER_ASSETS", strings.Join(missing, ", "), err)
 	}
 	b, err := newBuilder(root, log)
 	if err != nil {
@@ -75,23 +74,6 @@ func lookIn(dir string, names []string) (found map[string]string, missing []stri
 func executable(path string) bool {
 	info, err := os.Stat(path)
 	return err == nil && info.Mode().IsRegular() && info.Mode()&0o111 != 0
-}
-
-// repository gives the directory of this module, looking upwards from the working directory.
-func repository() (string, error) {
-	start, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("get working directory: %w", err)
-	}
-	for dir := start; ; dir = filepath.Dir(dir) {
-		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.HasPrefix(string(text), "module "+modulePath+"\n") {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("%s is not inside the repository of %s: change into it, or set KUBEBUILDER_ASSETS", start, modulePath)
-		}
-	}
 }
 
 var kubernetesVersion = regexp.MustCompile(`(?m)^\s*(?:require )?k8s\.io/kubernetes (v[0-9]+\.[0-9]+\.[0-9]+)`)

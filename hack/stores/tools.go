@@ -2,18 +2,15 @@ package stores
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
-	"strings"
-)
 
-// modulePath tells the repository's own go.mod from others.
-const modulePath = "wsdaemon.dev/ws-daemon"
+	"wsdaemon.dev/ws-daemon/hack/repository"
+)
 
 // A tool is a program of the module hack/tools/stores.
 type tool struct {
@@ -40,7 +37,7 @@ func Build(ctx context.Context, log io.Writer) error {
 
 // build returns the path of the program, and needs the repository as working directory, or one below it.
 func (t tool) build(ctx context.Context, log io.Writer) (string, error) {
-	root, err := repository()
+	root, err := repository.Root()
 	if err != nil {
 		return "", err
 	}
@@ -73,21 +70,4 @@ func (t tool) version(module string) (string, error) {
 		return "", fmt.Errorf("read version of %s: %s/go.mod does not require %s", t.name, module, t.module)
 	}
 	return string(match[1]), nil
-}
-
-// repository gives the directory of this module, looking upwards from the working directory.
-func repository() (string, error) {
-	start, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("get working directory: %w", err)
-	}
-	for dir := start; ; dir = filepath.Dir(dir) {
-		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.HasPrefix(string(text), "module "+modulePath+"\n") {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", errors.New(start + " is not inside the repository of " + modulePath + ": change into it")
-		}
-	}
 }

@@ -12,6 +12,8 @@ import (
 	"path/filepath"
 	"strings"
 	"time"
+
+	"wsdaemon.dev/ws-daemon/hack/repository"
 )
 
 // TestOptions say which tests run, and where.
@@ -44,7 +46,7 @@ func (i *Image) TestShell(ctx context.Context, o TestOptions) error {
 
 // withInput fills a directory with the working tree and the test programs, for the time of a call.
 func (i *Image) withInput(ctx context.Context, o *TestOptions, do func() error) error {
-	root, err := repository()
+	root, err := repository.Root()
 	if err != nil {
 		return err
 	}

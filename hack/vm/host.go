@@ -13,26 +13,6 @@ import (
 	"time"
 )
 
-// modulePath is how the repository is recognised.
-const modulePath = "wsdaemon.dev/ws-daemon"
-
-// repository gives the directory of this module, looking upwards from the working directory.
-func repository() (string, error) {
-	start, err := os.Getwd()
-	if err != nil {
-		return "", fmt.Errorf("get working directory: %w", err)
-	}
-	for dir := start; ; dir = filepath.Dir(dir) {
-		text, err := os.ReadFile(filepath.Join(dir, "go.mod"))
-		if err == nil && strings.HasPrefix(string(text), "module "+modulePath+"\n") {
-			return dir, nil
-		}
-		if dir == filepath.Dir(dir) {
-			return "", fmt.Errorf("%s is not inside the repository of %s: change into it", start, modulePath)
-		}
-	}
-}
-
 // Programs of this machine.
 const (
 	qemu        = "qemu-system-x86_64"

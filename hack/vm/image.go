@@ -14,6 +14,8 @@ import (
 	"regexp"
 	"strings"
 	"time"
+
+	"wsdaemon.dev/ws-daemon/hack/repository"
 )
 
 // recipe is what an image is made by.
@@ -43,7 +45,7 @@ func (i *Image) Dir() string { return i.dir }
 // Prepare finds the image, or makes it (once, in two minutes or so, as root). Missing programs are installed. It must be
 // called inside the repository. log gets progress.
 func Prepare(ctx context.Context, log io.Writer) (*Image, error) {
-	root, err := repository()
+	root, err := repository.Root()
 	if err != nil {
 		return nil, err
 	}
