@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/faults"
+	"wsdaemon.dev/ws-daemon/internal/syncfs"
 )
 
 const (
@@ -188,7 +189,7 @@ func Flush(ctx context.Context, path string) error {
 		return named("flush "+path, err)
 	}
 	defer dir.Close()
-	if err := syncFilesystem(ctx, int(dir.Fd())); err != nil {
+	if err := syncfs.Sync(ctx, int(dir.Fd())); err != nil {
 		return fmt.Errorf("flush %s: %w", path, err)
 	}
 	return nil
@@ -202,7 +203,7 @@ func Seal(ctx context.Context, path string, c Content) (Content, error) {
 		return c, named("seal content "+path, err)
 	}
 	defer dir.Close()
-	if err := syncFilesystem(ctx, int(dir.Fd())); err != nil {
+	if err := syncfs.Sync(ctx, int(dir.Fd())); err != nil {
 		return c, fmt.Errorf("seal content %s: %w", path, err)
 	}
 	st, err := stat(int(dir.Fd()), "")

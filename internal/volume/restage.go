@@ -8,6 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/faults"
+	"wsdaemon.dev/ws-daemon/internal/syncfs"
 )
 
 // Restage makes a copy of another volume one of its own: its finished content is staged, and neither marker nor description say
@@ -31,7 +32,7 @@ func (v *Opened) Restage(ctx context.Context) error {
 		}
 	}
 	faults.Point("volume.restaged")
-	return errors.Join(v.drop(ctx, withdrawnDir), v.EmptyTrash(ctx), syncFilesystem(ctx, int(v.dir.Fd())))
+	return errors.Join(v.drop(ctx, withdrawnDir), v.EmptyTrash(ctx), syncfs.Sync(ctx, int(v.dir.Fd())))
 }
 
 // restage moves content that is published or withdrawn in place of what is staged.

@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -177,24 +176,4 @@ func readSmall(dir int, name string) ([]byte, error) {
 		return nil, err
 	}
 	return io.ReadAll(io.LimitReader(f, maxFile))
-}
-
-// syncFilesystem flushes the whole filesystem, which is much faster than flushing many files one by one. The kernel
-// cannot be interrupted in it; when ctx ends it goes on in its goroutine.
-func syncFilesystem(ctx context.Context, fd int) error {
-	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	done := make(chan error, 1)
-	go func() {
-		defer unix.Close(own)
-		done <- unix.Syncfs(own)
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	}
 }

@@ -10,6 +10,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/faults"
+	"wsdaemon.dev/ws-daemon/internal/syncfs"
 )
 
 // CreateOptions say where a backup goes and what it starts from.
@@ -154,7 +155,9 @@ func (c *creation) run(ctx context.Context, dir string) (*Result, error) {
 		return c.unchanged(c.options.Index), nil
 	}
 	if c.store {
-		if err := flush(ctx, c.tree.fd); err != nil {
+		// A store through a mapping shows in the times of its file only if it is the first one to its page since the page was written
+		// out: without this, what is stored after a file was read could leave no trace.
+		if err := syncfs.Sync(ctx, c.tree.fd); err != nil {
 			return nil, fmt.Errorf("write out what is in memory only: %w", err)
 		}
 	}

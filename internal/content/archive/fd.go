@@ -2,7 +2,6 @@ package archive
 
 import (
 	"bytes"
-	"context"
 	"errors"
 	"os"
 	"strconv"
@@ -38,27 +37,6 @@ func openBelow(dir int, path string, flags uint64) (int, error) {
 			return -1, err
 		}
 		at, path = next, rest
-	}
-}
-
-// flush writes out what is in memory only of the filesystem that a descriptor is on. A store through a mapping shows in the
-// times of its file only if it is the first one to its page since the page was written out: without this, what is stored after
-// a file was read could leave no trace. Nobody can interrupt the kernel here, so it is left alone when the context ends.
-func flush(ctx context.Context, fd int) error {
-	own, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, 0)
-	if err != nil {
-		return err
-	}
-	done := make(chan error, 1)
-	go func() {
-		defer func() { _ = unix.Close(own) }()
-		done <- unix.Syncfs(own)
-	}()
-	select {
-	case err := <-done:
-		return err
-	case <-ctx.Done():
-		return context.Cause(ctx)
 	}
 }
 
