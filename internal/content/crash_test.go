@@ -5,8 +5,6 @@ import (
 	"maps"
 	"math/rand/v2"
 	"os"
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -16,6 +14,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/faults/faultstest"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -206,9 +205,7 @@ func TestChild(t *testing.T) {
 // is as if nothing had happened.
 func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
 	t.Parallel()
-	binary := filepath.Join(t.TempDir(), "content.test")
-	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "faults", "-o", binary, ".").CombinedOutput()
-	NewWithT(t).Expect(err).NotTo(HaveOccurred(), string(out))
+	binary := faultstest.Build(t)
 	for what, g := range goals() {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
@@ -224,8 +221,9 @@ func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
 }
 
 type crash struct {
-	binary, what string
-	goal         goal
+	binary faultstest.Program
+	what   string
+	goal   goal
 }
 
 // ready returns a node on which everything before the job was done, and which is down.
@@ -239,12 +237,7 @@ func (c crash) ready(t *testing.T) (*fixture, *node) {
 }
 
 func (c crash) run(f *fixture, n *node, variable string) error {
-	cmd := exec.CommandContext(f.ctx, c.binary, "-test.run=^TestChild$")
-	cmd.Env = append(os.Environ(), diskVariable+"="+n.disk, storeVariable+"="+f.at(""), goalVariable+"="+c.what, variable)
-	if out, err := cmd.CombinedOutput(); err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
+	return c.binary.Run(f.ctx, diskVariable+"="+n.disk, storeVariable+"="+f.at(""), goalVariable+"="+c.what, variable)
 }
 
 // points returns the fault points on the way, with their counts: "name:2". Between the end of one durable step and the
@@ -252,19 +245,8 @@ func (c crash) run(f *fixture, n *node, variable string) error {
 func (c crash) points(t *testing.T) []string {
 	t.Helper()
 	f, n := c.ready(t)
-	trace := filepath.Join(t.TempDir(), "trace")
-	f.Expect(c.run(f, n, "WS_DAEMON_FAULT_TRACE="+trace)).To(Succeed())
-	data, err := os.ReadFile(trace)
-	f.Expect(err).NotTo(HaveOccurred())
-	seen := map[string]int{}
-	names := strings.Fields(string(data))
-	points := make([]string, 0, len(names))
-	for _, name := range names {
-		if seen[name]++; strings.HasSuffix(name, ".before") {
-			continue
-		}
-		points = append(points, fmt.Sprintf("%s:%d", name, seen[name]))
-	}
+	points := faultstest.Trace(t, func(variable string) error { return c.run(f, n, variable) })
+	points = slices.DeleteFunc(points, func(point string) bool { return strings.Contains(point, ".before:") })
 	f.Expect(points).NotTo(BeEmpty())
 	return points
 }
@@ -272,8 +254,8 @@ func (c crash) points(t *testing.T) []string {
 func (c crash) at(t *testing.T, point string) {
 	t.Helper()
 	f, n := c.ready(t)
-	f.Expect(c.run(f, n, "WS_DAEMON_FAULT="+point)).To(MatchError(ContainSubstring("signal: killed")))
-	f.Expect(c.run(f, n, "WS_DAEMON_FAULT=")).To(Succeed())
+	f.Expect(c.run(f, n, faultstest.Kill(point))).To(MatchError(ContainSubstring("signal: killed")))
+	f.Expect(c.run(f, n, faultstest.Kill(""))).To(Succeed())
 	n.open("node-a")
 	c.goal.check(f, n)
 }

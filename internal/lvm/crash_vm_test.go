@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -17,6 +16,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"wsdaemon.dev/ws-daemon/internal/faults/faultstest"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -90,9 +90,7 @@ func TestChild(t *testing.T) {
 // A process that works on a volume is killed, at every point of each operation or at one of them that is printed. The next one sweeps
 // and gets to the end; nothing is left, and nothing happens to the neighbour.
 func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "faults.test")
-	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "faults", "-o", binary, ".").CombinedOutput()
-	NewWithT(t).Expect(err).NotTo(HaveOccurred(), string(out))
+	binary := faultstest.Build(t)
 	class := newClass(t, "xfs")
 	published(t, newDriver(t, class), volume.Spec{ID: neighbour, Size: 400 * mebibyte})
 	for _, name := range []string{"create", "grow", "snapshot", "clone", "withdraw", "remove"} {
@@ -110,8 +108,9 @@ func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
 type crash struct {
 	operation
 
-	binary, name string
-	class        Class
+	binary faultstest.Program
+	name   string
+	class  Class
 }
 
 func (c crash) prepare(t *testing.T, id string) {
@@ -126,13 +125,7 @@ func (c crash) child(ctx context.Context, id, variable string) error {
 	if err != nil {
 		return err
 	}
-	cmd := exec.CommandContext(ctx, c.binary, "-test.run=^TestChild$")
-	cmd.Env = append(os.Environ(), childVariable+"="+string(text), variable)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
+	return c.binary.Run(ctx, childVariable+"="+string(text), variable)
 }
 
 // points returns the fault points of this package on the way, with their count: "name:2". Those of package volume are passed in its own
@@ -140,18 +133,9 @@ func (c crash) child(ctx context.Context, id, variable string) error {
 func (c crash) points(t *testing.T) []string {
 	t.Helper()
 	g := NewWithT(t)
-	trace := filepath.Join(t.TempDir(), "trace")
 	id := c.name + "-trace"
 	c.prepare(t, id)
-	g.Expect(c.child(t.Context(), id, "WS_DAEMON_FAULT_TRACE="+trace)).To(Succeed())
-	data, err := os.ReadFile(trace)
-	g.Expect(err).NotTo(HaveOccurred())
-	seen := map[string]int{}
-	var points []string
-	for name := range strings.FieldsSeq(string(data)) {
-		seen[name]++
-		points = append(points, fmt.Sprintf("%s:%d", name, seen[name]))
-	}
+	points := faultstest.Trace(t, func(variable string) error { return c.child(t.Context(), id, variable) })
 	points = slices.DeleteFunc(points, func(p string) bool { return !strings.HasPrefix(p, "lvm.") })
 	g.Expect(points).NotTo(BeEmpty())
 	g.Expect(newDriver(t, c.class).Remove(t.Context(), id)).To(Succeed())
@@ -162,7 +146,7 @@ func (c crash) run(t *testing.T, id, point string) {
 	t.Helper()
 	g := NewWithT(t)
 	c.prepare(t, id)
-	g.Expect(c.child(t.Context(), id, "WS_DAEMON_FAULT="+point)).To(MatchError(ContainSubstring("signal: killed")))
+	g.Expect(c.child(t.Context(), id, faultstest.Kill(point))).To(MatchError(ContainSubstring("signal: killed")))
 	d := newDriver(t, c.class)
 	g.Expect(d.Sweep(t.Context())).To(Succeed())
 	g.Expect(c.do(t.Context(), d, id)).To(Succeed())

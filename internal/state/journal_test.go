@@ -3,7 +3,6 @@ package state_test
 import (
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -12,6 +11,7 @@ import (
 
 	. "github.com/onsi/gomega"
 
+	"wsdaemon.dev/ws-daemon/internal/faults/faultstest"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
@@ -228,18 +228,14 @@ func TestChild(t *testing.T) {
 }
 
 func TestS5_JournalIsOldOrNewAfterKill(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "state.test")
-	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "faults", "-o", binary, ".").CombinedOutput()
-	NewWithT(t).Expect(err).NotTo(HaveOccurred(), string(out))
+	binary := faultstest.Build(t)
 	for point, claim := range map[string]int64{"journal.put.before": 7, "journal.put.after": 8} {
 		t.Run(point, func(t *testing.T) {
 			g := NewWithT(t)
 			a, dir := initialized(t)
 			g.Expect(a.Journal().Put(entry("u1", "web"))).To(Succeed())
 			a.Close()
-			cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestChild$")
-			cmd.Env = append(os.Environ(), areaVariable+"="+dir, "WS_DAEMON_FAULT="+point)
-			g.Expect(cmd.Run()).To(MatchError("signal: killed"))
+			g.Expect(binary.Run(t.Context(), areaVariable+"="+dir, faultstest.Kill(point))).To(MatchError("signal: killed: fault point " + point + " reached for the 1. time: killed\n"))
 
 			a = open(t, dir)
 			got, ok := a.Journal().Get("u1")

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -13,6 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
 
+	"wsdaemon.dev/ws-daemon/internal/faults/faultstest"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
@@ -224,18 +224,14 @@ func TestReserveThatWasRemoved(t *testing.T) {
 }
 
 func TestS5_JournalOnAFullDiskIsOldOrNewAfterKill(t *testing.T) {
-	binary := filepath.Join(t.TempDir(), "state.test")
-	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "faults", "-o", binary, ".").CombinedOutput()
-	NewWithT(t).Expect(err).NotTo(HaveOccurred(), string(out))
+	binary := faultstest.Build(t)
 	for point, claim := range map[string]int64{"journal.reserve.written": 7, "journal.reserve.placed": 8} {
 		t.Run(point, func(t *testing.T) {
 			s := newSmall(t, "size=3m")
 			s.Expect(s.area.Journal().Put(entry("u1", "web"))).To(Succeed())
 			s.fill()
 			s.area.Close()
-			cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestChild$")
-			cmd.Env = append(os.Environ(), areaVariable+"="+s.dir, "WS_DAEMON_FAULT="+point)
-			s.Expect(cmd.Run()).To(MatchError("signal: killed"))
+			s.Expect(binary.Run(t.Context(), areaVariable+"="+s.dir, faultstest.Kill(point))).To(MatchError("signal: killed: fault point " + point + " reached for the 1. time: killed\n"))
 			got, ok := s.reopen(t).Get("u1")
 			s.Expect(ok).To(BeTrue())
 			s.Expect(got.Claim).To(Equal(claim))

@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
 
+	"wsdaemon.dev/ws-daemon/internal/faults/faultstest"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -114,11 +114,7 @@ func publish(ctx context.Context, d volume.Driver, size int64) error {
 // Run walks all points on the way to every goal.
 func (c Crashes) Run(t *testing.T) {
 	t.Helper()
-	binary := filepath.Join(t.TempDir(), "faults.test")
-	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-tags", "faults", "-o", binary, ".")
-	out, err := build.CombinedOutput()
-	NewWithT(t).Expect(err).NotTo(HaveOccurred(), string(out))
-
+	binary := faultstest.Build(t)
 	published := goal{volume.Published, crashSize}
 	withdrawn := goal{volume.Withdrawn, crashSize}
 	for _, way := range []struct {
@@ -143,7 +139,7 @@ func (c Crashes) Run(t *testing.T) {
 
 type crash struct {
 	Crashes
-	binary string
+	binary faultstest.Program
 	first  []goal
 	goal   goal
 }
@@ -159,41 +155,22 @@ func (c crash) disk(t *testing.T) string {
 }
 
 func (c crash) child(ctx context.Context, disk, variable string) error {
-	cmd := exec.CommandContext(ctx, c.binary, "-test.run=^TestChild$")
-	cmd.Env = append(os.Environ(), diskVariable+"="+disk, goalVariable+"="+c.goal.String(), variable)
-	out, err := cmd.CombinedOutput()
-	if err != nil {
-		return fmt.Errorf("%w: %s", err, out)
-	}
-	return nil
+	return c.binary.Run(ctx, diskVariable+"="+disk, goalVariable+"="+c.goal.String(), variable)
 }
 
 // points returns every fault point on the way to the goal, with its count: "name:2".
 func (c crash) points(t *testing.T) []string {
 	t.Helper()
-	g := NewWithT(t)
 	disk := c.disk(t)
-	trace := filepath.Join(t.TempDir(), "trace")
-	g.Expect(c.child(t.Context(), disk, "WS_DAEMON_FAULT_TRACE="+trace)).To(Succeed())
-	data, err := os.ReadFile(trace)
-	g.Expect(err).NotTo(HaveOccurred())
-	seen := map[string]int{}
-	names := strings.Fields(string(data))
-	points := make([]string, 0, len(names))
-	for _, name := range names {
-		seen[name]++
-		points = append(points, fmt.Sprintf("%s:%d", name, seen[name]))
-	}
-	g.Expect(points).NotTo(BeEmpty())
-	return points
+	return faultstest.Trace(t, func(variable string) error { return c.child(t.Context(), disk, variable) })
 }
 
 func (c crash) run(t *testing.T, point string) {
 	t.Helper()
 	g := NewWithT(t)
 	disk := c.disk(t)
-	g.Expect(c.child(t.Context(), disk, "WS_DAEMON_FAULT="+point)).To(MatchError(ContainSubstring("signal: killed")))
-	g.Expect(c.child(t.Context(), disk, "WS_DAEMON_FAULT=")).To(Succeed())
+	g.Expect(c.child(t.Context(), disk, faultstest.Kill(point))).To(MatchError(ContainSubstring("signal: killed")))
+	g.Expect(c.child(t.Context(), disk, faultstest.Kill(""))).To(Succeed())
 	if c.goal.at == volume.None {
 		c.Empty(t, disk)
 		return
