@@ -162,8 +162,8 @@ func newManager(rest *rest.Config, cfg config.Config, node string) (ctrl.Manager
 	})
 }
 
-// register puts the reconcilers, their jobs and their regular chores into the manager.
-func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node string, found []content.Subject) error {
+// reconcile puts the reconcilers and their jobs into the manager, and returns that of workspaces.
+func reconcile(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node string) (*controllers.WorkspaceReconciler, error) {
 	const wakeBuffer = 1024
 	workspaces := &controllers.WorkspaceReconciler{
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("ws-daemon"),
@@ -183,13 +183,20 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 		snapshots.JobEnded(key)
 		workspaces.JobEnded(key) // a snapshot makes a backup, too
 	})
-	if err := workspaces.SetupWithManager(mgr); err != nil {
-		return err
+	for _, r := range []interface{ SetupWithManager(mgr ctrl.Manager) error }{
+		workspaces, snapshots, &controllers.NodeReconciler{Workspaces: workspaces},
+	} {
+		if err := r.SetupWithManager(mgr); err != nil {
+			return nil, err
+		}
 	}
-	if err := snapshots.SetupWithManager(mgr); err != nil {
-		return err
-	}
-	if err := (&controllers.NodeReconciler{Workspaces: workspaces}).SetupWithManager(mgr); err != nil {
+	return workspaces, nil
+}
+
+// register puts the reconcilers and the regular chores into the manager.
+func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node string, found []content.Subject) error {
+	workspaces, err := reconcile(mgr, cfg, keeper, node)
+	if err != nil {
 		return err
 	}
 	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
