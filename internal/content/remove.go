@@ -73,6 +73,7 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, consent Consent, inUse f
 	}
 	faults.Point("remove.removed")
 	k.saveIndex(s, nil)
+	k.familiar.Delete(s.UID)
 	return stray, k.Area.Journal().Delete(s.UID)
 }
 

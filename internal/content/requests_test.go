@@ -147,3 +147,17 @@ func TestS4_WhatIsFamiliarYieldsToANewOwner(t *testing.T) {
 	f.Expect(f.pinned(f.pins("stray.")[0])).To(Equal("file=two"))
 	f.Expect(b.files()).To(Equal("file=one"))
 }
+
+// A node on which workspaces come and go does not gather what it knew of them.
+func TestNothingStaysFamiliarOfWhatIsRemoved(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	a.fill(1)
+	a.write("file", "one")
+	a.backup(1)
+	f.Expect(a.Familiar(uid)).To(BeTrue())
+	a.release(1)
+	a.remove(1)
+	f.Expect(a.Familiar(uid)).To(BeFalse())
+}
