@@ -84,13 +84,8 @@ func (w *saving) goOn(ctx context.Context) (history.Commit, error) {
 	if err != nil {
 		return history.Commit{}, err
 	}
-	view, err := w.look(ctx)
-	if err != nil {
-		return history.Commit{}, err
-	}
 	from := start{parent: &root, own: &w.last.commit, index: w.k.loadIndex(w.r.Subject)}
-	c, err := w.commit(ctx, view.Path, lazy, e, from, began)
-	return c, errors.Join(err, view.Close())
+	return w.commitView(ctx, lazy, e, from, began)
 }
 
 // remember makes a backup familiar to the next one.

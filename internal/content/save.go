@@ -195,11 +195,16 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 	if err != nil {
 		return history.Commit{}, err
 	}
+	return w.commitView(ctx, how, entry, from, began)
+}
+
+// commitView commits what the tree is at this moment, if that can be had.
+func (w *saving) commitView(ctx context.Context, how effort, e state.Entry, from start, began time.Time) (history.Commit, error) {
 	view, err := w.look(ctx)
 	if err != nil {
 		return history.Commit{}, err
 	}
-	c, err := w.commit(ctx, view.Path, how, entry, from, began)
+	c, err := w.commit(ctx, view.Path, how, e, from, began)
 	return c, errors.Join(err, view.Close())
 }
 
