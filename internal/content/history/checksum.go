@@ -12,9 +12,6 @@ type Checksum uint32
 
 var castagnoli = crc32.MakeTable(crc32.Castagnoli)
 
-// ChecksumOf returns the checksum of data.
-func ChecksumOf(data []byte) Checksum { return Checksum(crc32.Checksum(data, castagnoli)) }
-
 // MarshalText writes 8 hex digits.
 func (c Checksum) MarshalText() ([]byte, error) { return fmt.Appendf(nil, "%08x", uint32(c)), nil }
 

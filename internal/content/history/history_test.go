@@ -3,6 +3,7 @@ package history_test
 import (
 	"context"
 	"errors"
+	"hash/crc32"
 	"strings"
 	"testing"
 	"time"
@@ -201,7 +202,7 @@ func third[S, T any](_ S, _ T, err error) error { return err }
 
 // putPack stores data under a new id.
 func putPack(ctx context.Context, d *history.Domain, data []byte) (history.Pack, error) {
-	p := history.Pack{ID: history.NewID(), Size: int64(len(data)), CRC32C: history.ChecksumOf(data)}
+	p := history.Pack{ID: history.NewID(), Size: int64(len(data)), CRC32C: history.Checksum(crc32.Checksum(data, crc32.MakeTable(crc32.Castagnoli)))}
 	return p, d.PutPack(ctx, p.ID, data)
 }
 
