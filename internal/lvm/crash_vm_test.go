@@ -33,11 +33,15 @@ type errand struct {
 type operation struct {
 	// size of the volume that there is before, 0 for none.
 	size int64
+	// staged says that users have not seen its content yet, template that there is one.
+	staged, template bool
 	// do is called again until it gets to its end.
 	do func(ctx context.Context, d *Driver, id string) error
 	// done is what there is then: the size, 0 for no volume, and where the content is.
 	done int64
 	at   volume.Position
+	// kept says that there is a template then.
+	kept bool
 }
 
 func operations() map[string]operation {
@@ -62,6 +66,16 @@ func operations() map[string]operation {
 			_, err := d.Clone(ctx, neighbour, volume.Spec{ID: id, Size: larger})
 			return err
 		}, done: larger, at: volume.Staged},
+		"keep": {size: size, staged: true, do: func(ctx context.Context, d *Driver, id string) error {
+			return d.KeepTemplate(ctx, id, template)
+		}, done: size, at: volume.Staged, kept: true},
+		"begin": {template: true, do: func(ctx context.Context, d *Driver, id string) error {
+			_, err := d.CloneTemplate(ctx, template, volume.Spec{ID: id, Size: larger}, prepared)
+			return err
+		}, done: larger, at: volume.Staged, kept: true},
+		"evict": {size: size, template: true, do: func(ctx context.Context, d *Driver, _ string) error {
+			return d.DropTemplate(ctx, template)
+		}, done: size, at: volume.Published},
 		"withdraw": {size: size, do: func(ctx context.Context, d *Driver, id string) error {
 			return d.Withdraw(ctx, id)
 		}, done: size, at: volume.Withdrawn},
@@ -69,6 +83,14 @@ func operations() map[string]operation {
 			return d.Remove(ctx, id)
 		}},
 	}
+}
+
+// template is the name of the one there may be, made of a volume like the others.
+const template = "abc123"
+
+// prepared says of a clone what it began with.
+func prepared(of volume.Marker, _ string) (volume.Marker, error) {
+	return volume.Marker{UID: "clone", Prepared: of.Content}, nil
 }
 
 // neighbour is a volume in the same pool, of which clones are made, and to which nothing may happen.
@@ -93,7 +115,7 @@ func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
 	binary := faultstest.Build(t)
 	class := newClass(t, "xfs")
 	published(t, newDriver(t, class), volume.Spec{ID: neighbour, Size: 400 * mebibyte})
-	for _, name := range []string{"create", "grow", "snapshot", "clone", "withdraw", "remove"} {
+	for _, name := range []string{"create", "grow", "snapshot", "clone", "keep", "begin", "evict", "withdraw", "remove"} {
 		c := crash{operation: operations()[name], binary: binary, class: class, name: name}
 		points := c.points(t)
 		if flag.Lookup("every-point").Value.String() != "true" {
@@ -115,8 +137,18 @@ type crash struct {
 
 func (c crash) prepare(t *testing.T, id string) {
 	t.Helper()
-	if c.size > 0 {
-		published(t, newDriver(t, c.class), volume.Spec{ID: id, Size: c.size})
+	d := newDriver(t, c.class)
+	if c.template {
+		staged(t, d, volume.Spec{ID: "source", Size: 400 * mebibyte})
+		g := NewWithT(t)
+		g.Expect(d.KeepTemplate(t.Context(), "source", template)).To(Succeed())
+		g.Expect(d.Remove(t.Context(), "source")).To(Succeed())
+	}
+	switch {
+	case c.staged:
+		staged(t, d, volume.Spec{ID: id, Size: c.size})
+	case c.size > 0:
+		published(t, d, volume.Spec{ID: id, Size: c.size})
 	}
 }
 
@@ -139,6 +171,7 @@ func (c crash) points(t *testing.T) []string {
 	points = slices.DeleteFunc(points, func(p string) bool { return !strings.HasPrefix(p, "lvm.") })
 	g.Expect(points).NotTo(BeEmpty())
 	g.Expect(newDriver(t, c.class).Remove(t.Context(), id)).To(Succeed())
+	g.Expect(newDriver(t, c.class).DropTemplate(t.Context(), template)).To(Succeed())
 	return points
 }
 
@@ -159,6 +192,7 @@ func (c crash) run(t *testing.T, id, point string) {
 	c.only(t, d, volumes)
 	g.Expect(os.ReadFile(filepath.Join(d.Path(neighbour, volume.Published), "file"))).To(BeEquivalentTo("first"))
 	g.Expect(d.Remove(t.Context(), id)).To(Succeed())
+	g.Expect(d.DropTemplate(t.Context(), template)).To(Succeed())
 }
 
 // whole expects the volume to be what it shall be in the end.
@@ -187,6 +221,11 @@ func (c crash) only(t *testing.T, d *Driver, volumes map[string]int64) {
 	}
 	g.Expect(sizes).To(Equal(volumes))
 	g.Expect(r.views).To(BeEmpty())
+	if c.kept {
+		g.Expect(sorted(r.templates)).To(Equal([]string{template}))
+	} else {
+		g.Expect(r.templates).To(BeEmpty())
+	}
 	g.Expect(mountsIn(g, c.class)).To(ConsistOf(mounts...))
 	g.Expect(pointsIn(g, c.class)).To(BeEmpty(), "mount points that nothing is mounted on")
 }

@@ -121,10 +121,17 @@ func pointsIn(g Gomega, class Class) []string {
 // published returns a volume with published content, a file with the text "first".
 func published(t *testing.T, d *Driver, spec volume.Spec) volume.Info {
 	t.Helper()
+	info := staged(t, d, spec)
+	NewWithT(t).Expect(d.Publish(t.Context(), spec.ID)).To(Succeed())
+	return info
+}
+
+// staged returns a volume whose users have not seen its content yet.
+func staged(t *testing.T, d *Driver, spec volume.Spec) volume.Info {
+	t.Helper()
 	g := NewWithT(t)
 	info, err := d.Ensure(t.Context(), spec)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(volumetest.Fill(t.Context(), d, info, "first")).To(Succeed())
-	g.Expect(d.Publish(t.Context(), spec.ID)).To(Succeed())
 	return info
 }

@@ -41,6 +41,9 @@ func scan(ctx context.Context, dir string) (*scanTree, error) {
 	if err = statxFD(t.fd, &st); err == nil {
 		t.dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
 		t.rootXattrs, t.rootErr = readXattrs(xattrsOf(t.fd))
+		t.id, err = identity(t.fd)
+	}
+	if err == nil {
 		err = t.run(ctx)
 	}
 	if err != nil {
