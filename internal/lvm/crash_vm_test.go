@@ -5,9 +5,7 @@ package lvm
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +16,7 @@ import (
 
 	"wsdaemon.dev/ws-daemon/internal/faults/faultstest"
 	"wsdaemon.dev/ws-daemon/internal/volume"
+	"wsdaemon.dev/ws-daemon/internal/volume/volumetest"
 )
 
 const childVariable = "WS_DAEMON_TEST_CHILD"
@@ -109,20 +108,22 @@ func TestChild(t *testing.T) {
 	g.Expect(operations()[e.Name].do(t.Context(), d, e.ID)).To(Succeed())
 }
 
-// A process that works on a volume is killed, at every point of each operation or at one of them that is printed. The next one sweeps
-// and gets to the end; nothing is left, and nothing happens to the neighbour.
+// A process that works on a volume is killed, at every point of each operation or at one of them that is printed; and at another one
+// the power of the disk is cut besides. The next process sweeps and gets to the end; nothing is left, and nothing happens to the
+// neighbour.
 func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
 	binary := faultstest.Build(t)
-	class := newClass(t, "xfs")
+	class, disk := newCutClass(t, "xfs")
 	published(t, newDriver(t, class), volume.Spec{ID: neighbour, Size: 400 * mebibyte})
 	for _, name := range []string{"create", "grow", "snapshot", "clone", "keep", "begin", "evict", "withdraw", "remove"} {
 		c := crash{operation: operations()[name], binary: binary, class: class, name: name}
 		points := c.points(t)
-		if flag.Lookup("every-point").Value.String() != "true" {
-			points = points[rand.IntN(len(points)):][:1]
+		for i, point := range volumetest.Some(points) {
+			t.Run(name+"/killed/"+point, func(t *testing.T) { c.run(t, fmt.Sprintf("%s-%d", name, i), point) })
 		}
-		for i, point := range points {
-			t.Run(name+"/"+point, func(t *testing.T) { c.run(t, fmt.Sprintf("%s-%d", name, i), point) })
+		c.reboot = func(t *testing.T) { t.Helper(); reboot(t, class, disk) }
+		for i, point := range volumetest.Some(points) {
+			t.Run(name+"/cut/"+point, func(t *testing.T) { c.run(t, fmt.Sprintf("%s-cut-%d", name, i), point) })
 		}
 	}
 }
@@ -133,6 +134,7 @@ type crash struct {
 	binary faultstest.Program
 	name   string
 	class  Class
+	reboot func(t *testing.T) // cuts the power after the kill; nil if there is none
 }
 
 func (c crash) prepare(t *testing.T, id string) {
@@ -180,6 +182,9 @@ func (c crash) run(t *testing.T, id, point string) {
 	g := NewWithT(t)
 	c.prepare(t, id)
 	g.Expect(c.child(t.Context(), id, faultstest.Kill(point))).To(MatchError(ContainSubstring("signal: killed")))
+	if c.reboot != nil {
+		c.reboot(t)
+	}
 	d := newDriver(t, c.class)
 	g.Expect(d.Sweep(t.Context())).To(Succeed())
 	g.Expect(c.do(t.Context(), d, id)).To(Succeed())
