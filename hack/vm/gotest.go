@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -66,6 +67,9 @@ func (i *Image) withInput(ctx context.Context, o *TestOptions, do func() error) 
 	}
 	say(o.Log, "built the tests of %d packages in %s", len(o.Packages), since(start))
 	o.Input = dir
+	if slices.ContainsFunc(o.Packages, func(p Package) bool { return p.Cluster }) {
+		return i.withCluster(ctx, o, root, dir, do)
+	}
 	return do()
 }
 

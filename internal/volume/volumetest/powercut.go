@@ -19,13 +19,16 @@ type PowerCut struct {
 	sectors    int64
 }
 
+// before is how many sectors of the file are not the disk's: LVM must not find on it what it finds on the disk.
+const before = 2048
+
 // NewPowerCut makes an empty disk of a size in bytes. It goes when the test ends; what uses it must have gone before.
 func NewPowerCut(t *testing.T, size int64) *PowerCut {
 	t.Helper()
 	file := filepath.Join(t.TempDir(), "disk")
 	g := NewWithT(t)
 	g.Expect(os.WriteFile(file, nil, 0o600)).To(Succeed())
-	g.Expect(os.Truncate(file, size)).To(Succeed())
+	g.Expect(os.Truncate(file, size+512*before)).To(Succeed())
 	p := &PowerCut{name: "cut-" + strings.ToLower(rand.Text()[:8]), sectors: size / 512}
 	p.loop = strings.TrimSpace(Program(t, "losetup", "--find", "--show", file))
 	t.Cleanup(func() { Program(t, "losetup", "--detach", p.loop) })
@@ -37,12 +40,12 @@ func NewPowerCut(t *testing.T, size int64) *PowerCut {
 // Path of the device.
 func (p *PowerCut) Path() string { return "/dev/mapper/" + p.name }
 
-func (p *PowerCut) whole() string { return fmt.Sprintf("0 %d linear %s 0", p.sectors, p.loop) }
+func (p *PowerCut) whole() string { return fmt.Sprintf("0 %d linear %s %d", p.sectors, p.loop, before) }
 
 // Cut cuts the power. The file system on the disk does not notice, and is not asked to write out anything before.
 func (p *PowerCut) Cut(t *testing.T) {
 	t.Helper()
-	p.load(t, fmt.Sprintf("0 %d flakey %s 0 0 3600 1 drop_writes", p.sectors, p.loop))
+	p.load(t, fmt.Sprintf("0 %d flakey %s %d 0 3600 1 drop_writes", p.sectors, p.loop, before))
 }
 
 // Restore gives the power back, once nothing uses the disk: it has what was written before the cut.
