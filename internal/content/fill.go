@@ -449,7 +449,7 @@ func (f *filling) seal(ctx context.Context, dir string, content volume.Content) 
 	}
 	faults.Point("fill.sealed")
 	f.keepTemplate(ctx, content)
-	f.k.measure(ctx, f.driver, f.r.Subject) // before users see it, so that one report says all
+	f.k.measure(ctx, f.driver, f.r.Subject, nil) // before users see it, so that one report says all
 	return f.driver.Publish(ctx, f.r.UID)
 }
 

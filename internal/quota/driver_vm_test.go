@@ -193,7 +193,7 @@ func testLimits(t *testing.T, user who) {
 	g.Expect(usage.Inodes).To(BeEquivalentTo(4))
 	g.Expect(usage.Bytes).To(And(BeNumerically(">=", size/2), BeNumerically("<=", size/2+6*block)))
 	for _, id := range []string{"full", "neighbour"} {
-		g.Expect(d.Audit(t.Context(), id)).To(Succeed())
+		g.Expect(d.Audit(t.Context(), id, nil)).To(Succeed())
 	}
 }
 
@@ -220,12 +220,12 @@ func TestRootWithTheCapabilityIsStoppedOnXFSAndFoundOnExt4(t *testing.T) {
 	said := nodeRoot().do(t, "fill", filepath.Join(info.Path, "large"))
 	if onXFS(t) {
 		g.Expect(said).To(Equal(stopped(t) + ", <nil>"))
-		g.Expect(d.Audit(t.Context(), "a")).To(Succeed())
+		g.Expect(d.Audit(t.Context(), "a", nil)).To(Succeed())
 		return
 	}
 	g.Expect(said).To(Equal("<nil>"))
 	var escaped *volume.EscapedError
-	g.Expect(d.Audit(t.Context(), "a")).To(And(BeAssignableToTypeOf(fmt.Errorf("%w", escaped)), MatchError(ContainSubstring("SYS_RESOURCE"))))
+	g.Expect(d.Audit(t.Context(), "a", nil)).To(And(BeAssignableToTypeOf(fmt.Errorf("%w", escaped)), MatchError(ContainSubstring("SYS_RESOURCE"))))
 }
 
 func TestStagedContentCountsFromTheFirstByte(t *testing.T) {
@@ -370,7 +370,7 @@ func TestS5_IdThatWasTakenTwiceIsGivenUp(t *testing.T) {
 	for _, id := range []string{"a", "b"} {
 		g.Expect(os.Mkdir(filepath.Join(root, id), 0o755)).To(Succeed())
 		g.Expect(setProject(open(t, filepath.Join(root, id)), project{id: d.ids.ids.First})).To(Succeed())
-		defer func() { g.Expect(d.Audit(t.Context(), id)).To(Succeed()) }()
+		defer func() { g.Expect(d.Audit(t.Context(), id, nil)).To(Succeed()) }()
 	}
 	for _, id := range []string{"a", "b"} {
 		g.Expect(d.Ensure(t.Context(), volume.Spec{ID: id, Size: 1 << 20})).To(HaveField("Limited", true))

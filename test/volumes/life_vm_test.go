@@ -32,10 +32,10 @@ func TestLifeOfAWorkspace(t *testing.T) {
 	w.fill(ws)
 
 	w.patch("web", `{"spec":{"backup":{"trigger":"now"}}}`)
-	w.Eventually(func() (string, error) {
+	w.Eventually(func() (*v1.BackupStatus, error) {
 		err := w.get(ws, "web")
-		return ws.Status.Backup.Trigger, err
-	}).Should(Equal("now"))
+		return ws.Status.Backup, err
+	}).Should(HaveValue(HaveField("Trigger", "now")))
 	w.say("backup %s has %d files", ws.Status.Backup.Latest.Name, ws.Status.Backup.Latest.Files)
 
 	w.patch("web", `{"spec":{"state":"Stopped"}}`)

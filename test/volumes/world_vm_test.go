@@ -172,7 +172,7 @@ func (n *node) class() config.Class {
 		return config.Class{Driver: config.DriverQuota, Path: path}
 	}
 	group, pool := os.Getenv("WS_DAEMON_VM_GROUP"), n.name
-	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "840m", "--poolmetadatasize", "4m", "--zero", "y", "--name", pool, group)
+	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", "4m", "--zero", "y", "--name", pool, group)
 	n.w.t.Cleanup(func() {
 		out, err := exec.Command("lvremove", "--force", "--yes", "--quiet", group+"/"+pool).CombinedOutput() //nolint:noctx // the test has ended
 		n.w.Expect(err).NotTo(HaveOccurred(), string(out))

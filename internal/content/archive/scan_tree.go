@@ -136,6 +136,7 @@ type scanTree struct {
 	began time.Time
 	order []*dirNode // in tree order
 	count int        // of rows, directories excluded
+	usage DiskUsage
 
 	rootXattrs []format.Xattr
 	rootErr    error
