@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/go-logr/logr"
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
@@ -23,6 +24,7 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/client-go/tools/clientcmd"
+	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
@@ -62,6 +64,7 @@ func newWorld(t *testing.T) *world {
 	w.Expect(errors.Join(corev1.AddToScheme(scheme), eventsv1.AddToScheme(scheme), rbacv1.AddToScheme(scheme), v1.AddToScheme(scheme))).To(Succeed())
 	rest, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
 	w.Expect(err).NotTo(HaveOccurred())
+	ctrl.SetLogger(logr.Discard())
 	w.client, err = client.New(rest, client.Options{Scheme: scheme})
 	w.Expect(err).NotTo(HaveOccurred())
 	w.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}})
