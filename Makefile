@@ -27,7 +27,7 @@ FUZZTIME ?= 30s
 VM_FLAGS ?=
 VM_ARGS ?=
 # Packages that `make test` tests in the virtual machine: those that no other machine can test.
-VM_PACKAGES := internal/quota,internal/lvm
+VM_PACKAGES := internal/quota,internal/lvm,test/volumes
 
 # Tools are built once and kept outside the repository.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ws-daemon/tools
@@ -115,7 +115,7 @@ test-cross: ## Run the tests that cross packages: real daemons on a real API ser
 
 .PHONY: test-long
 test-long: test ## Run all tests, those tagged long as well, and every fuzz target for FUZZTIME.
-	@hack/stage.sh vm-all $(MAKE) --no-print-directory vm-test
+	@hack/stage.sh vm-all $(MAKE) --no-print-directory vm-test VM_FLAGS='--long --timeout=2h --deadline=6h $(VM_FLAGS)'
 	@hack/stage.sh long $(GO_TEST) -tags long -timeout 90m ./...
 	@hack/stage.sh fuzz hack/fuzz.sh $(FUZZTIME)
 

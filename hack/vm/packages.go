@@ -2,8 +2,11 @@ package vm
 
 import "slices"
 
-// buildTag is the build tag of tests that only the VM can run.
-const buildTag = "vm"
+// buildTag is the build tag of tests that only the VM can run, longTag that of those that take long.
+const (
+	buildTag = "vm"
+	longTag  = "long"
+)
 
 // Package is a Go package whose tests run in the VM.
 type Package struct {
@@ -26,7 +29,7 @@ func Packages() []Package {
 		{Path: "internal/volume", Tags: []string{"faults"}},
 		{Path: "internal/quota", Tags: []string{"faults"}, Disks: []Disk{XFS, Ext4}},
 		{Path: "internal/lvm", Tags: []string{"faults"}, Disks: []Disk{LVM}},
-		{Path: "test/volumes", Cluster: true},
+		{Path: "test/volumes", Tags: []string{"faults"}, Cluster: true},
 		{Path: "internal/content/archive"},
 		{Path: "internal/content/archive/format"},
 		{Path: "internal/content/store"},

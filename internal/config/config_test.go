@@ -178,3 +178,13 @@ func TestLoadNamesTheFile(t *testing.T) {
 	_, err = config.Load(file)
 	g.Expect(err).NotTo(HaveOccurred())
 }
+
+// The samples of volumes are configurations that a daemon takes.
+func TestSamplesOfVolumes(t *testing.T) {
+	g := NewWithT(t)
+	for _, driver := range []string{config.DriverQuota, config.DriverLVM} {
+		c, err := config.Load("../../config/samples/volumes/" + driver + "/config.json")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(c.Volumes.Classes).To(HaveKeyWithValue("default", HaveField("Driver", driver)))
+	}
+}

@@ -3,6 +3,7 @@
 package quota
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -153,6 +154,20 @@ func (d *cutDisk) check(t *testing.T) {
 	g.Expect(d.beside.Get(t.Context(), "neighbour")).To(HaveField("Limited", true))
 	g.Expect(d.beside.Position(t.Context(), "neighbour")).To(Equal(volume.Published))
 	g.Expect(os.ReadFile(filepath.Join(d.beside.Path("neighbour", volume.Published), "file"))).To(BeEquivalentTo("first"))
+}
+
+// A power cut loses what was not written out, and nothing else; otherwise the test above would say little.
+func TestPowerCutLosesWhatIsInMemory(t *testing.T) {
+	g := NewWithT(t)
+	d := newCutDisk(t)
+	f, err := os.Create(filepath.Join(d.mount, "synced"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(errors.Join(f.Sync(), f.Close())).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(d.mount, "last"), nil, 0o600)).To(Succeed())
+	d.reboot(t)
+	g.Expect(filepath.Join(d.mount, "synced")).To(BeARegularFile())
+	g.Expect(filepath.Join(d.mount, "last")).NotTo(BeAnExistingFile())
+	d.check(t)
 }
 
 // TestChild is what TestS5_EveryCrashLeadsToOneRightEnd runs and kills; without its environment it does nothing.

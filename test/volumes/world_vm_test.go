@@ -11,12 +11,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/go-logr/logr"
 	. "github.com/onsi/gomega"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
@@ -149,9 +151,27 @@ func (n *node) log() string { return filepath.Join(n.dir, "log") }
 
 func (n *node) start() {
 	n.w.t.Helper()
+	args := []string{program, "run", "--config", filepath.Join(n.dir, "config.json"), "--kubeconfig", n.w.access, "--node", n.name}
+	if !onLVM() {
+		args = slices.Concat([]string{"/usr/bin/setpriv", "--bounding-set=-all" + n.w.rights(), "--inh-caps=-all"}, args)
+	}
 	var err error
-	n.proc, err = process.Start(n.log(), nil, program, "run", "--config", filepath.Join(n.dir, "config.json"), "--kubeconfig", n.w.access, "--node", n.name)
+	n.proc, err = process.Start(n.log(), nil, args[0], args[1:]...)
 	n.w.Expect(err).NotTo(HaveOccurred())
+}
+
+// rights returns the capabilities that the DaemonSet has with volumes of project quota, as setpriv takes them.
+func (w *world) rights() string {
+	w.t.Helper()
+	text, err := os.ReadFile(filepath.Join(repository, "config", "manager", "manager.yaml"))
+	w.Expect(err).NotTo(HaveOccurred())
+	var set appsv1.DaemonSet
+	w.Expect(yaml.Unmarshal(text, &set)).To(Succeed())
+	all := "+sys_admin"
+	for _, c := range set.Spec.Template.Spec.Containers[0].SecurityContext.Capabilities.Add {
+		all += ",+" + strings.ToLower(string(c))
+	}
+	return "," + all
 }
 
 func (n *node) stop() {

@@ -144,6 +144,7 @@ func testCommand() *cobra.Command {
 	s.add(cmd, diskNames())
 	s.addPackages(cmd)
 	s.addDeadline(cmd)
+	cmd.Flags().BoolVar(&s.Long, "long", false, "run the tests that take long, too")
 	cmd.Flags().DurationVar(&s.Timeout, "timeout", 20*time.Minute, "time that one test program may take")
 	return cmd
 }
