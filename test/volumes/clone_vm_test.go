@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -62,7 +63,14 @@ func newKeeping(t testing.TB, root string) *keeping {
 	area, err := state.Open(filepath.Join(root, "area"))
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(area.Init(state.Identity{Cluster: "cluster", Node: "node"})).To(Succeed())
+	id, err := area.Identity()
+	g.Expect(err).NotTo(HaveOccurred())
 	area.Close()
+	t.Cleanup(func() { // the pool goes over to the next
+		pool := os.Getenv("WS_DAEMON_VM_GROUP") + "/" + os.Getenv("WS_DAEMON_VM_POOL")
+		out, err := exec.Command("lvchange", "--quiet", "--deltag", "wsdaemon.area="+id.ID, pool).CombinedOutput() //nolint:noctx // the test has ended
+		g.Expect(err).NotTo(HaveOccurred(), string(out))
+	})
 	return openKeeping(t, root)
 }
 
@@ -78,7 +86,7 @@ func openKeeping(t testing.TB, root string) *keeping {
 	})
 	n.Expect(err).NotTo(HaveOccurred())
 	n.Keeper = &content.Keeper{
-		Area: area, Store: fileStore(n.WithT, n.ctx, filepath.Join(root, "store")), Memory: memory.New(512 << 20),
+		Area: area, Store: fileStore(n.ctx, n.WithT, filepath.Join(root, "store")), Memory: memory.New(512 << 20),
 		Volumes: map[string]volume.Driver{"default": driver}, Templates: map[string]int{"default": 2},
 		Cluster: "cluster", Node: "node", StrayRetention: time.Hour, RetryMax: time.Minute, Now: time.Now,
 	}
