@@ -279,10 +279,18 @@ func (a Standalone) Diff(ctx context.Context, from, to history.Commit, each func
 	return named(to, archive.Diff(ctx, before, after, packs{a.Domain}, keyOf(to, a.Key), each))
 }
 
-// Verify makes sure that a backup can be restored; with readData every byte of it is read.
+// Verify makes sure that a backup can be restored, and that what describes its domain and its claim is whole; with readData every
+// byte of it is read.
 func (a Standalone) Verify(ctx context.Context, c history.Commit, readData bool) error {
 	root, err := rootOf(c)
 	if err != nil {
+		return err
+	}
+	if err := a.Domain.Check(ctx); err != nil {
+		return err
+	}
+	claim := history.Name{Claim: c.Name.Claim}
+	if _, _, err := a.Domain.Workspace(c.Workspace).Read(ctx, claim); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	if err := a.Domain.VerifyPacks(ctx, c.Packs); err != nil {
