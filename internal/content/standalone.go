@@ -40,6 +40,9 @@ type Made struct {
 	BytesRead int64
 	// Skipped names sockets and devices (at most 100), which are never kept.
 	Skipped []string
+	// Altered names what a tar has and the file system that it was unpacked to cannot hold (at most 100 of AlteredCount).
+	Altered      []archive.Problem
+	AlteredCount int64
 }
 
 func (a Standalone) log() *history.Log { return a.Domain.Workspace(a.Workspace) }
@@ -319,8 +322,11 @@ func (a Standalone) Import(ctx context.Context, r io.Reader) (_ Made, err error)
 			err = errors.Join(err, removeErr)
 		}
 	}()
-	if _, err := archive.Import(ctx, r, dir.path); err != nil {
+	found, err := archive.Import(ctx, r, dir.path)
+	if err != nil {
 		return Made{}, err
 	}
-	return a.Create(ctx, dir.path, "", "")
+	made, err := a.Create(ctx, dir.path, "", "")
+	made.Skipped, made.Altered, made.AlteredCount = found.Skipped, found.Altered, found.AlteredCount
+	return made, err
 }
