@@ -186,7 +186,7 @@ func (d *Decoder) Page(key *Key, ref PageRef, stored []byte) (*Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("frame %d of pack %s: %w", ref.Frame.Index, ref.Frame.Pack, err)
 	}
-	if p.Dirs[0].Path != ref.First || p.Rows() != int(ref.Entries) {
+	if p.Ref(ref.Frame) != ref {
 		return nil, ref.Frame.damaged("it is not the page that the table names")
 	}
 	return p, nil
