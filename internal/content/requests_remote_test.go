@@ -29,7 +29,7 @@ func arrived(requests []proxy.Request) (reads, writes int) {
 type renewed struct{ store.Store }
 
 // TestWhatAWorkspaceCosts counts the requests that arrive at a server, as the documentation tells them, also those that look whether the
-// store is there, which are due after ten seconds, or when a store is opened. A periodic backup takes three each way.
+// store is there, which are due after ten seconds, or when a store is opened.
 func TestWhatAWorkspaceCosts(t *testing.T) {
 	t.Parallel()
 	for kind, s := range servers(t) {
@@ -66,7 +66,7 @@ func TestWhatAWorkspaceCosts(t *testing.T) {
 			}
 			for i := range 3 {
 				change(i + 10)
-				costs("a periodic backup, and a look at what is collected every five minutes", 2, 3, backup)
+				costs("a periodic backup", 2, 3, backup) // one more reads what is collected, after five minutes
 			}
 			f.Expect(f.entries()).To(Equal("1.7 1.6 1.5 1.0"))
 			a.settled(1)
