@@ -109,7 +109,9 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
 		Git: initializer.Git{Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
 	}
+	k.Templates = map[string]int{}
 	for name, class := range cfg.Volumes.Classes {
+		k.Templates[name] = class.Templates
 		if k.Volumes[name], err = newDriver(filepath.Join(cfg.Content.WorkingArea, "volumes", name), class); err != nil {
 			return nil, fmt.Errorf("volume class %s: %w", name, err)
 		}
@@ -201,6 +203,9 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	}
 	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
 	if err != nil {
+		return err
+	}
+	if err := registerTemplates(keeper, metrics.Registry); err != nil {
 		return err
 	}
 	chores := &chores{

@@ -43,6 +43,7 @@ func (k *Keeper) Recover(ctx context.Context) ([]Subject, error) {
 		k.forgetAbsent(class, present)
 	}
 	k.sweepIndexes()
+	errs = append(errs, k.sweepTemplates(ctx))
 	return found, errors.Join(errs...)
 }
 
