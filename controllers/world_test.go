@@ -111,6 +111,8 @@ type world struct {
 	driver func(volume.Driver) volume.Driver
 	// classes of the node's configuration.
 	classes map[string]config.Class
+	// guarded says how the node is treated.
+	guarded config.Node
 	// hold is asked before each write to the store, if it is set before the start.
 	hold func(ctx context.Context, key string) error
 }
@@ -135,6 +137,7 @@ func newWorld(tb testing.TB) *world {
 		driver:  func(d volume.Driver) volume.Driver { return d },
 		classes: map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}},
 		hold:    func(context.Context, string) error { return nil },
+		guarded: unguarded(),
 	}
 	w.Expect(os.Chmod(filepath.Dir(w.area), 0o711)).To(Succeed()) // git runs as the workspace's owner
 	w.SetDefaultEventuallyTimeout(patience)
@@ -149,6 +152,13 @@ func newWorld(tb testing.TB) *world {
 	w.namespace = namespace.Name
 	tb.Cleanup(w.dump)
 	return w
+}
+
+// unguarded is how a node is treated whose disks are those of a busy machine: only what is full has no room.
+func unguarded() config.Node {
+	n, full := config.Default().Node, config.Threshold{Set: 100, Clear: 99}
+	n.Pressure = config.Pressure{Bytes: full, Inodes: full, ThinData: full, ThinMetadata: full}
+	return n
 }
 
 func (w *world) scheme() *runtime.Scheme {
@@ -245,7 +255,7 @@ func (w *world) start() (stop func()) {
 		Settings: Settings{
 			Timeouts: config.Timeouts{Store: minute, Initialize: minute, Backup: minute, Remove: minute, Pods: minute},
 			RetryMax: 10 * time.Second, OrphanGrace: time.Hour,
-			Classes: w.classes,
+			Classes: w.classes, Node: w.guarded,
 		},
 	}
 	w.snapshots = &SnapshotReconciler{Workspaces: w.workspaces, Wake: make(chan event.TypedGenericEvent[types.NamespacedName], 1024)}

@@ -173,7 +173,7 @@ func reconcile(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node
 		Changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 1),
 		Settings: controllers.Settings{
 			Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
-			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes,
+			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
 		},
 	}
 	snapshots := &controllers.SnapshotReconciler{

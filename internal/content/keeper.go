@@ -216,18 +216,6 @@ func (k *Keeper) driver(ctx context.Context, s Subject) (volume.Driver, error) {
 	return driver, k.identify(ctx, s.Class, driver)
 }
 
-// Capacity measures the disk of a class, once that is known to be the right one.
-func (k *Keeper) Capacity(ctx context.Context, class string) (volume.Capacity, error) {
-	driver, ok := k.Volumes[class]
-	if !ok {
-		return volume.Capacity{}, fmt.Errorf("%w: %q", ErrUnknownClass, class)
-	}
-	if err := k.identify(ctx, class, driver); err != nil {
-		return volume.Capacity{}, err
-	}
-	return driver.Capacity(ctx)
-}
-
 // identify makes sure that a class has the disk on which this node's volumes lie. Volumes that the journal knows must lie
 // somewhere: without the class's mark this is a mount point.
 func (k *Keeper) identify(ctx context.Context, class string, driver volume.Driver) error {

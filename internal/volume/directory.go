@@ -204,15 +204,15 @@ func (d *Directory) Capacity(ctx context.Context) (Capacity, error) {
 		return Capacity{}, err
 	}
 	defer root.Close()
-	var st unix.Statfs_t
-	if err := ignoringEINTR(func() error { return unix.Fstatfs(int(root.Fd()), &st) }); err != nil {
-		return Capacity{}, fmt.Errorf("measure %s: %w", d.root, err)
+	room, err := MeasureRoom(root)
+	if err != nil {
+		return Capacity{}, err
 	}
 	volumes, err := d.List(ctx)
 	if err != nil {
 		return Capacity{}, err
 	}
-	c := Capacity{Size: int64(st.Blocks) * st.Frsize, Free: int64(st.Bavail) * st.Frsize}
+	c := Capacity{Room: room}
 	for _, v := range volumes {
 		c.Allocated += v.Size
 	}
