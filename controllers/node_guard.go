@@ -64,6 +64,12 @@ func (g *guard) report(f findings) {
 	g.safe = f.safe.ok
 }
 
+func (g *guard) isSafe() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.safe
+}
+
 // waitsSince returns since when workspaces wait for the first look at the disks.
 func (g *guard) waitsSince(now time.Time) time.Time {
 	g.mu.Lock()

@@ -21,6 +21,8 @@ type disk struct {
 	short []v1.Resource
 }
 
+func (d disk) isShort(of v1.Resource) bool { return slices.Contains(d.short, of) }
+
 // disks are the disks of a node.
 type disks struct {
 	area    disk
@@ -76,7 +78,7 @@ func (d disk) shortage(limits config.Pressure) string {
 	var parts []string
 	for _, t := range thresholdsOf(d.Capacity, limits) {
 		switch {
-		case !slices.Contains(d.short, t.resource):
+		case !d.isShort(t.resource):
 		case d.err != nil:
 			parts = append(parts, fmt.Sprintf("was short of %s before it could not be measured any more", t.what))
 		default:

@@ -238,6 +238,7 @@ func TestMemoryOfUsage(t *testing.T) {
 	g := NewWithT(t)
 	var m memory
 	g.Expect(m.usageDue(uid, noon)).To(BeTrue())
+	m.usageTold(uid, noon)
 	g.Expect(m.usageDue(uid, noon.Add(usageInterval-time.Second))).To(BeFalse())
 	g.Expect(m.usageDue("other", noon)).To(BeTrue())
 	g.Expect(m.usageDue(uid, noon.Add(usageInterval))).To(BeTrue())

@@ -197,6 +197,7 @@ func (r *WorkspaceReconciler) pass(ctx context.Context, s *scope) error {
 		r.stepFinalizer,
 		r.stepVolume,
 		r.stepContent,
+		r.stepUsage,
 		r.stepBackup,
 	}
 	for _, step := range steps {

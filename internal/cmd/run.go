@@ -199,6 +199,9 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	if err != nil {
 		return err
 	}
+	if err := metrics.Registry.Register(controllers.NewMetrics(workspaces)); err != nil {
+		return err
+	}
 	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
 	if err != nil {
 		return err
