@@ -1,6 +1,7 @@
 package controllers
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"sync"
@@ -29,9 +30,10 @@ import (
 // +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspacenodes/status,verbs=patch
 
 const (
-	// nodeInterval is how often the state of the node is looked at, and nodePause the shortest time between two looks.
+	// nodeInterval is how often the state of the node is looked at, and nodePause the shortest time between two looks: on a busy
+	// node a job ends every second.
 	nodeInterval = 30 * time.Second
-	nodePause    = time.Second
+	nodePause    = 5 * time.Second
 	// reportTimeout is how long the API server may take to answer what the look at the disks waits for.
 	reportTimeout = 10 * time.Second
 )
@@ -42,8 +44,11 @@ type NodeReconciler struct {
 	// Workspaces are told of a cordon, and own what is reported.
 	Workspaces *WorkspaceReconciler
 
-	looked    time.Time // when the last pass began
-	published time.Time // when the report was last written
+	pause     time.Duration // between two passes; nodePause if it is zero
+	looked    time.Time     // when the last pass began
+	published time.Time     // when the report was last written
+	known     *v1.WorkspaceNode
+	read      time.Time // when known was read; it is nil after anybody is known to have written
 }
 
 // cordon remembers since when this node takes no new pods. Workspaces without pods are backed up at once then.
@@ -92,7 +97,7 @@ func (r *NodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	if req.Name != w.Node {
 		return ctrl.Result{}, nil
 	}
-	if early := r.looked.Add(nodePause).Sub(now); early > 0 && early <= nodePause {
+	if early := r.early(r.looked, cmp.Or(r.pause, nodePause)); early > 0 {
 		return ctrl.Result{RequeueAfter: early}, nil
 	}
 	r.looked = now
@@ -107,17 +112,26 @@ func (r *NodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	report, unread := r.report(ctx, &node)
 	d := r.look(ctx, report, now)
 	if unread != nil {
-		return result(unread)
+		return r.failed(unread)
 	}
 	later, err := r.publish(ctx, &node, report, entries, d)
 	if err != nil {
-		return result(err)
+		return r.failed(err)
 	}
 	return ctrl.Result{RequeueAfter: later}, nil
 }
 
-// result of a pass that failed: that somebody else wrote is no failure.
-func result(err error) (ctrl.Result, error) {
+// early returns how long it is until so much time has passed since a moment, 0 if it has. A clock that went back does not count.
+func (r *NodeReconciler) early(since time.Time, pause time.Duration) time.Duration {
+	if wait := since.Add(pause).Sub(r.Workspaces.Clock.Now()); wait <= pause {
+		return max(0, wait)
+	}
+	return 0
+}
+
+// failed ends a pass. That somebody else wrote is no failure.
+func (r *NodeReconciler) failed(err error) (ctrl.Result, error) {
+	r.known = nil
 	if apierrors.IsConflict(err) {
 		return ctrl.Result{RequeueAfter: time.Second}, nil
 	}
@@ -134,7 +148,7 @@ func (r *NodeReconciler) look(ctx context.Context, report *v1.WorkspaceNode, now
 	d := measure(ctx, w.Keeper, before, w.Settings.Node.Pressure)
 	r.evict(ctx, d, now)
 	if w.guard.set(d) {
-		r.wake(ctx, r.waiting(ctx))
+		r.wake(ctx, append(r.waiting(ctx), namesOf(w.Keeper.Area.Journal().List())...))
 	}
 	return d
 }
@@ -175,27 +189,40 @@ func (r *NodeReconciler) wake(ctx context.Context, names []types.NamespacedName)
 
 // report returns the object that reports this node, making it if there is none. It goes with its Node.
 func (r *NodeReconciler) report(ctx context.Context, node *corev1.Node) (*v1.WorkspaceNode, error) {
-	w := r.Workspaces
+	w, owners := r.Workspaces, ownedBy(node)
+	if r.known != nil && r.early(r.read, 6*cmp.Or(r.pause, nodePause)) > 0 {
+		err := r.own(ctx, r.known, owners)
+		return r.known.DeepCopy(), err
+	}
 	ctx, cancel := context.WithTimeout(ctx, reportTimeout)
 	defer cancel()
 	report := &v1.WorkspaceNode{}
 	err := w.Reader.Get(ctx, types.NamespacedName{Name: w.Node}, report)
 	switch {
 	case apierrors.IsNotFound(err):
-		report.Name, report.OwnerReferences = w.Node, ownedBy(node)
-		if err := w.Create(ctx, report, client.FieldOwner(v1.FieldOwner)); err != nil {
-			return report, fmt.Errorf("make the WorkspaceNode of this node: %w", err)
+		report.Name, report.OwnerReferences = w.Node, owners
+		if err = w.Create(ctx, report, client.FieldOwner(v1.FieldOwner)); err != nil {
+			err = fmt.Errorf("make the WorkspaceNode of this node: %w", err)
 		}
-		return report, nil
 	case err != nil:
-		return report, fmt.Errorf("read the WorkspaceNode of this node: %w", err)
-	case node.UID == "" || equality.Semantic.DeepEqual(report.OwnerReferences, ownedBy(node)):
-		return report, nil
+		err = fmt.Errorf("read the WorkspaceNode of this node: %w", err)
+	default:
+		err = r.own(ctx, report, owners)
 	}
-	// It was made before the Node was, or the Node was made anew.
+	if err == nil {
+		r.known, r.read = report.DeepCopy(), w.Clock.Now()
+	}
+	return report, err
+}
+
+// own gives the report to its Node: it was made before the Node was, or the Node was made anew.
+func (r *NodeReconciler) own(ctx context.Context, report *v1.WorkspaceNode, owners []metav1.OwnerReference) error {
+	if len(owners) == 0 || equality.Semantic.DeepEqual(report.OwnerReferences, owners) {
+		return nil
+	}
 	patch := client.MergeFromWithOptions(report.DeepCopy(), client.MergeFromWithOptimisticLock{})
-	report.OwnerReferences = ownedBy(node)
-	return report, w.Patch(ctx, report, patch, client.FieldOwner(v1.FieldOwner))
+	report.OwnerReferences = owners
+	return r.Workspaces.Patch(ctx, report, patch, client.FieldOwner(v1.FieldOwner))
 }
 
 func ownedBy(node *corev1.Node) []metav1.OwnerReference {
@@ -209,7 +236,7 @@ func ownedBy(node *corev1.Node) []metav1.OwnerReference {
 func (r *NodeReconciler) publish(
 	ctx context.Context, node *corev1.Node, report *v1.WorkspaceNode, entries []state.Entry, d disks,
 ) (time.Duration, error) {
-	w, now := r.Workspaces, r.Workspaces.Clock.Now()
+	w := r.Workspaces
 	f, err := r.find(ctx, report, entries, d)
 	if err != nil {
 		return 0, err
@@ -226,13 +253,13 @@ func (r *NodeReconciler) publish(
 	if equality.Semantic.DeepEqual(status, &report.Status) {
 		return nodeInterval, markErr
 	}
-	if early := r.published.Add(figuresInterval).Sub(now); early > 0 && early <= figuresInterval && !urgent(&report.Status, status) {
+	if early := r.early(r.published, figuresInterval); early > 0 && !urgent(&report.Status, status) {
 		return early, markErr
 	}
 	if err := w.applyStatus(ctx, report, status); err != nil {
 		return 0, err
 	}
-	r.published = now
+	r.published, r.known = w.Clock.Now(), nil
 	r.tell(&report.Status, status)
 	return nodeInterval, markErr
 }
@@ -268,9 +295,11 @@ func (r *NodeReconciler) describe(status *v1.WorkspaceNodeStatus, f findings, en
 	setCondition(&status.Conditions, v1.ConditionReady, f.ready, 0, now)
 	setCondition(&status.Conditions, v1.ConditionDiskPressure, f.pressure, 0, now)
 	setCondition(&status.Conditions, v1.ConditionSafeToRemove, f.safe, 0, now)
-	if f.stalled == nil {
+	switch {
+	case d.area.err != nil: // it cannot be told
+	case f.stalled == nil:
 		apimeta.RemoveStatusCondition(&status.Conditions, v1.ConditionStalled)
-	} else {
+	default:
 		setCondition(&status.Conditions, v1.ConditionStalled, &finding{true, f.stalled.reason, f.stalled.message}, 0, now)
 	}
 	if id, err := r.Workspaces.Keeper.Area.Identity(); err == nil && d.area.err == nil {

@@ -33,12 +33,14 @@ type scarce struct {
 	mu      sync.Mutex
 	percent int // in use, without caches
 	caches  int // each takes 2 % of the disk
+	looks   int
 	err     error
 }
 
 func (d *scarce) Capacity(context.Context) (volume.Capacity, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
+	d.looks++
 	return used(int64(d.percent+2*d.caches), 10), d.err
 }
 
@@ -56,6 +58,12 @@ func (d *scarce) set(percent, caches int, err error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.percent, d.caches, d.err = percent, caches, err
+}
+
+func (d *scarce) measured() int {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.looks
 }
 
 func (d *scarce) left() int {
@@ -294,7 +302,7 @@ func TestStaleNodeIsNotMarked(t *testing.T) {
 	w.patch(&old, "spec: {taints: [{key: other, effect: NoSchedule}]}")
 	problem, err := w.nodes.mark(t.Context(), &old, marks{taint: true, protect: true})
 	w.Expect(problem).To(BeEmpty())
-	again, err := result(err)
+	again, err := (&NodeReconciler{}).failed(err)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(again).To(Equal(ctrl.Result{RequeueAfter: 1e9}))
 	taints, annotations := w.marked()
@@ -347,27 +355,24 @@ func TestCachesGoWhileTheServerIsAway(t *testing.T) {
 	w.pressure("True/Bytes")
 }
 
-// A disk that hovers at its limit makes no stream of writes.
+// A disk that is written to makes no stream of writes, and a node on which jobs end makes no stream of reads.
 func TestReportOfFiguresIsRateLimited(t *testing.T) {
 	w, disk := scarceWorld(t)
 	w.start()
 	w.pressure("False/EnoughRoom")
 	w.quiet()
 	before := len(w.traffic.writes("workspacenodes", w.node))
-	for i := range 3 {
-		disk.set(20+10*i, 0, nil)
-		looked := w.looks()
-		w.Eventually(func() int { w.workspaces.JobEnded(jobs.Key{}); return w.looks() }).Should(BeNumerically(">", looked))
+	for i := range 10 {
+		disk.set(20+5*i, 0, nil)
+		looked := disk.measured()
+		w.Eventually(func() int { w.workspaces.JobEnded(jobs.Key{}); return disk.measured() }).Should(BeNumerically(">", looked))
 	}
-	w.Expect(len(w.traffic.writes("workspacenodes", w.node))-before).To(BeNumerically("<=", 1), "three looks, a second apart, that differ in figures only")
+	w.Expect(len(w.traffic.writes("workspacenodes", w.node))-before).To(BeNumerically("<=", 1), "ten looks that differ in figures only")
+	reads := w.traffic.all(func(r *request) bool { return r.verb == "GET" && r.resource == "workspacenodes" && r.name == w.node })
+	w.Expect(len(reads)).To(BeNumerically("<", disk.measured()))
 	disk.set(95, 0, nil)
 	w.pressure("True/Bytes")
 	w.report(func(g Gomega, n *v1.WorkspaceNode) { g.Expect(n.Status.Classes[0].Free.String()).To(Equal("0")) })
-}
-
-// looks returns how often the report of this node was read for a pass.
-func (w *world) looks() int {
-	return len(w.traffic.all(func(r *request) bool { return r.verb == "GET" && r.resource == "workspacenodes" }))
 }
 
 // onTmpfs puts the working area, with all volumes, on a small file system of its own.

@@ -271,7 +271,7 @@ func (w *world) start() (stop func()) {
 	})
 	w.Expect(w.workspaces.SetupWithManager(mgr)).To(Succeed())
 	w.Expect(w.snapshots.SetupWithManager(mgr)).To(Succeed())
-	w.nodes = &NodeReconciler{Workspaces: w.workspaces}
+	w.nodes = &NodeReconciler{Workspaces: w.workspaces, pause: 200 * time.Millisecond}
 	w.Expect(w.nodes.SetupWithManager(mgr)).To(Succeed())
 	w.Expect(mgr.Add(manager.RunnableFunc(w.workspaces.Jobs.Runnable(10 * time.Second)))).To(Succeed())
 	ctx, cancel := context.WithCancel(w.Context())

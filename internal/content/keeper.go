@@ -60,6 +60,7 @@ type Keeper struct {
 	Now func() time.Time
 
 	identified sync.Map      // classes whose disk is known to be ours
+	arriving   sync.Map      // classes whose disk was not there at the start, each with a lock
 	familiar   sync.Map      // backups that need not be read again, by UID
 	collected  history.Cache // what was read of collection's lists
 }
@@ -229,6 +230,11 @@ func (k *Keeper) identify(ctx context.Context, class string, driver volume.Drive
 	known := slices.ContainsFunc(k.Area.Journal().List(), func(e state.Entry) bool { return e.Class == class })
 	if err := driver.Identify(ctx, id.ID, known); err != nil {
 		return fmt.Errorf("volume class %s: %w", class, err)
+	}
+	if late, ok := k.arriving.Load(class); ok {
+		if err := k.arrive(ctx, class, driver, late); err != nil {
+			return err
+		}
 	}
 	k.identified.Store(class, true)
 	return nil
