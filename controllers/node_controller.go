@@ -281,7 +281,7 @@ func (r *NodeReconciler) find(ctx context.Context, report *v1.WorkspaceNode, ent
 	if d.area.err != nil { // what lies on the node cannot be told: that is no evidence of nothing
 		f.ready = found(classify(d.area.err, v1.ReasonAreaMissing).reason, "%s", clip(d.area.err.Error()))
 		f.safe = f.ready
-		return f, nil
+		return f, nil //nolint:nilerr // it is what is reported
 	}
 	w.orphans.consent(report.Annotations[v1.AnnotationRemoveOrphans], w.Clock.Now())
 	f.stalled = w.orphans.alarm(entries, w.Clock.Now(), w.Settings.OrphanGrace, w.Node)

@@ -113,7 +113,7 @@ func measure(ctx context.Context, k *content.Keeper, before disks, limits config
 				ctx, cancel := context.WithTimeoutCause(ctx, measureTimeout, errTimedOut)
 				defer cancel()
 				c, err := k.Capacity(ctx, class)
-				if err != nil && context.Cause(ctx) == errTimedOut && !errors.Is(err, errTimedOut) {
+				if err != nil && errors.Is(context.Cause(ctx), errTimedOut) && !errors.Is(err, errTimedOut) {
 					err = fmt.Errorf("%w (%w)", errTimedOut, err)
 				}
 				return c, err
