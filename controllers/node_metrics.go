@@ -20,7 +20,7 @@ func NewMetrics(w *WorkspaceReconciler) Metrics { return Metrics{w} }
 const areaDisk = "(working area)"
 
 func metric(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("wsdaemon_"+name, help, labels, nil)
+	return prometheus.NewDesc("ws_daemon_"+name, help, labels, nil)
 }
 
 var (

@@ -40,30 +40,30 @@ func TestMetricsOfTheNode(t *testing.T) {
 	disk.set(88, 2, nil)
 	w.pressure("True/Bytes")
 	w.Eventually(func() []string { w.workspaces.JobEnded(jobs.Key{}); return w.gathered() }).Should(ContainElements(
-		"wsdaemon_caches_evicted_total,disk=default 2",
-		"wsdaemon_disk_usable,disk=default 1", "wsdaemon_disk_usable,disk=(working area) 1",
-		fmt.Sprintf("wsdaemon_disk_size_bytes,disk=default %g", float64(100<<30)),
-		fmt.Sprintf("wsdaemon_disk_free_bytes,disk=default %g", float64(12<<30)),
-		"wsdaemon_disk_inodes,disk=default 1e+06", "wsdaemon_disk_free_inodes,disk=default 900000",
-		"wsdaemon_disk_allocated_bytes,disk=default 0",
-		"wsdaemon_disk_pressure,disk=default,resource=Bytes 1", "wsdaemon_disk_pressure,disk=default,resource=Inodes 0",
-		"wsdaemon_disk_pressure,disk=(working area),resource=Bytes 0",
-		"wsdaemon_node_safe_to_remove 1", "wsdaemon_orphans 0", "wsdaemon_orphans_removed_total 0",
+		"ws_daemon_caches_evicted_total,disk=default 2",
+		"ws_daemon_disk_usable,disk=default 1", "ws_daemon_disk_usable,disk=(working area) 1",
+		fmt.Sprintf("ws_daemon_disk_size_bytes,disk=default %g", float64(100<<30)),
+		fmt.Sprintf("ws_daemon_disk_free_bytes,disk=default %g", float64(12<<30)),
+		"ws_daemon_disk_inodes,disk=default 1e+06", "ws_daemon_disk_free_inodes,disk=default 900000",
+		"ws_daemon_disk_allocated_bytes,disk=default 0",
+		"ws_daemon_disk_pressure,disk=default,resource=Bytes 1", "ws_daemon_disk_pressure,disk=default,resource=Inodes 0",
+		"ws_daemon_disk_pressure,disk=(working area),resource=Bytes 0",
+		"ws_daemon_node_safe_to_remove 1", "ws_daemon_orphans 0", "ws_daemon_orphans_removed_total 0",
 	))
 	disk.set(0, 0, errors.New("it burns"))
 	w.Eventually(func() []string { w.workspaces.JobEnded(jobs.Key{}); return w.gathered() }).Should(And(
-		ContainElements("wsdaemon_disk_usable,disk=default 0", "wsdaemon_disk_pressure,disk=default,resource=Bytes 1", "wsdaemon_node_safe_to_remove 0"),
-		Not(ContainElement(HavePrefix("wsdaemon_disk_size_bytes,disk=default")))))
+		ContainElements("ws_daemon_disk_usable,disk=default 0", "ws_daemon_disk_pressure,disk=default,resource=Bytes 1", "ws_daemon_node_safe_to_remove 0"),
+		Not(ContainElement(HavePrefix("ws_daemon_disk_size_bytes,disk=default")))))
 }
 
 func TestMetricsBeforeTheFirstLookAndOfPools(t *testing.T) {
 	w := newWorld(t)
 	w.workspaces = &WorkspaceReconciler{Keeper: w.keeper()}
-	w.Expect(w.gathered()).To(Equal([]string{"wsdaemon_caches_evicted_total,disk=default 0", "wsdaemon_orphans 0", "wsdaemon_orphans_removed_total 0"}))
+	w.Expect(w.gathered()).To(Equal([]string{"ws_daemon_caches_evicted_total,disk=default 0", "ws_daemon_orphans 0", "ws_daemon_orphans_removed_total 0"}))
 	w.workspaces.guard.set(disks{classes: map[string]disk{"pool": {
 		Capacity: volume.Capacity{Thin: &volume.Fill{Data: 50, Metadata: 12.5}}, short: []v1.Resource{v1.ResourceThinData},
 	}}})
 	w.Expect(w.gathered()).To(ContainElements(
-		"wsdaemon_disk_thin_used_ratio,disk=pool,of=data 0.5", "wsdaemon_disk_thin_used_ratio,disk=pool,of=metadata 0.125",
-		"wsdaemon_disk_pressure,disk=pool,resource=ThinData 1"))
+		"ws_daemon_disk_thin_used_ratio,disk=pool,of=data 0.5", "ws_daemon_disk_thin_used_ratio,disk=pool,of=metadata 0.125",
+		"ws_daemon_disk_pressure,disk=pool,resource=ThinData 1"))
 }
