@@ -37,9 +37,13 @@ func (r *NodeReconciler) unaccounted(ctx context.Context, entries []state.Entry,
 	}
 	for i := range all.Items {
 		ws := &all.Items[i]
-		if ws.Status.NodeName == r.Workspaces.Node && !known[string(ws.UID)] {
-			return found(v1.ReasonContentLost, "workspace %s/%s is held by this node, and nothing of it was found on its disk", ws.Namespace, ws.Name), nil
+		if ws.Status.NodeName != r.Workspaces.Node || known[string(ws.UID)] {
+			continue
 		}
+		if c := ws.Status.Content; c == nil || c.Claim != ws.Status.Claim {
+			return found(v1.ReasonProvisioning, "workspace %s/%s is being made on this node", ws.Namespace, ws.Name), nil
+		}
+		return found(v1.ReasonContentLost, "workspace %s/%s is held by this node, and nothing of it was found on its disk", ws.Namespace, ws.Name), nil
 	}
 	for _, class := range slices.Sorted(maps.Keys(r.Workspaces.Keeper.Volumes)) {
 		err := d.classes[class].err

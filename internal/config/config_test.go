@@ -134,6 +134,9 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"store without settings": {with(`, "filesystem": {"path": "/mnt/store"}`, ""), "storage.filesystem: must be set for storage.kind filesystem"},
 		"relative store":         {with(`"/mnt/store"`, `"store"`), `storage.filesystem.path: must be an absolute path, not "store"`},
 		"no class":               {with(classes, "{}"), `volumes.classes: at least one class is needed, usually "default"`},
+		"name of a class":        {with(`"default":`, `"Fast_1":`), `volumes.classes: the name of a class has 1 to 63 small letters, digits and inner hyphens, not "Fast_1"`},
+		"path for a class":       {with(`"default":`, `"../etc":`), `volumes.classes: the name of a class has 1 to 63 small letters, digits and inner hyphens, not "../etc"`},
+		"many classes":           {with(classes, manyClasses(33)), "volumes.classes: at most 32 classes are possible, not 33"},
 		"other driver":           {with(`"directory"`, `"zfs"`), `volumes.classes.default.driver: must be one of ["directory" "quota" "lvm"], not "zfs"`},
 		"projects of nobody":     {with(`"driver"`, `"projects": {"first": 1, "last": 2}, "driver"`), `volumes.classes.default.projects: only the driver "quota" has them`},
 		"projects from 0":        {with(classes, quota(0, 5)), "volumes.classes.default.projects: must begin above 0 and not end before, not from 0 to 5"},
@@ -164,6 +167,14 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 			NewWithT(t).Expect(err).To(MatchError(tt.want))
 		})
 	}
+}
+
+func manyClasses(n int) string {
+	classes := make([]string, n)
+	for i := range classes {
+		classes[i] = fmt.Sprintf(`"class-%d": {"driver": "directory", "allowUnlimited": true}`, i)
+	}
+	return "{" + strings.Join(classes, ", ") + "}"
 }
 
 func TestParseTellsAllMistakesAtOnce(t *testing.T) {

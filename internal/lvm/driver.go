@@ -225,7 +225,7 @@ func (d *Driver) Usage(ctx context.Context, id string) (usage volume.Usage, err 
 	return usage, err
 }
 
-// Capacity measures the pool.
+// Capacity measures the pool; one order to LVM. A pool without metadata left has no room, whatever its data say: see Thin.
 func (d *Driver) Capacity(ctx context.Context) (volume.Capacity, error) {
 	r, err := d.report(ctx)
 	if err != nil {
@@ -239,15 +239,6 @@ func (d *Driver) Capacity(ctx context.Context) (volume.Capacity, error) {
 		}
 	}
 	return c, nil
-}
-
-// Fill measures the pool as its own limits do: a pool without metadata left has no room, whatever its data say.
-func (d *Driver) Fill(ctx context.Context) (volume.Fill, error) {
-	r, err := d.report(ctx)
-	if err != nil {
-		return volume.Fill{}, fmt.Errorf("measure pool: %w", err)
-	}
-	return volume.Fill{Data: r.pool.data, Metadata: r.pool.metadata}, nil
 }
 
 // Identify looks for the owner's tag on the pool, and sets it if the pool has none. A pool that does not zero new blocks is
