@@ -110,7 +110,7 @@ func (r *NodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 		r.wake(ctx, namesOf(entries))
 	}
 	report, unread := r.report(ctx, &node)
-	d := r.look(ctx, report, now)
+	d := r.look(ctx, report, unread == nil, now)
 	if unread != nil {
 		return r.failed(unread)
 	}
@@ -138,8 +138,9 @@ func (r *NodeReconciler) failed(err error) (ctrl.Result, error) {
 	return ctrl.Result{}, err
 }
 
-// look measures the disks, has caches go where there is too little room, and tells those who wait when there is enough again.
-func (r *NodeReconciler) look(ctx context.Context, report *v1.WorkspaceNode, now time.Time) disks {
+// look measures the disks, has caches go where there is too little room, and tells those who wait when there is enough again. As
+// long as nobody knows what the disks were short of before, nobody is told anything.
+func (r *NodeReconciler) look(ctx context.Context, report *v1.WorkspaceNode, readable bool, now time.Time) disks {
 	w := r.Workspaces
 	before, known := w.guard.last()
 	if !known {
@@ -147,7 +148,7 @@ func (r *NodeReconciler) look(ctx context.Context, report *v1.WorkspaceNode, now
 	}
 	d := measure(ctx, w.Keeper, before, w.Settings.Node.Pressure)
 	r.evict(ctx, d, now)
-	if w.guard.set(d) {
+	if (known || readable) && w.guard.set(d) {
 		r.wake(ctx, append(r.waiting(ctx), namesOf(w.Keeper.Area.Journal().List())...))
 	}
 	return d

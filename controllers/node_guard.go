@@ -109,31 +109,32 @@ func measure(ctx context.Context, k *content.Keeper, before disks, limits config
 	var group sync.WaitGroup
 	for class := range k.Volumes {
 		group.Go(func() {
-			d := look(before.classes[class], limits, func() (volume.Capacity, error) {
-				ctx, cancel := context.WithTimeoutCause(ctx, measureTimeout, errTimedOut)
-				defer cancel()
-				c, err := k.Capacity(ctx, class)
-				if err != nil && errors.Is(context.Cause(ctx), errTimedOut) && !errors.Is(err, errTimedOut) {
-					err = fmt.Errorf("%w (%w)", errTimedOut, err)
-				}
-				return c, err
-			})
+			c, err := capacityInTime(ctx, k, class)
+			d := seen(c, err, before.classes[class], limits)
 			mu.Lock()
 			defer mu.Unlock()
 			now.classes[class] = d
 		})
 	}
-	now.area = look(before.area, limits, func() (volume.Capacity, error) {
-		room, err := k.AreaRoom()
-		return volume.Capacity{Room: room}, err
-	})
+	room, err := k.AreaRoom()
+	now.area = seen(volume.Capacity{Room: room}, err, before.area, limits)
 	group.Wait()
 	return now
 }
 
-// look measures one disk. What one was short of that cannot be measured, it is short of still.
-func look(before disk, limits config.Pressure, measure func() (volume.Capacity, error)) disk {
-	c, err := measure()
+// capacityInTime measures the disk of a class, and says so if it does not answer.
+func capacityInTime(ctx context.Context, k *content.Keeper, class string) (volume.Capacity, error) {
+	ctx, cancel := context.WithTimeoutCause(ctx, measureTimeout, errTimedOut)
+	defer cancel()
+	c, err := k.Capacity(ctx, class)
+	if err != nil && errors.Is(context.Cause(ctx), errTimedOut) && !errors.Is(err, errTimedOut) {
+		err = fmt.Errorf("%w (%w)", errTimedOut, err)
+	}
+	return c, err
+}
+
+// seen makes something of what was measured. What a disk was short of that cannot be measured, it is short of still.
+func seen(c volume.Capacity, err error, before disk, limits config.Pressure) disk {
 	if err != nil {
 		return disk{err: err, short: before.short}
 	}

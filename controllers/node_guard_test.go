@@ -175,7 +175,7 @@ func TestDiskPressureKeepsNewWorkspacesOff(t *testing.T) {
 		"Normal DiskPressure: every disk that could be measured has enough room"))
 }
 
-// Between the two thresholds a restart changes nothing.
+// Between the two thresholds a restart changes nothing, also if the API server is away at first.
 func TestDiskPressureOutlivesTheDaemon(t *testing.T) {
 	w, disk := scarceWorld(t)
 	stop := w.start()
@@ -184,10 +184,18 @@ func TestDiskPressureOutlivesTheDaemon(t *testing.T) {
 	stop()
 	w.workspaces.Keeper.Area.Close()
 	disk.set(87, 0, nil)
+	way := &cut{err: errors.New("connection refused")}
+	w.reader = func(r client.Reader) client.Reader {
+		way.Reader = r
+		return way
+	}
+	looked := disk.measured()
 	w.start()
+	w.Eventually(disk.measured).Should(BeNumerically(">", looked))
+	way.set(nil)
 	late := w.create("late")
 	w.becomes(late, "VolumeReady", "False/InsufficientCapacity")
-	w.Expect(w.pressure("True/Bytes")).To(ContainSubstring("87 %"))
+	w.Eventually(func() string { return w.pressure("True/Bytes") }).Should(ContainSubstring("87 %"))
 }
 
 func TestCachesGoUnderPressure(t *testing.T) {
