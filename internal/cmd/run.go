@@ -175,7 +175,7 @@ func reconcile(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node
 		Changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 1),
 		Settings: controllers.Settings{
 			Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
-			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes,
+			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
 		},
 	}
 	snapshots := &controllers.SnapshotReconciler{
@@ -199,6 +199,9 @@ func reconcile(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node
 func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node string, found []content.Subject) error {
 	workspaces, err := reconcile(mgr, cfg, keeper, node)
 	if err != nil {
+		return err
+	}
+	if err := metrics.Registry.Register(controllers.NewMetrics(workspaces)); err != nil {
 		return err
 	}
 	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)

@@ -24,6 +24,33 @@ func (k *Keeper) measure(ctx context.Context, driver volume.Driver, s Subject, s
 	})
 }
 
+// Measure takes the usage of a volume into the journal, if the disk has counted it all along, and returns the entry. What changed
+// little stays as it was: an entry costs a write to the disk. Whether content has got round its limit is left to backups, which
+// read the tree anyway.
+func (k *Keeper) Measure(ctx context.Context, s Subject) (state.Entry, error) {
+	driver, err := k.driver(ctx, s)
+	if err != nil {
+		return state.Entry{}, err
+	}
+	usage, err := driver.Usage(ctx, s.UID)
+	if err != nil {
+		return state.Entry{}, err
+	}
+	return k.Area.Journal().Update(s.UID, func(e *state.Entry, found bool) bool {
+		if !found || e.Claim != s.Claim || !differs(e.Usage, usage) {
+			return false
+		}
+		e.Usage.Bytes, e.Usage.Inodes, e.Usage.At = usage.Bytes, usage.Inodes, k.Now()
+		return true
+	})
+}
+
+// differs says whether usage is worth an entry: it changed by more than one in 256.
+func differs(before state.Usage, now volume.Usage) bool {
+	far := func(a, b int64) bool { return max(a-b, b-a) > max(a, b)>>8 }
+	return before.At.IsZero() || far(before.Bytes, now.Bytes) || far(before.Inodes, now.Inodes)
+}
+
 // audit returns what was found, and whether the driver could look.
 func audit(ctx context.Context, driver volume.Driver, s Subject, seen *volume.Usage) (escaped string, known bool) {
 	auditor, ok := driver.(volume.Auditor)

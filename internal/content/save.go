@@ -305,11 +305,7 @@ func (w *saving) commit(
 	if err != nil {
 		return history.Commit{}, err
 	}
-	write := w.log.Append
-	if w.last != nil {
-		write = w.log.Extend
-	}
-	ref, err := w.k.append(ctx, w.r.Subject, c, write)
+	ref, listed, err := w.write(ctx, c)
 	if err != nil {
 		return history.Commit{}, err
 	}
@@ -327,11 +323,26 @@ func (w *saving) commit(
 		return c, err
 	}
 	w.k.saveIndex(w.r.Subject, res.Index)
-	if err := w.k.prune(ctx, w.r, w.domain, w.log); err != nil {
+	if err := w.k.prune(ctx, w.r, w.domain, listed); err != nil {
 		return c, err
 	}
 	w.remember(c, ref.Hash)
 	return c, nil
+}
+
+// write commits a backup, and returns what shows the history afterwards.
+func (w *saving) write(ctx context.Context, c history.Commit) (ref history.Ref, shown *history.Log, err error) {
+	ref, err = w.k.append(ctx, w.r.Subject, c, func(ctx context.Context, c history.Commit, last history.Name) (ref history.Ref, err error) {
+		if w.last == nil {
+			return w.log.Append(ctx, c, last)
+		}
+		ref, shown, err = w.log.Extend(ctx, c, last)
+		return ref, err
+	})
+	if shown == nil || w.r.Keep.Last == 1 { // what was listed before the commit keeps two
+		shown = w.log
+	}
+	return ref, shown, err
 }
 
 // same ends an attempt that found the tree equal to the newest backup.
@@ -412,7 +423,8 @@ func (k *Keeper) append(
 	return write(ctx, c, history.Name{Claim: s.Claim, Number: e.Backup.Last})
 }
 
-// retain also keeps forks: commits that a former owner had under way when we took over. It lists the history once.
+// retain also keeps forks: commits that a former owner had under way when we took over. It lists the history once, unless it is given one
+// that is listed.
 func (k *Keeper) retain(ctx context.Context, r SaveRequest, domain *history.Domain, log *history.Log) error {
 	log, err := log.Listed(ctx)
 	if err != nil {

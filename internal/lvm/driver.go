@@ -233,31 +233,20 @@ func (d *Driver) Usage(ctx context.Context, id string) (usage volume.Usage, err 
 	return usage, err
 }
 
-// Capacity measures the pool.
+// Capacity measures the pool; one order to LVM. A pool without metadata left has no room, whatever its data say: see Thin.
 func (d *Driver) Capacity(ctx context.Context) (volume.Capacity, error) {
 	r, err := d.report(ctx)
 	if err != nil {
 		return volume.Capacity{}, fmt.Errorf("measure pool: %w", err)
 	}
-	c := volume.Capacity{Size: r.pool.size, Free: int64(float64(r.pool.size) * (100 - r.pool.data) / 100)}
+	c := volume.Capacity{Thin: &volume.Fill{Data: r.pool.data, Metadata: r.pool.metadata}}
+	c.Size, c.Free = r.pool.size, int64(float64(r.pool.size)*(100-r.pool.data)/100)
 	for _, l := range r.volumes {
 		if l.has(tagOurs) && l.kind() != tagGoing {
 			c.Allocated += l.size
 		}
 	}
 	return c, nil
-}
-
-// Fill is how full a thin pool is, in percent.
-type Fill struct{ Data, Metadata float64 }
-
-// Fill measures the pool as its own limits do: a pool without metadata left has no room, whatever its data say.
-func (d *Driver) Fill(ctx context.Context) (Fill, error) {
-	r, err := d.report(ctx)
-	if err != nil {
-		return Fill{}, fmt.Errorf("measure pool: %w", err)
-	}
-	return Fill{r.pool.data, r.pool.metadata}, nil
 }
 
 // Identify looks for the owner's tag on the pool, and sets it if the pool has none. A pool that does not zero new blocks is

@@ -240,7 +240,7 @@ func TestPoolThatFillsUp(t *testing.T) {
 	}
 	g.Expect(d.List(t.Context())).To(HaveLen(1))
 	g.Expect(d.Remove(t.Context(), "a")).To(Succeed())
-	g.Expect(d.Fill(t.Context())).To(HaveField("Data", BeNumerically("<", 1)))
+	g.Expect(d.Capacity(t.Context())).To(And(HaveField("Thin.Data", BeNumerically("<", 1)), HaveField("Thin.Metadata", BeNumerically(">", 0))))
 }
 
 // fillTo writes until the pool is full to a percentage.
@@ -248,9 +248,9 @@ func fillTo(t *testing.T, d *Driver, info volume.Info, percent float64) {
 	t.Helper()
 	g := NewWithT(t)
 	for i := 0; ; i++ {
-		fill, err := d.Fill(t.Context())
+		capacity, err := d.Capacity(t.Context())
 		g.Expect(err).NotTo(HaveOccurred())
-		if fill.Data >= percent {
+		if capacity.Thin.Data >= percent {
 			return
 		}
 		write(g, filepath.Join(info.Path, fmt.Sprintf("%.0f-%d", percent, i)), 32*mebibyte)

@@ -94,16 +94,6 @@ type Usage struct {
 	Inodes int64
 }
 
-// Capacity is what a driver's disk offers, in bytes.
-type Capacity struct {
-	// Size of the disk.
-	Size int64
-	// Allocated is the sum of the sizes of all volumes.
-	Allocated int64
-	// Free is what can still be written.
-	Free int64
-}
-
 // View is a read-only image of a volume's content at one moment.
 type View struct {
 	// Path of the content in the image.

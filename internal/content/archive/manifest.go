@@ -97,7 +97,8 @@ func (m *manifest) storePages(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.refs = append(m.refs, format.PageRef{Frame: f, First: out.first, Entries: out.entries})
+		out.ref.Frame = f
+		m.refs = append(m.refs, out.ref)
 		m.stored = append(m.stored, stored)
 		out.zstd = nil
 	}

@@ -299,22 +299,6 @@ func (r *restorer) addPage(b *planner, p readPage) error {
 	return nil
 }
 
-// loadSome reads only the pages that are needed for the paths, in as few requests as can be.
-func (r *restorer) loadSome(ctx context.Context, b *planner, want *selection) error {
-	r.table = pick(r.table, want.pages(r.table))
-	pr := pageReader{source: r.o.Source, key: r.o.Key, share: r.share, refs: r.table, limit: r.o.Connections, gap: rangeSize, atOnce: true, salvage: r.o.Salvage}
-	pr.each = func(p readPage) error { return r.addPage(b, p) }
-	if err := pr.run(ctx); err != nil {
-		return err
-	}
-	if err := want.missing(); err != nil {
-		return err
-	}
-	plan, err := b.finish()
-	r.plan = plan
-	return err
-}
-
 // writeTree makes the directories, and the files with content. While directories are made the first frames are read and
 // decoded already: of a hand that uses other parts than the making does.
 func (r *restorer) writeTree(ctx context.Context) error {
