@@ -23,6 +23,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
@@ -157,6 +158,7 @@ func (r *NodeReconciler) describe(ctx context.Context, status *v1.WorkspaceNodeS
 		ready = found(v1.ReasonAreaMissing, "%v", err)
 	}
 	setCondition(&status.Conditions, v1.ConditionReady, ready, 0, now)
+	setCondition(&status.Conditions, v1.ConditionSandboxed, sandboxed(w.Keeper.Git.Sandbox), 0, now)
 	if !ready.ok { // what lies on the node cannot be told: that is no evidence of nothing
 		setCondition(&status.Conditions, v1.ConditionSafeToRemove, ready, 0, now)
 		return nil
@@ -169,6 +171,14 @@ func (r *NodeReconciler) describe(ctx context.Context, status *v1.WorkspaceNodeS
 	setCondition(&status.Conditions, v1.ConditionSafeToRemove, safe, 0, now)
 	status.Classes = r.classes(ctx, status.Classes, entries)
 	return nil
+}
+
+// sandboxed says whether hostile content is read behind all walls that there could be.
+func sandboxed(s *sandbox.Sandbox) *finding {
+	if len(s.Missing()) == 0 {
+		return foundOK(v1.ReasonProtected, "hostile content is read with all protections")
+	}
+	return found(v1.ReasonProtectionsMissing, "%s", clip("hostile content is read without "+s.Explain()))
 }
 
 // safeToRemove says whether the node may go: no content on it is newer than its backup, and nobody can change any.
