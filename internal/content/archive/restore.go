@@ -81,7 +81,7 @@ type restorer struct {
 	fd    int // of the directory
 	uid   uint32
 	gid   uint32
-	dev   uint64
+	tree  uint64 // see [identity]
 
 	owner [2]uint32 // of the directory, before
 
@@ -143,7 +143,11 @@ func (r *restorer) look(fd int) error {
 	if err := unix.Faccessat(fd, ".", unix.W_OK, 0); err != nil {
 		return err
 	}
-	r.dev, r.owner = st.Dev, [2]uint32{st.Uid, st.Gid}
+	r.owner = [2]uint32{st.Uid, st.Gid}
+	var err error
+	if r.tree, err = identity(fd); err != nil {
+		return err
+	}
 	return expectEmpty(fd)
 }
 
@@ -265,7 +269,7 @@ func (r *restorer) load(ctx context.Context) error {
 	if r.report.UnreadableCount > 0 { // pages are lost
 		return nil
 	}
-	r.ix = newIndex(r.root.Table, r.pages, r.dev, len(r.plan.dirs)+int(r.plan.entries))
+	r.ix = newIndex(r.root.Table, r.pages, r.tree, len(r.plan.dirs)+int(r.plan.entries))
 	return nil
 }
 

@@ -449,7 +449,7 @@ func TestStoreErrorsAreNamed(t *testing.T) {
 		"prune": second(l.Prune(f.ctx, 1, history.Keep{Last: 1})), "bury": l.Bury(f.ctx, 1), "purge": second(d.Purge(f.ctx, 0)),
 		"pins": second(d.Pins(f.ctx, "")), "pinned": second(d.Pinned(f.ctx, "x")), "unpin": d.Unpin(f.ctx, "x"), "pack": second(putPack(f.ctx, d, nil)),
 		"verify": l.Verify(f.ctx, history.Ref{Name: name("1.1")}, nil, nil), "current": third(l.Current(f.ctx)), "base": third(l.Base(f.ctx, 1)),
-		"newest": third(l.Newest(f.ctx)), "tree": second(l.HasTree(f.ctx, "x", 0)), "stat": d.VerifyPacks(f.ctx, []history.Pack{somePack}),
+		"newest": third(l.Newest(f.ctx)), "tree": second(l.HasTree(f.ctx, "x", 0, nil)), "stat": d.VerifyPacks(f.ctx, []history.Pack{somePack}),
 	} {
 		f.Expect(err).To(MatchError(broken), what)
 		f.Expect(err).NotTo(Or(MatchError(history.ErrLost), MatchError(history.ErrFenced), MatchError(history.ErrNoBackup)), what)

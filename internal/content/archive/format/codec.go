@@ -18,8 +18,9 @@ type Encoder struct {
 	page  pageEncoder
 }
 
-// window is how far back matches are looked for. Twice as much would need 4 MiB more for each encoder, and save half a percent.
-const window = 2 << 20
+// window is how far back matches are looked for: a whole block of files. With half of it, which saves 2 MiB for each encoder, the
+// encoder moves its history along for every 128 KiB of the second half, and a full backup takes a tenth more CPU time.
+const window = 4 << 20
 
 // pageWindow bounds the memory for compressing pages. Few are larger than a tenth of it.
 const pageWindow = 256 << 10
