@@ -35,12 +35,12 @@ func TestSmallestConfigurationGetsTheDefaults(t *testing.T) {
 
 func TestClassOfLVM(t *testing.T) {
 	g := NewWithT(t)
-	text := `{"driver": "lvm", "volumeGroup": "ws", "thinPool": "pool", "filesystem": "ext4", "overcommit": true, "minSize": "1Gi"}`
+	text := `{"driver": "lvm", "volumeGroup": "ws", "thinPool": "pool", "filesystem": "ext4", "overcommit": true, "templates": 4, "minSize": "1Gi"}`
 	c, err := config.Parse([]byte(strings.Replace(complete, `{"driver": "directory", "allowUnlimited": true}`, text, 1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	got := c.Volumes.Classes["default"]
 	g.Expect(got).To(Equal(config.Class{Driver: "lvm", LVM: config.LVM{
-		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, MinSize: 1 << 30,
+		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, Templates: 4, MinSize: 1 << 30,
 	}}))
 	g.Expect(got.CanLimit()).To(BeTrue())
 }
@@ -147,7 +147,8 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"other file system":      {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "zfs"}}`), `volumes.classes.default.filesystem: must be one of ["xfs" "ext4"], not "zfs"`},
 		"size as a number":       {with(classes, `{"default": {"driver": "lvm", "minSize": 5}}`), `line 1: a size is a text such as "20Gi", not 5`},
 		"size of nothing":        {with(classes, `{"default": {"driver": "lvm", "minSize": "much"}}`), `line 1: a size is a text such as "20Gi", not "much"`},
-		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver lvm"},
+		"negative templates":     {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs", "templates": -1}}`), `volumes.classes.default.templates: must not be negative`},
+		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver lvm"},
 		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "limits.backup: must be at least 1, not 0"},
 		"no requests":            {limits(`"requests": 3`), "limits.store.requests: must be at least 4, not 3"},
 		"little memory":          {limits(`"memory": 1000000`), "limits.store.memory: must be at least 134217728 bytes, not 1000000"},
@@ -211,4 +212,14 @@ func TestLoadNamesTheFile(t *testing.T) {
 	g.Expect(os.WriteFile(file, []byte(complete), 0o600)).To(Succeed())
 	_, err = config.Load(file)
 	g.Expect(err).NotTo(HaveOccurred())
+}
+
+// The samples of volumes are configurations that a daemon takes.
+func TestSamplesOfVolumes(t *testing.T) {
+	g := NewWithT(t)
+	for _, driver := range []string{config.DriverQuota, config.DriverLVM} {
+		c, err := config.Load("../../config/samples/volumes/" + driver + "/config.json")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(c.Volumes.Classes).To(HaveKeyWithValue("default", HaveField("Driver", driver)))
+	}
 }

@@ -80,7 +80,7 @@ func (c Class) validate(key string) error {
 	case c.Driver == DriverLVM:
 		errs = append(errs, c.LVM.validate(key))
 	case c.LVM != LVM{}:
-		errs = append(errs, fmt.Errorf("%s: volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver %s", key, DriverLVM))
+		errs = append(errs, fmt.Errorf("%s: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver %s", key, DriverLVM))
 	}
 	if p := c.Projects; p != nil {
 		switch {

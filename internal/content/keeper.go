@@ -43,6 +43,8 @@ type Keeper struct {
 	Memory *memory.Budget
 	// Volumes by class.
 	Volumes map[string]volume.Driver
+	// Templates is how many templates a class keeps at most, if its driver can; none if it is not here.
+	Templates map[string]int
 	// Cluster is the UID of the namespace kube-system, Node the name of this node.
 	Cluster, Node string
 	// Keys returns the keys that seal and open what a domain stores, nil to leave it readable. Without the function nothing is
@@ -63,6 +65,7 @@ type Keeper struct {
 	arriving   sync.Map      // classes whose disk was not there at the start, each with a lock
 	familiar   sync.Map      // backups that need not be read again, by UID
 	collected  history.Cache // what was read of collection's lists
+	templates  templates
 }
 
 // Observation is what the node knows of one workspace without asking anybody.

@@ -29,6 +29,7 @@ func (k *Keeper) Recover(ctx context.Context) ([]Subject, error) {
 		found, errs = append(found, subjects...), append(errs, err)
 	}
 	k.sweepIndexes()
+	errs = append(errs, k.sweepTemplates(ctx))
 	return found, errors.Join(errs...)
 }
 

@@ -45,7 +45,10 @@ type Driver struct {
 	views sync.Map
 }
 
-var _ volume.Driver = (*Driver)(nil)
+var (
+	_ volume.Driver  = (*Driver)(nil)
+	_ volume.Auditor = (*Driver)(nil)
+)
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,100}$`)
 
@@ -214,6 +217,11 @@ func (d *Driver) Stage(ctx context.Context, id string) (string, error) {
 		defer staging.Close()
 		return quota.EncloseWhole(staging)
 	})
+}
+
+// Audit looks for files that the limit of inodes does not count. The size of a device nobody gets round.
+func (d *Driver) Audit(ctx context.Context, id string, seen *volume.Usage) error {
+	return d.With(ctx, id, "audit", func(v *volume.Opened) error { return quota.AuditWhole(ctx, v, seen) })
 }
 
 // Usage asks the file system's quota, which has counted all along.

@@ -57,9 +57,10 @@ func (e *EscapedError) Error() string {
 
 // Auditor is a [Driver] whose limits privileged users can get round.
 type Auditor interface {
-	// Audit looks for content that its volume's limit does not bind, and returns an *EscapedError if it finds any. It reads
-	// the whole tree.
-	Audit(ctx context.Context, id string) error
+	// Audit looks for content that its volume's limit does not bind, and returns an *EscapedError if it finds any. there is what somebody
+	// who has just looked at the published content has seen of it; nil to look now. Only if that is more than what the limit counts,
+	// the whole tree is searched.
+	Audit(ctx context.Context, id string, there *Usage) error
 }
 
 // Spec is what a volume shall be.
