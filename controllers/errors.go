@@ -111,6 +111,8 @@ func classifyInitializer(err *initializer.Error) class {
 		return class{v1.ReasonUnauthorized, true}
 	case initializer.NotFound, initializer.Invalid:
 		return class{v1.ReasonCloneFailed, true}
+	case initializer.Full:
+		return class{v1.ReasonInsufficientCapacity, true}
 	case initializer.Timeout:
 		return class{v1.ReasonTimedOut, false}
 	default:

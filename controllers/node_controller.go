@@ -22,6 +22,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
@@ -284,10 +285,20 @@ func (r *NodeReconciler) find(ctx context.Context, report *v1.WorkspaceNode, ent
 		f.safe = f.ready
 		return f, nil //nolint:nilerr // it is what is reported
 	}
-	w.orphans.consent(report.Annotations[v1.AnnotationRemoveOrphans], w.Clock.Now())
+	if w.orphans.consent(report.Annotations[v1.AnnotationRemoveOrphans], w.Clock.Now()) {
+		r.wake(ctx, namesOf(entries))
+	}
 	f.stalled = w.orphans.alarm(entries, w.Clock.Now(), w.Settings.OrphanGrace, w.Node)
 	f.safe, err = r.safeToRemove(ctx, entries, d)
 	return f, err
+}
+
+// sandboxed says whether hostile content is read behind all walls that there could be.
+func sandboxed(s *sandbox.Sandbox) *finding {
+	if len(s.Missing()) == 0 {
+		return foundOK(v1.ReasonProtected, "hostile content is read with all protections")
+	}
+	return found(v1.ReasonProtectionsMissing, "%s", clip("hostile content is read without "+s.Explain()))
 }
 
 // describe takes what was found into the status.
@@ -296,6 +307,7 @@ func (r *NodeReconciler) describe(status *v1.WorkspaceNodeStatus, f findings, en
 	setCondition(&status.Conditions, v1.ConditionReady, f.ready, 0, now)
 	setCondition(&status.Conditions, v1.ConditionDiskPressure, f.pressure, 0, now)
 	setCondition(&status.Conditions, v1.ConditionSafeToRemove, f.safe, 0, now)
+	setCondition(&status.Conditions, v1.ConditionSandboxed, sandboxed(r.Workspaces.Keeper.Git.Sandbox), 0, now)
 	switch {
 	case d.area.err != nil: // it cannot be told
 	case f.stalled == nil:

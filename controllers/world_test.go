@@ -40,6 +40,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -56,7 +57,10 @@ var (
 	logged lines
 )
 
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+func TestMain(m *testing.M) {
+	initializer.Enter()
+	os.Exit(runTests(m))
+}
 
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "ws-daemon-controllers-")
@@ -220,10 +224,12 @@ func (w *world) keeper() *content.Keeper {
 		w.Expect(err).NotTo(HaveOccurred())
 		drivers[class] = w.driver(directory)
 	}
+	box, err := sandbox.New(w.Context(), sandbox.Options{})
+	w.Expect(err).NotTo(HaveOccurred())
 	return &content.Keeper{
 		Area: area, Store: held{files, w.hold}, Volumes: drivers, Cluster: string(system.UID), Node: w.node,
 		StrayRetention: time.Hour, RetryMax: 10 * time.Second, Now: time.Now,
-		Git: initializer.Git{Program: "git", AllowedSchemes: []string{"http"}},
+		Git: initializer.Git{Sandbox: box, Program: "git", AllowedSchemes: []string{"http"}},
 	}
 }
 

@@ -1,6 +1,6 @@
 package v1
 
-// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove and Stalled.
+// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled and Sandboxed.
 const (
 	// ConditionReady is True (reason Running) when volume and content are usable and nobody wants them to stop. Its reason is
 	// the one word for people in `kubectl get ws`: that of VolumeReady or ContentReady while one of them is not True, or
@@ -230,4 +230,14 @@ const (
 	FinalizerContent = "workspace.wsdaemon.dev/content"
 	// FieldOwner of every write by a daemon.
 	FieldOwner = "ws-daemon"
+)
+
+// What a WorkspaceNode says of the sandbox in which hostile content is read.
+const (
+	// ConditionSandboxed is True on a node whose sandbox has all its protections.
+	ConditionSandboxed = "Sandboxed"
+	// ReasonProtected means that nothing is missing.
+	ReasonProtected = "Protected"
+	// ReasonProtectionsMissing means that the kernel or the container denies some protections; the message names them.
+	ReasonProtectionsMissing = "ProtectionsMissing"
 )

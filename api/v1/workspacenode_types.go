@@ -28,7 +28,7 @@ type WorkspaceNodeStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	Classes []ClassCapacity `json:"classes,omitempty"`
 
-	// conditions: Ready, DiskPressure, SafeToRemove, Stalled.
+	// conditions: Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -50,6 +50,8 @@ type Content struct {
 	AdoptCluster bool `json:"adoptCluster"`
 	// Git is how repositories are cloned.
 	Git Git `json:"git"`
+	// Sandbox is where everything runs that reads hostile content.
+	Sandbox Sandbox `json:"sandbox"`
 	// Timeouts are the deadlines of the daemon's work.
 	Timeouts Timeouts `json:"timeouts"`
 }

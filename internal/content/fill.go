@@ -409,15 +409,30 @@ func (f *filling) initialize(ctx context.Context) (volume.Content, error) {
 			return volume.Content{}, err
 		}
 	}
-	result, err := f.k.Git.Run(ctx, target, spec)
+	git := f.k.Git
+	git.Progress = f.gitProgress
+	result, err := git.Run(ctx, target, spec)
 	if err != nil {
 		return volume.Content{}, err
 	}
-	content := volume.Content{Source: SourceGit}
+	content := volume.Content{Source: SourceGit, Files: result.Files, Bytes: result.Bytes}
 	if result.Git != nil {
 		content.Branch, content.Commit = result.Git.Branch, result.Git.Commit
 	}
 	return content, nil
+}
+
+// gitProgress tells of the files that are checked out and, before there are any, of the bytes that are received.
+func (f *filling) gitProgress(p initializer.Progress) {
+	if f.r.Progress == nil {
+		return
+	}
+	switch p.Stage {
+	case initializer.StageReceiving:
+		f.r.Progress(0, p.Bytes)
+	case initializer.StageFiles:
+		f.r.Progress(p.Done, 0)
+	}
 }
 
 // seal writes the journal and the index, then the marker under our claim, then lets users at the content. What was adopted has
