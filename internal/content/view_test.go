@@ -6,6 +6,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -71,6 +72,56 @@ func TestBackupReadsAView(t *testing.T) {
 
 	a.backup(1)
 	f.Expect(f.saved("1.2")).To(Equal("file=after"), "what the view did not have is not lost")
+}
+
+// transparent is a driver whose views show the content itself.
+type transparent struct {
+	volume.Driver
+	made int
+}
+
+func (d *transparent) Snapshot(_ context.Context, id string) (volume.View, error) {
+	d.made++
+	return volume.View{Path: d.Path(id, volume.Published), Close: func() error { return nil }}, nil
+}
+
+// While nobody works on a tree, a look at it does for a view. Who begins again gets one.
+func TestIdleTreeNeedsNoView(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	a.fill(1)
+	d := &transparent{Driver: a.Volumes["default"]}
+	a.Volumes["default"] = d
+	backup := func() int {
+		f.Eventually(func() time.Duration { return time.Since(newest(f, a.path("."))) }).Should(BeNumerically(">", 50*time.Millisecond), "what changed just now is read again")
+		a.backup(1)
+		return d.made
+	}
+	a.write("file", "one")
+	f.Expect(backup()).To(Equal(1))
+	f.Expect(backup()).To(Equal(2), "that nobody works is not known yet")
+	f.Expect(backup()).To(Equal(2))
+	f.Expect(backup()).To(Equal(2))
+	f.Expect(f.entries()).To(Equal("1.1 1.0"))
+	a.write("file", "two")
+	f.Expect(backup()).To(Equal(3))
+	f.Expect(f.saved("1.2")).To(Equal("file=two"))
+}
+
+// newest returns when something in a directory of files changed last.
+func newest(f *fixture, dir string) time.Time {
+	entries, err := os.ReadDir(dir)
+	f.Expect(err).NotTo(HaveOccurred())
+	var last time.Time
+	for _, e := range entries {
+		info, err := e.Info()
+		f.Expect(err).NotTo(HaveOccurred())
+		if info.ModTime().After(last) {
+			last = info.ModTime()
+		}
+	}
+	return last
 }
 
 // The final backup reads the content itself: nobody writes to it any more, and it is what will be removed.
