@@ -109,7 +109,7 @@ func (k *keyed) read(ctx context.Context, key string, request func() error) erro
 	if err := k.check(key); err != nil {
 		return err
 	}
-	err := request()
+	err := k.listed(ctx, key, request())
 	if !errors.Is(err, store.ErrNotFound) || key == store.IdentityKey {
 		return err
 	}
@@ -117,6 +117,20 @@ func (k *keyed) read(ctx context.Context, key string, request func() error) erro
 		return lost
 	}
 	return err
+}
+
+// listed finds out what a denial means: stores deny an object that is absent to whoever may list a part of the bucket only. If it is in
+// that part, a listing tells.
+func (k *keyed) listed(ctx context.Context, key string, err error) error {
+	refused, ok := errors.AsType[*store.RefusedError](err)
+	if !ok || !refused.Denied || key == store.IdentityKey {
+		return err
+	}
+	objects, _, listErr := k.client.Page(ctx, k.prefix+key, k.prefix, 1)
+	if listErr != nil || len(objects) > 0 && objects[0].Key == k.prefix+key {
+		return err
+	}
+	return fmt.Errorf("%w: it is not listed, either: %w", store.ErrNotFound, refused.Err)
 }
 
 func (k *keyed) Delete(ctx context.Context, keys ...string) error {
