@@ -41,6 +41,7 @@ type Settings struct {
 	RetryMax    time.Duration
 	OrphanGrace time.Duration
 	Classes     map[string]config.Class
+	Node        config.Node
 }
 
 // WorkspaceReconciler brings the workspaces of one node to the state that their objects ask for.
@@ -66,9 +67,11 @@ type WorkspaceReconciler struct {
 	// Changed wakes the reconciler of the node: what lies on it may have changed.
 	Changed chan event.TypedGenericEvent[types.NamespacedName]
 
-	memory  memory
-	orphans orphanage
-	cordon  cordon
+	memory    memory
+	orphans   orphanage
+	cordon    cordon
+	guard     guard
+	evictions evictions
 }
 
 // SetupWithManager registers the reconciler: for its objects, for pods that use them, and for ended jobs.
@@ -189,10 +192,12 @@ func (r *WorkspaceReconciler) pass(ctx context.Context, s *scope) error {
 		r.stepObserve,
 		r.stepSpec,
 		r.stepTeardown,
+		r.stepRoom,
 		r.stepClaim,
 		r.stepFinalizer,
 		r.stepVolume,
 		r.stepContent,
+		r.stepUsage,
 		r.stepBackup,
 	}
 	for _, step := range steps {
@@ -247,7 +252,8 @@ func (r *WorkspaceReconciler) stepObserve(ctx context.Context, s *scope) (bool, 
 		return true, nil
 	}
 	s.seen = seen
-	return false, nil
+	s.seen.Journal, err = r.present(seen.Journal) // the object was missed before, and is back
+	return false, err
 }
 
 func enqueueName(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q workqueue.TypedRateLimitingInterface[reconcile.Request]) {

@@ -29,6 +29,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/memory"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -102,19 +103,33 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 	if err := keys.check(); err != nil {
 		return nil, err
 	}
+	box, err := sandbox.New(ctx, sandbox.Options{Required: cfg.Content.Sandbox.Required, Visible: visible(cfg.Content.Git.Program)})
+	if err != nil {
+		return nil, err
+	}
 	k := &content.Keeper{
 		Keys: keys.of,
 		Area: area, Store: s, Memory: memory.New(cfg.Limits.Store.Memory), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
-		Git: initializer.Git{Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
+		Git: initializer.Git{Sandbox: box, Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
 	}
+	k.Templates = map[string]int{}
 	for name, class := range cfg.Volumes.Classes {
+		k.Templates[name] = class.Templates
 		if k.Volumes[name], err = newDriver(filepath.Join(cfg.Content.WorkingArea, "volumes", name), class); err != nil {
 			return nil, fmt.Errorf("volume class %s: %w", name, err)
 		}
 	}
 	return k, nil
+}
+
+// visible is what the sandbox has to show for a program that is named by its path: the directory that it lies in.
+func visible(program string) []string {
+	if !filepath.IsAbs(program) {
+		return nil
+	}
+	return []string{filepath.Dir(program)}
 }
 
 // recoverDisk lets users at their content again after a start, without asking anybody.
@@ -173,7 +188,7 @@ func reconcile(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node
 		Changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 1),
 		Settings: controllers.Settings{
 			Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
-			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes,
+			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
 		},
 	}
 	snapshots := &controllers.SnapshotReconciler{
@@ -199,8 +214,17 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	if err != nil {
 		return err
 	}
+	if err := metrics.Registry.Register(controllers.NewMetrics(workspaces)); err != nil {
+		return err
+	}
 	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
 	if err != nil {
+		return err
+	}
+	if err := registerTemplates(keeper, metrics.Registry); err != nil {
+		return err
+	}
+	if err := reportSandbox(keeper.Git.Sandbox, metrics.Registry); err != nil {
 		return err
 	}
 	chores := &chores{

@@ -24,6 +24,8 @@ type Config struct {
 	Volumes Volumes `json:"volumes"`
 	// Limits bound what the daemon does at once.
 	Limits Limits `json:"limits"`
+	// Node is how the daemon treats the node that it runs on.
+	Node Node `json:"node"`
 	// Health is the address of /healthz and /readyz.
 	Health Address `json:"health"`
 	// Metrics is the address of /metrics; empty turns it off.
@@ -48,6 +50,8 @@ type Content struct {
 	AdoptCluster bool `json:"adoptCluster"`
 	// Git is how repositories are cloned.
 	Git Git `json:"git"`
+	// Sandbox is where everything runs that reads hostile content.
+	Sandbox Sandbox `json:"sandbox"`
 	// Timeouts are the deadlines of the daemon's work.
 	Timeouts Timeouts `json:"timeouts"`
 }
@@ -176,6 +180,7 @@ func Default() Config {
 			Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8,
 			Store: StoreLimits{Requests: 64, Memory: 512 << 20},
 		},
+		Node:    defaultNode(),
 		Health:  Address{Address: ":8081"},
 		Metrics: Address{Address: "127.0.0.1:9090"},
 		Log:     Log{Level: "info", Format: "json"},
@@ -240,6 +245,7 @@ func (c Config) validate() error {
 		c.Storage.validate(),
 		c.Volumes.validate(),
 		c.Limits.validate(),
+		c.Node.validate(),
 		c.Content.Timeouts.validate(),
 		positive("content.strayRetention", c.Content.StrayRetention),
 		positive("content.orphanGrace", c.Content.OrphanGrace),

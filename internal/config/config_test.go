@@ -35,12 +35,12 @@ func TestSmallestConfigurationGetsTheDefaults(t *testing.T) {
 
 func TestClassOfLVM(t *testing.T) {
 	g := NewWithT(t)
-	text := `{"driver": "lvm", "volumeGroup": "ws", "thinPool": "pool", "filesystem": "ext4", "overcommit": true, "minSize": "1Gi"}`
+	text := `{"driver": "lvm", "volumeGroup": "ws", "thinPool": "pool", "filesystem": "ext4", "overcommit": true, "templates": 4, "minSize": "1Gi"}`
 	c, err := config.Parse([]byte(strings.Replace(complete, `{"driver": "directory", "allowUnlimited": true}`, text, 1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	got := c.Volumes.Classes["default"]
 	g.Expect(got).To(Equal(config.Class{Driver: "lvm", LVM: config.LVM{
-		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, MinSize: 1 << 30,
+		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, Templates: 4, MinSize: 1 << 30,
 	}}))
 	g.Expect(got.CanLimit()).To(BeTrue())
 }
@@ -57,7 +57,25 @@ func TestDefaults(t *testing.T) {
 	g.Expect(d.Limits).To(Equal(config.Limits{
 		Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8, Store: config.StoreLimits{Requests: 64, Memory: 512 << 20},
 	}))
+	g.Expect(d.Node).To(Equal(config.Node{
+		ReservePercent: 5, ProtectFromScaleDown: true,
+		Pressure: config.Pressure{
+			Bytes: config.Threshold{Set: 90, Clear: 85}, Inodes: config.Threshold{Set: 90, Clear: 85},
+			ThinData: config.Threshold{Set: 85, Clear: 80}, ThinMetadata: config.Threshold{Set: 80, Clear: 70},
+		},
+	}))
 	g.Expect(d.Log).To(Equal(config.Log{Level: "info", Format: "json"}))
+}
+
+// One threshold of a pair may be left out.
+func TestPressureOverridesDefaults(t *testing.T) {
+	g := NewWithT(t)
+	text := `"node": {"pressure": {"bytes": {"set": 95}, "thinData": {"clear": 50}}, "protectFromScaleDown": false}, "storage"`
+	c, err := config.Parse([]byte(strings.Replace(complete, `"storage"`, text, 1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	want := config.Default().Node
+	want.Pressure.Bytes.Set, want.Pressure.ThinData.Clear, want.ProtectFromScaleDown = 95, 50, false
+	g.Expect(c.Node).To(Equal(want))
 }
 
 func TestExampleIsValidAndHasEveryKey(t *testing.T) {
@@ -81,6 +99,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		return fmt.Sprintf(`{"default": {"driver": "quota", "projects": {"first": %d, "last": %d}}}`, first, last)
 	}
 	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
+	node := func(keys string) string { return with(`"storage"`, `"node": {`+keys+`}, "storage"`) }
 	limits := func(text string) string { return with(`"storage"`, `"limits": {"store": {`+text+`}}, "storage"`) }
 	tests := map[string]struct{ text, want string }{
 		"nothing":                {"", "line 1: EOF"},
@@ -115,6 +134,9 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"store without settings": {with(`, "filesystem": {"path": "/mnt/store"}`, ""), "storage.filesystem: must be set for storage.kind filesystem"},
 		"relative store":         {with(`"/mnt/store"`, `"store"`), `storage.filesystem.path: must be an absolute path, not "store"`},
 		"no class":               {with(classes, "{}"), `volumes.classes: at least one class is needed, usually "default"`},
+		"name of a class":        {with(`"default":`, `"Fast_1":`), `volumes.classes: the name of a class has 1 to 63 small letters, digits and inner hyphens, not "Fast_1"`},
+		"path for a class":       {with(`"default":`, `"../etc":`), `volumes.classes: the name of a class has 1 to 63 small letters, digits and inner hyphens, not "../etc"`},
+		"many classes":           {with(classes, manyClasses(33)), "volumes.classes: at most 32 classes are possible, not 33"},
 		"other driver":           {with(`"directory"`, `"zfs"`), `volumes.classes.default.driver: must be one of ["directory" "quota" "lvm"], not "zfs"`},
 		"projects of nobody":     {with(`"driver"`, `"projects": {"first": 1, "last": 2}, "driver"`), `volumes.classes.default.projects: only the driver "quota" has them`},
 		"projects from 0":        {with(classes, quota(0, 5)), "volumes.classes.default.projects: must begin above 0 and not end before, not from 0 to 5"},
@@ -125,12 +147,18 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"other file system":      {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "zfs"}}`), `volumes.classes.default.filesystem: must be one of ["xfs" "ext4"], not "zfs"`},
 		"size as a number":       {with(classes, `{"default": {"driver": "lvm", "minSize": 5}}`), `line 1: a size is a text such as "20Gi", not 5`},
 		"size of nothing":        {with(classes, `{"default": {"driver": "lvm", "minSize": "much"}}`), `line 1: a size is a text such as "20Gi", not "much"`},
-		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver lvm"},
+		"negative templates":     {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs", "templates": -1}}`), `volumes.classes.default.templates: must not be negative`},
+		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver lvm"},
 		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "limits.backup: must be at least 1, not 0"},
 		"no requests":            {limits(`"requests": 3`), "limits.store.requests: must be at least 4, not 3"},
 		"little memory":          {limits(`"memory": 1000000`), "limits.store.memory: must be at least 134217728 bytes, not 1000000"},
 		"slow upload":            {limits(`"uploadBytesPerSecond": 1000`), "limits.store.uploadBytesPerSecond: must be at least 65536, or 0 for no limit, not 1000"},
 		"negative download":      {limits(`"downloadBytesPerSecond": -1`), "limits.store.downloadBytesPerSecond: must be at least 65536, or 0 for no limit, not -1"},
+		"large reserve":          {node(`"reservePercent": 51`), "node.reservePercent: must be from 0 to 50, not 51"},
+		"pressure never clears":  {node(`"pressure": {"bytes": {"set": 85}}`), "node.pressure.bytes: clear must be at least 1, less than set, and set at most 100, not 85 and 85"},
+		"pressure at nothing":    {node(`"pressure": {"inodes": {"clear": 0}}`), "node.pressure.inodes: clear must be at least 1, less than set, and set at most 100, not 0 and 90"},
+		"pressure never comes":   {node(`"pressure": {"thinData": {"set": 101}}`), "node.pressure.thinData: clear must be at least 1, less than set, and set at most 100, not 80 and 101"},
+		"metadata never clear":   {node(`"pressure": {"thinMetadata": {"clear": 90}}`), "node.pressure.thinMetadata: clear must be at least 1, less than set, and set at most 100, not 90 and 80"},
 		"log level":              {with(`"storage"`, `"log": {"level": "loud"}, "storage"`), `log.level: must be one of ["debug" "info" "warn" "error"], not "loud"`},
 		"log format":             {with(`"storage"`, `"log": {"format": "xml"}, "storage"`), `log.format: must be one of ["json" "console"], not "xml"`},
 	}
@@ -140,6 +168,14 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 			NewWithT(t).Expect(err).To(MatchError(tt.want))
 		})
 	}
+}
+
+func manyClasses(n int) string {
+	classes := make([]string, n)
+	for i := range classes {
+		classes[i] = fmt.Sprintf(`"class-%d": {"driver": "directory", "allowUnlimited": true}`, i)
+	}
+	return "{" + strings.Join(classes, ", ") + "}"
 }
 
 func TestParseTellsAllMistakesAtOnce(t *testing.T) {
@@ -176,4 +212,14 @@ func TestLoadNamesTheFile(t *testing.T) {
 	g.Expect(os.WriteFile(file, []byte(complete), 0o600)).To(Succeed())
 	_, err = config.Load(file)
 	g.Expect(err).NotTo(HaveOccurred())
+}
+
+// The samples of volumes are configurations that a daemon takes.
+func TestSamplesOfVolumes(t *testing.T) {
+	g := NewWithT(t)
+	for _, driver := range []string{config.DriverQuota, config.DriverLVM} {
+		c, err := config.Load("../../config/samples/volumes/" + driver + "/config.json")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(c.Volumes.Classes).To(HaveKeyWithValue("default", HaveField("Driver", driver)))
+	}
 }

@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // Drivers of volume classes.
@@ -49,10 +50,25 @@ func (v Volumes) validate() error {
 		return errors.New(`volumes.classes: at least one class is needed, usually "default"`)
 	}
 	var errs []error
+	if n := len(v.Classes); n > maxClasses {
+		errs = append(errs, fmt.Errorf("volumes.classes: at most %d classes are possible, not %d", maxClasses, n))
+	}
 	for name, class := range v.Classes {
-		errs = append(errs, class.validate("volumes.classes."+name))
+		errs = append(errs, className(name), class.validate("volumes.classes."+name))
 	}
 	return errors.Join(errs...)
+}
+
+// maxClasses is how many a WorkspaceNode can report.
+const maxClasses = 32
+
+// className refuses a name that would be more than that: it names a directory, and is a key in the reports.
+func className(name string) error {
+	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-"
+	if name == "" || len(name) > 63 || strings.Trim(name, letters) != "" || strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-") {
+		return fmt.Errorf("volumes.classes: the name of a class has 1 to 63 small letters, digits and inner hyphens, not %q", name)
+	}
+	return nil
 }
 
 func (c Class) validate(key string) error {
@@ -64,7 +80,7 @@ func (c Class) validate(key string) error {
 	case c.Driver == DriverLVM:
 		errs = append(errs, c.LVM.validate(key))
 	case c.LVM != LVM{}:
-		errs = append(errs, fmt.Errorf("%s: volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver %s", key, DriverLVM))
+		errs = append(errs, fmt.Errorf("%s: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver %s", key, DriverLVM))
 	}
 	if p := c.Projects; p != nil {
 		switch {

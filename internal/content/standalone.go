@@ -40,6 +40,9 @@ type Made struct {
 	BytesRead int64
 	// Skipped names sockets and devices (at most 100), which are never kept.
 	Skipped []string
+	// Altered names what a tar has and the file system that it was unpacked to cannot hold (at most 100 of AlteredCount).
+	Altered      []archive.Problem
+	AlteredCount int64
 }
 
 func (a Standalone) log() *history.Log { return a.Domain.Workspace(a.Workspace) }
@@ -288,10 +291,18 @@ func (a Standalone) Diff(ctx context.Context, from, to history.Commit, each func
 	return explained(to, archive.Diff(ctx, before, after, packs{a.Domain}, keyOf(to, a.Key), each))
 }
 
-// Verify makes sure that a backup can be restored; with readData every byte of it is read.
+// Verify makes sure that a backup can be restored, and that what describes its domain and its claim is whole; with readData every
+// byte of it is read.
 func (a Standalone) Verify(ctx context.Context, c history.Commit, readData bool) error {
 	root, err := rootOf(c)
 	if err != nil {
+		return err
+	}
+	if err := a.Domain.Check(ctx); err != nil {
+		return err
+	}
+	claim := history.Name{Claim: c.Name.Claim}
+	if _, _, err := a.Domain.Workspace(c.Workspace).Read(ctx, claim); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
 	if err := a.Domain.VerifyPacks(ctx, c.Packs); err != nil {
@@ -320,8 +331,11 @@ func (a Standalone) Import(ctx context.Context, r io.Reader) (_ Made, err error)
 			err = errors.Join(err, removeErr)
 		}
 	}()
-	if _, err := archive.Import(ctx, r, dir.path); err != nil {
+	found, err := archive.Import(ctx, r, dir.path)
+	if err != nil {
 		return Made{}, err
 	}
-	return a.Create(ctx, dir.path, "", "")
+	made, err := a.Create(ctx, dir.path, "", "")
+	made.Skipped, made.Altered, made.AlteredCount = found.Skipped, found.Altered, found.AlteredCount
+	return made, err
 }

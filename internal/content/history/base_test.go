@@ -147,7 +147,7 @@ func TestS10_BaseIsDamaged(t *testing.T) {
 			f.Expect(err).NotTo(HaveOccurred())
 			key := f.key(c.harmed)
 			if f.drop(key); c.content != "" {
-				f.Expect(f.store.Put(f.ctx, key, []byte(c.content))).To(Succeed())
+				f.Expect(f.store.Put(f.ctx, key, record(c.content))).To(Succeed())
 			}
 			f.Expect(found(f.log.Base(f.ctx, newest))).To(Equal(c.want))
 		})

@@ -88,6 +88,25 @@ func (d *Domain) Find(ctx context.Context) error {
 	return fmt.Errorf("there is no domain %s in %s: check the name (%w)", d.name, d.store, err)
 }
 
+// Check makes sure that what describes the domain is whole: which store it is in, whose it is, and what tells its keys apart.
+func (d *Domain) Check(ctx context.Context) error {
+	if _, err := store.Identity(ctx, d.store); err != nil {
+		return err
+	}
+	if err := d.Find(ctx); err != nil {
+		return err
+	}
+	for o, err := range d.scan(ctx, d.key(keyPrefix), "") {
+		if err != nil {
+			return fmt.Errorf("list the keys of domain %s: %w", d.name, err)
+		}
+		if _, err := d.keyRecord(ctx, o.Key); err != nil {
+			return fmt.Errorf("check the keys of domain %s: %w", d.name, err)
+		}
+	}
+	return nil
+}
+
 // Make makes the domain if it is not there, of that cluster. It says whether it did.
 func (d *Domain) Make(ctx context.Context, cluster string) (bool, error) {
 	err := d.Find(ctx)
