@@ -285,7 +285,9 @@ func (r *NodeReconciler) find(ctx context.Context, report *v1.WorkspaceNode, ent
 		f.safe = f.ready
 		return f, nil //nolint:nilerr // it is what is reported
 	}
-	w.orphans.consent(report.Annotations[v1.AnnotationRemoveOrphans], w.Clock.Now())
+	if w.orphans.consent(report.Annotations[v1.AnnotationRemoveOrphans], w.Clock.Now()) {
+		r.wake(ctx, namesOf(entries))
+	}
 	f.stalled = w.orphans.alarm(entries, w.Clock.Now(), w.Settings.OrphanGrace, w.Node)
 	f.safe, err = r.safeToRemove(ctx, entries, d)
 	return f, err

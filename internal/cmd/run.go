@@ -214,7 +214,9 @@ func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node 
 	if err != nil {
 		return err
 	}
-	if err := metrics.Registry.Register(controllers.NewMetrics(workspaces)); err != nil {
+	disks := controllers.NewMetrics(workspaces)
+	metrics.Registry.Unregister(disks) // those of an earlier daemon in this process
+	if err := metrics.Registry.Register(disks); err != nil {
 		return err
 	}
 	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
