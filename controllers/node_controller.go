@@ -41,6 +41,8 @@ const (
 type NodeReconciler struct {
 	// Workspaces are told of a cordon, and own what is reported.
 	Workspaces *WorkspaceReconciler
+	// Conditions returns what else the daemon says of its node; nil for nothing.
+	Conditions func() []NodeCondition
 }
 
 // cordon remembers since when this node takes no new pods. Workspaces without pods are backed up at once then.
@@ -88,6 +90,8 @@ func (r *NodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	if req.Name != w.Node {
 		return ctrl.Result{}, nil
 	}
+	w.settings.RLock()
+	defer w.settings.RUnlock()
 	var node corev1.Node
 	if err := client.IgnoreNotFound(w.Get(ctx, req.NamespacedName, &node)); err != nil {
 		return ctrl.Result{}, err
@@ -148,6 +152,7 @@ func (r *NodeReconciler) report(ctx context.Context, node *corev1.Node) (*v1.Wor
 func (r *NodeReconciler) describe(ctx context.Context, status *v1.WorkspaceNodeStatus, entries []state.Entry) error {
 	w := r.Workspaces
 	now := w.Clock.Now()
+	r.sayOthers(status, now)
 	ready := foundOK(v1.ReasonRunning, "the daemon serves this node")
 	id, err := w.Keeper.Area.Identity()
 	if err == nil {

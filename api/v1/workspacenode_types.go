@@ -19,7 +19,7 @@ type WorkspaceNodeStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	Classes []ClassCapacity `json:"classes,omitempty"`
 
-	// conditions: Ready, DiskPressure, SafeToRemove.
+	// conditions: Ready, DiskPressure, SafeToRemove, StoreAvailable, ConfigReloadPending.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

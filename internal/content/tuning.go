@@ -11,8 +11,8 @@ type Tuning struct {
 // Tune changes the Keeper's settings for what begins from now on.
 func (k *Keeper) Tune(t Tuning) { k.tuning.Store(&t) }
 
-// tuned returns the settings that hold.
-func (k *Keeper) tuned() Tuning {
+// Tuned returns the settings that hold.
+func (k *Keeper) Tuned() Tuning {
 	if t := k.tuning.Load(); t != nil {
 		return *t
 	}

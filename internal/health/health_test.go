@@ -117,7 +117,7 @@ func TestACheckThatHangsKeepsNobodyWaiting(t *testing.T) {
 // An address that is taken is waited for: nothing else of the daemon stops.
 func TestAnAddressInUseIsNamedAndWaitedFor(t *testing.T) {
 	g := NewWithT(t)
-	taken, err := net.Listen("tcp", "127.0.0.1:0")
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	g.Expect(err).NotTo(HaveOccurred())
 	lines := make(chan string, 100)
 	s := health.New(funcr.New(func(_, args string) { lines <- args }, funcr.Options{}), taken.Addr().String())

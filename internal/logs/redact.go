@@ -5,6 +5,7 @@ import "regexp"
 const (
 	redacted = "[redacted]"
 	// secretName is a name that says that what it names is secret.
+	//nolint:gosec // it looks for them
 	secretName = `[a-z0-9_.-]*(?:passw(?:or)?d|passphrase|secret|token|authorization|credential|cookie|api[-_]?key|access[-_]?key|private[-_]?key)[a-z0-9_.-]*`
 )
 

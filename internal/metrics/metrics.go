@@ -41,7 +41,7 @@ func New(version string, source func() Snapshot) *Metrics {
 
 // Register puts the metrics into a registry. What an earlier call put there goes: a process has one daemon at a time.
 func (m *Metrics) Register(registry prometheus.Registerer) error {
-	var errs []error
+	errs := make([]error, 0, len(m.collectors))
 	for _, c := range m.collectors {
 		err := registry.Register(c)
 		if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {

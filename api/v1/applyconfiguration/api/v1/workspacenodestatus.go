@@ -15,7 +15,7 @@ type WorkspaceNodeStatusApplyConfiguration struct {
 	AreaID *string `json:"areaID,omitempty"`
 	// classes are the volume classes that the node offers.
 	Classes []ClassCapacityApplyConfiguration `json:"classes,omitempty"`
-	// conditions: Ready, DiskPressure, SafeToRemove.
+	// conditions: Ready, DiskPressure, SafeToRemove, StoreAvailable, ConfigReloadPending.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
