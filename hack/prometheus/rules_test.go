@@ -15,6 +15,7 @@ import (
 	. "github.com/onsi/gomega"
 	"sigs.k8s.io/yaml"
 
+	"wsdaemon.dev/ws-daemon/hack/cluster"
 	"wsdaemon.dev/ws-daemon/hack/tools"
 	"wsdaemon.dev/ws-daemon/internal/metrics"
 )
@@ -181,6 +182,28 @@ func unit(series []string, at string, fired []map[string]any) map[string]any {
 			"expr": `count by (alertname) (ALERTS{alertstate="firing"})`, "eval_time": at, "exp_samples": fired,
 		}},
 	}
+}
+
+// The whole directory is what kubectl takes.
+func TestDirectoryIsComplete(t *testing.T) {
+	g := NewWithT(t)
+	programs, err := cluster.FindTools(t.Context(), t.Output(), cluster.Kubectl)
+	g.Expect(err).NotTo(HaveOccurred())
+	out, err := exec.CommandContext(t.Context(), programs[cluster.Kubectl], "kustomize", "../../config/prometheus").CombinedOutput()
+	g.Expect(err).NotTo(HaveOccurred(), string(out))
+	var kinds []string
+	for _, text := range strings.Split(string(out), "\n---\n") {
+		var object struct {
+			Kind     string
+			Metadata struct{ Name, Namespace string }
+		}
+		g.Expect(yaml.Unmarshal([]byte(text), &object)).To(Succeed())
+		kinds = append(kinds, strings.TrimPrefix(object.Metadata.Namespace+"/", "/")+object.Kind+"/"+object.Metadata.Name)
+	}
+	g.Expect(kinds).To(ConsistOf(
+		"ws-daemon-system/ServiceAccount/ws-daemon-scrape", "ws-daemon-system/Secret/ws-daemon-scrape", "ClusterRoleBinding/ws-daemon-scrape",
+		"ws-daemon-system/ConfigMap/ws-daemon-dashboard", "ws-daemon-system/PodMonitor/ws-daemon", "ws-daemon-system/PrometheusRule/ws-daemon",
+	))
 }
 
 // Nobody is left alone with an alert.

@@ -48,9 +48,13 @@ func (c comments) addGroup(group *ast.GenDecl) {
 		if !ok {
 			continue
 		}
+		last := ""
 		for _, field := range fields.Fields.List {
 			for _, name := range field.Names {
-				c[t.Name.Name+"."+name.Name] = text(field.Doc)
+				if said := text(field.Doc); said != "" || !strings.Contains(last, name.Name) {
+					last = said // else the comment before is about this one, too
+				}
+				c[t.Name.Name+"."+name.Name] = last
 			}
 		}
 	}

@@ -23,7 +23,7 @@ type schema struct {
 	Additional any `json:"additionalProperties,omitempty"`
 }
 
-const className = `^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`
+const className = `^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`
 
 // schemaOf returns the schema of the whole file.
 func schemaOf(keys []key) ([]byte, error) {

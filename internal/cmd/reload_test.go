@@ -75,8 +75,8 @@ func TestRunTakesOverAChangedConfiguration(t *testing.T) {
 	reload := n.condition(t.Context(), name, v1.ConditionConfigReloadPending)
 	n.Eventually(reload, "30s").Should(Equal("False ConfigCurrent: the daemon runs what its configuration file says"))
 	n.Eventually(n.condition(t.Context(), name, v1.ConditionStoreAvailable), "30s").Should(Equal("True StoreAnswers: the object store answers"))
-	n.Eventually(func() string { return fetch(t, "http://"+healthAt+"/readyz").body }, "30s").Should(Equal("cache ok\nvolumes ok\nworking-area ok\n"))
-	scrape := func() string { return fetch(t, "http://"+metricsAt+"/metrics").body }
+	n.Eventually(func() string { return fetch(t, "http://"+healthAt+"/readyz").Body }, "30s").Should(Equal("cache ok\nvolumes ok\nworking-area ok\n"))
+	scrape := func() string { return fetch(t, "http://"+metricsAt+"/metrics").Body }
 	n.Eventually(scrape, "30s").Should(And(
 		ContainSubstring(`ws_daemon_job_limit{class="backup"} 2`), ContainSubstring(`ws_daemon_volume_class_up{class="default",driver="directory"} 1`),
 		ContainSubstring("ws_daemon_area_up 1"), ContainSubstring("ws_daemon_config_last_reload_successful 1"), ContainSubstring("ws_daemon_store_fit 1"),
@@ -95,7 +95,7 @@ func TestRunTakesOverAChangedConfiguration(t *testing.T) {
 		ContainSubstring("ws_daemon_config_last_reload_successful 0"), ContainSubstring(`ws_daemon_job_limit{class="backup"} 7`),
 		ContainSubstring(`ws_daemon_config_reloads_total{result="invalid"} 1`),
 	))
-	n.Expect(fetch(t, "http://"+healthAt+"/readyz").code).To(Equal(200), "it goes on")
+	n.Expect(fetch(t, "http://"+healthAt+"/readyz").Code).To(Equal(200), "it goes on")
 }
 
 // applied is a reloader of parts that are at rest, and what they had from the beginning.

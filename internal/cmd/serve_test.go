@@ -32,9 +32,9 @@ func freeAddress(t *testing.T) string {
 }
 
 type page struct {
-	code int
-	body string
-	err  error
+	Code int
+	Body string
+	Err  error
 }
 
 // fetch reads a page, whatever certificate it comes with.
@@ -48,7 +48,7 @@ func fetch(t *testing.T, url string, header ...string) page {
 	}
 	response, err := (&http.Client{Transport: transport}).Do(request)
 	if err != nil {
-		return page{err: err}
+		return page{Err: err}
 	}
 	defer response.Body.Close()
 	body, err := io.ReadAll(response.Body)
@@ -97,11 +97,11 @@ func TestMetricsAreForThoseWhoMayReadThem(t *testing.T) {
 	n.daemon(t, name)
 	url := "https://127.0.0.1:" + port + "/metrics"
 	reader, stranger := scraper(t, unique("reader"), true), scraper(t, unique("stranger"), false)
-	n.Eventually(func() page { return fetch(t, url) }, "30s").Should(Equal(page{code: 401, body: "Unauthorized\n"}), "nobody in particular")
-	n.Expect(fetch(t, url, "Authorization", "Bearer nonsense")).To(HaveField("body", Equal("Authentication failed\n")))
-	n.Expect(fetch(t, url, "Authorization", stranger)).To(And(HaveField("code", 403), HaveField("body", HavePrefix("Authorization denied"))))
-	n.Expect(fetch(t, url, "Authorization", reader)).To(And(HaveField("code", 200), HaveField("body", ContainSubstring("ws_daemon_build_info"))))
-	n.Expect(fetch(t, "http://127.0.0.1:"+port+"/metrics", "Authorization", reader).code).To(Equal(400), "without TLS a token could be read on the way")
+	n.Eventually(func() page { return fetch(t, url) }, "30s").Should(Equal(page{Code: 401, Body: "Unauthorized\n"}), "nobody in particular")
+	n.Expect(fetch(t, url, "Authorization", "Bearer nonsense")).To(HaveField("Body", Equal("Authentication failed\n")))
+	n.Expect(fetch(t, url, "Authorization", stranger)).To(And(HaveField("Code", 403), HaveField("Body", HavePrefix("Authorization denied"))))
+	n.Expect(fetch(t, url, "Authorization", reader)).To(And(HaveField("Code", 200), HaveField("Body", ContainSubstring("ws_daemon_build_info"))))
+	n.Expect(fetch(t, "http://127.0.0.1:"+port+"/metrics", "Authorization", reader).Code).To(Equal(400), "without TLS a token could be read on the way")
 
 	old := &tls.Config{InsecureSkipVerify: true, MaxVersion: tls.VersionTLS12}
 	_, err = (&tls.Dialer{Config: old}).DialContext(t.Context(), "tcp", "127.0.0.1:"+port)
@@ -134,7 +134,7 @@ func TestAMetricsPortThatIsTakenStopsNothing(t *testing.T) {
 	}, "30s").Should(And(HavePrefix("nobody can read the metrics: metrics.address: "), HaveSuffix("bind: address already in use")))
 	n.Eventually(n.condition(t.Context(), name, "Ready"), "30s").Should(HavePrefix("True "))
 	n.Expect(taken.Close()).To(Succeed())
-	n.Eventually(func() int { return fetch(t, "http://"+taken.Addr().String()+"/metrics").code }, "60s").Should(Equal(200))
+	n.Eventually(func() int { return fetch(t, "http://"+taken.Addr().String()+"/metrics").Code }, "60s").Should(Equal(200))
 }
 
 // The daemon lives, and says so, while it waits for an API server.
@@ -155,8 +155,8 @@ func TestLivenessNeedsNoAPIServer(t *testing.T) {
 		_, err := call(ctx, "", "run", "--config="+n.config, "--node="+unique("alone"), "--kubeconfig="+nowhere)
 		ended <- err
 	}()
-	n.Eventually(func() page { return fetch(t, "http://"+at+"/healthz") }, "30s").Should(Equal(page{code: 200, body: "ok\n"}))
-	n.Expect(fetch(t, "http://"+at+"/readyz")).To(Equal(page{code: 503, body: "start failed\n"}))
+	n.Eventually(func() page { return fetch(t, "http://"+at+"/healthz") }, "30s").Should(Equal(page{Code: 200, Body: "ok\n"}))
+	n.Expect(fetch(t, "http://"+at+"/readyz")).To(Equal(page{Code: 503, Body: "start failed\n"}))
 	n.Expect(ended).NotTo(Receive())
 	cancel()
 	n.Eventually(ended, "30s").Should(Receive(MatchError(context.Canceled)))

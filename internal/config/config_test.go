@@ -142,7 +142,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"relative store":         {with(`"/mnt/store"`, `"store"`), `line 3: storage.filesystem.path: must be an absolute path, not "store"`},
 		"store in the area":      {with(`"/mnt/store"`, `"/var/lib/ws-daemon/store"`), `line 3: storage.filesystem.path: must not be within content.workingArea, nor the other way round: backups on the disk that they are to save are lost with it`},
 		"no class":               {with(classes, "{}"), `line 4: volumes.classes: at least one class is needed, usually "default"`},
-		"a path for a class":     {with(`"default"`, `"../../etc"`), `line 4: volumes.classes.../../etc: a name has 1 to 63 letters, digits, hyphens and underscores, and begins with a letter or digit, not "../../etc"`},
+		"a path for a class":     {with(`"default"`, `"../../etc"`), `line 4: volumes.classes.../../etc: a name has 1 to 63 small letters, digits and inner hyphens, not "../../etc"`},
 		"other driver":           {with(`"directory"`, `"zfs"`), `line 4: volumes.classes.default.driver: must be one of ["directory" "quota" "lvm"], not "zfs"`},
 		"projects of nobody":     {with(`"driver"`, `"projects": {"first": 1, "last": 2}, "driver"`), `line 4: volumes.classes.default.projects: only the driver "quota" has them`},
 		"projects from 0":        {with(classes, quota(0, 5)), "line 4: volumes.classes.default.projects: must begin above 0 and not end before, not from 0 to 5"},

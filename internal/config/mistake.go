@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
+	"regexp"
 	"slices"
 	"strings"
 )
@@ -65,7 +66,7 @@ func mistakes(err error) []*MistakeError {
 	if !ok {
 		m, known := errors.AsType[*MistakeError](err)
 		if !known {
-			m = &MistakeError{Reason: err.Error()}
+			m = mistakeOf(err.Error())
 		}
 		return []*MistakeError{m}
 	}
@@ -74,6 +75,16 @@ func mistakes(err error) []*MistakeError {
 		all = append(all, mistakes(one)...)
 	}
 	return all
+}
+
+var keyText = regexp.MustCompile(`(?s)^([a-z][A-Za-z0-9]*(?:\.[A-Za-z0-9-]+)+): (.+)$`)
+
+// mistakeOf takes a text for a mistake: it may begin with its key.
+func mistakeOf(text string) *MistakeError {
+	if parts := keyText.FindStringSubmatch(text); parts != nil {
+		return &MistakeError{Key: parts[1], Reason: parts[2]}
+	}
+	return &MistakeError{Reason: text}
 }
 
 // invalid gives mistakes their lines and puts them in order.

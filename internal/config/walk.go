@@ -177,12 +177,12 @@ func keyOf(f reflect.StructField) string {
 	return name
 }
 
-var className = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_-]{0,62}$`)
+var nameText = regexp.MustCompile(`^[a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?$`)
 
 // validName refuses names of classes that could not stand in an object, a path or a key.
 func validName(name string) error {
-	if !className.MatchString(name) {
-		return fmt.Errorf("a name has 1 to 63 letters, digits, hyphens and underscores, and begins with a letter or digit, not %q", excerpt([]byte(name)))
+	if !nameText.MatchString(name) {
+		return fmt.Errorf("a name has 1 to 63 small letters, digits and inner hyphens, not %q", excerpt([]byte(name)))
 	}
 	return nil
 }
