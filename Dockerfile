@@ -21,10 +21,12 @@ LABEL org.opencontainers.image.title="ws-daemon" \
       org.opencontainers.image.description="Keeps the files of development workspaces on the local disks of Kubernetes nodes" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-# git clones repositories into new workspaces, over https.
+# git clones repositories into new workspaces, over https. The driver lvm needs more: PACKAGES="ca-certificates git lvm2
+# thin-provisioning-tools xfsprogs e2fsprogs".
+ARG PACKAGES="ca-certificates git"
 RUN export DEBIAN_FRONTEND=noninteractive \
     && apt-get update \
-    && apt-get install --yes --no-install-recommends ca-certificates git \
+    && apt-get install --yes --no-install-recommends ${PACKAGES} \
     && rm -rf /var/lib/apt/lists/*
 COPY --from=build /ws-daemon /usr/bin/ws-daemon
 # The daemon gives files to the owners of workspaces and reads those of all of them. What else root may do is taken away

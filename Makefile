@@ -12,6 +12,8 @@ CONTAINER_TOOL ?= docker
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Repository that the demo clones; empty: one that it makes itself.
 GIT_URL ?=
+# What limits the volumes of the demo: nothing, or quota or lvm, which it then runs with in the virtual machine.
+VOLUME ?=
 # Where the demo keeps its backups: file (a directory), s3 or gcs (a server that the demo starts).
 STORE ?= file
 # Node name of `make run`.
@@ -25,7 +27,7 @@ FUZZTIME ?= 30s
 VM_FLAGS ?=
 VM_ARGS ?=
 # Packages that `make test` tests in the virtual machine: those that no other machine can test.
-VM_PACKAGES := internal/quota,internal/lvm
+VM_PACKAGES := internal/quota,internal/lvm,test/volumes
 
 # Tools are built once and kept outside the repository.
 CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ws-daemon/tools
@@ -118,7 +120,7 @@ test-cross: ## Run the tests that cross packages: real daemons on a real API ser
 
 .PHONY: test-long
 test-long: test ## Run all tests, those tagged long as well, and every fuzz target for FUZZTIME.
-	@hack/stage.sh vm-all $(MAKE) --no-print-directory vm-test
+	@hack/stage.sh vm-all $(MAKE) --no-print-directory vm-test VM_FLAGS='--long --timeout=2h --deadline=6h $(VM_FLAGS)'
 	@hack/stage.sh long $(GO_TEST) -tags long -timeout 90m ./...
 	@hack/stage.sh fuzz hack/fuzz.sh $(FUZZTIME)
 
@@ -160,9 +162,13 @@ run: build ## Run the daemon against the current kubeconfig, or a cluster of its
 	NODE_NAME='$(NODE_NAME)' hack/run.sh
 
 .PHONY: demo
-demo: build tools ## Show a workspace's whole life (STORE=s3 or gcs takes such a store, GIT_URL=... another repository).
+demo: build tools ## Show a workspace's whole life (STORE=s3 or gcs takes such a store, GIT_URL=... another repository, VOLUME=quota or lvm).
+ifneq ($(VOLUME),)
+	STORE='$(STORE)' go run ./hack/vm/cmd demo --volume='$(VOLUME)' $(VM_FLAGS)
+else
 	@hack/packages.sh git attr acl libcap2-bin
 	@STORE='$(STORE)' GIT_URL='$(GIT_URL)' hack/as-root.sh hack/demo/demo.sh
+endif
 
 .PHONY: docker-build
 docker-build: ## Build the image IMG.

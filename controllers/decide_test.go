@@ -299,6 +299,7 @@ func TestClassify(t *testing.T) {
 		"refused":          {&initializer.Error{Kind: initializer.Unauthorized}, class{"Unauthorized", true}},
 		"no repository":    {&initializer.Error{Kind: initializer.NotFound}, class{"CloneFailed", true}},
 		"bad repository":   {&initializer.Error{Kind: initializer.Invalid}, class{"CloneFailed", true}},
+		"large repository": {&initializer.Error{Kind: initializer.Full}, class{"InsufficientCapacity", true}},
 		"slow repository":  {&initializer.Error{Kind: initializer.Timeout}, class{"TimedOut", false}},
 		"no network":       {&initializer.Error{Kind: initializer.Failed}, class{"CloneFailed", false}},
 		"foreign":          {&volume.ForeignError{}, class{"ForeignContent", true}},

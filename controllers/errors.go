@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"syscall"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/content"
@@ -82,7 +83,9 @@ func classifyVolume(err error, fallback string) class {
 		return class{v1.ReasonQuotaEscaped, true}
 	case errors.Is(err, volume.ErrNoGroup):
 		return class{v1.ReasonVolumeGroupNotFound, false}
-	case errors.Is(err, volume.ErrCapacity):
+	case errors.Is(err, volume.ErrReadOnly), errors.Is(err, syscall.EROFS):
+		return class{v1.ReasonReadOnly, false}
+	case errors.Is(err, volume.ErrCapacity), fallback == v1.ReasonProvisionFailed && full(err):
 		return class{v1.ReasonInsufficientCapacity, false}
 	case errors.As(err, &size):
 		return class{v1.ReasonInvalidSpec, true}
@@ -99,12 +102,17 @@ func classifyVolume(err error, fallback string) class {
 	}
 }
 
+// full says whether a disk, or its quota, had no room. A volume that is being made has nothing in it: the disk has none then.
+func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
+
 func classifyInitializer(err *initializer.Error) class {
 	switch err.Kind {
 	case initializer.Unauthorized:
 		return class{v1.ReasonUnauthorized, true}
 	case initializer.NotFound, initializer.Invalid:
 		return class{v1.ReasonCloneFailed, true}
+	case initializer.Full:
+		return class{v1.ReasonInsufficientCapacity, true}
 	case initializer.Timeout:
 		return class{v1.ReasonTimedOut, false}
 	default:

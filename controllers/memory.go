@@ -15,6 +15,7 @@ type memory struct {
 	mu      sync.Mutex
 	written map[types.UID]string    // the resourceVersion that our last write replaced
 	usage   map[types.UID]time.Time // when usage was last reported
+	asked   map[types.UID]time.Time // when the disk was last asked for it
 	// failures of backups; the journal has them, too, unless the disk is full
 	failures map[types.UID]failure
 	names    map[string]types.NamespacedName // of objects whose jobs may end
@@ -97,18 +98,36 @@ func (m *memory) stale(o client.Object) bool {
 	return wrote && replaced == o.GetResourceVersion()
 }
 
-// usageDue says whether usage that changed little shall be reported all the same, and takes note that it is.
+// usageDue says whether usage that changed little shall be reported all the same.
 func (m *memory) usageDue(uid types.UID, now time.Time) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if last, ok := m.usage[uid]; ok && now.Sub(last) < usageInterval {
-		return false
-	}
+	last, ok := m.usage[uid]
+	return !ok || now.Sub(last) >= usageInterval
+}
+
+// usageTold takes note that usage is reported.
+func (m *memory) usageTold(uid types.UID, now time.Time) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
 	if m.usage == nil {
 		m.usage = map[types.UID]time.Time{}
 	}
 	m.usage[uid] = now
-	return true
+}
+
+// measureIn returns how long it is until the disk shall be asked again for the usage of a volume. If that is now, it takes note.
+func (m *memory) measureIn(uid types.UID, now time.Time) time.Duration {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if wait := m.asked[uid].Add(measureInterval).Sub(now); wait > 0 && wait <= measureInterval {
+		return wait
+	}
+	if m.asked == nil {
+		m.asked = map[types.UID]time.Time{}
+	}
+	m.asked[uid] = now
+	return 0
 }
 
 // name remembers whose jobs are keyed by a UID.
@@ -148,6 +167,7 @@ func (m *memory) forget(uid types.UID) {
 	defer m.mu.Unlock()
 	delete(m.written, uid)
 	delete(m.usage, uid)
+	delete(m.asked, uid)
 	delete(m.names, string(uid))
 	delete(m.unused, string(uid))
 	delete(m.failures, uid)

@@ -92,7 +92,7 @@ func TestS1_ReleaseThatWasTakenBackIsNotSafeToRemove(t *testing.T) {
 	w.write(ws, "file", "unsaved")
 	e, _ := w.workspaces.Keeper.Area.Journal().Get(string(ws.UID))
 	e.Released = "the fingerprint of an earlier release"
-	safe, err := (&NodeReconciler{Workspaces: w.workspaces}).safeToRemove(t.Context(), []state.Entry{e})
+	safe, err := (&NodeReconciler{Workspaces: w.workspaces}).safeToRemove(t.Context(), []state.Entry{e}, disks{})
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(safe).To(Equal(found(v1.ReasonInUse, "the node holds workspaces and is not cordoned")))
 }

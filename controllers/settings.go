@@ -13,6 +13,7 @@ type Settings struct {
 	RetryMax    time.Duration
 	OrphanGrace time.Duration
 	Classes     map[string]config.Class
+	Node        config.Node
 }
 
 // Reconfigure changes the settings between two passes: one that is under way ends with those it began with.

@@ -238,6 +238,7 @@ func TestMemoryOfUsage(t *testing.T) {
 	g := NewWithT(t)
 	var m memory
 	g.Expect(m.usageDue(uid, noon)).To(BeTrue())
+	m.usageTold(uid, noon)
 	g.Expect(m.usageDue(uid, noon.Add(usageInterval-time.Second))).To(BeFalse())
 	g.Expect(m.usageDue("other", noon)).To(BeTrue())
 	g.Expect(m.usageDue(uid, noon.Add(usageInterval))).To(BeTrue())
@@ -287,24 +288,6 @@ func TestS10_AnObjectIsMissingOnlyIfItWasLookedForAllTheTime(t *testing.T) {
 			g.Expect(changed).To(Equal(tt.changed))
 		})
 	}
-}
-
-func TestS10_FewOrphansGoAtOnce(t *testing.T) {
-	g := NewWithT(t)
-	var o orphanage
-	g.Expect(o.allow("a", 5, noon)).To(BeTrue(), "one may always go")
-	g.Expect(o.allow("b", 5, noon.Add(59*time.Minute))).To(BeFalse())
-	g.Expect(o.allow("a", 5, noon.Add(59*time.Minute))).To(BeTrue(), "what was allowed stays allowed")
-	g.Expect(o.allow("b", 5, noon.Add(time.Hour))).To(BeTrue())
-
-	var many orphanage
-	allowed := 0
-	for i := range 100 {
-		if many.allow(string(rune('a'+i)), 100, noon) {
-			allowed++
-		}
-	}
-	g.Expect(allowed).To(Equal(10), "a tenth of the volumes in an hour")
 }
 
 func TestCordonIsNewsOnce(t *testing.T) {

@@ -60,14 +60,30 @@ func (r *WorkspaceReconciler) filled(s *scope) {
 	}
 	switch v1.ContentSource(m.Source) {
 	case v1.SourceBackup:
-		s.normal(v1.EventRestored, "Restore", "backup %s was restored: %d files, %d bytes", m.Backup, m.Files, m.Bytes)
+		s.normal(v1.EventRestored, "Restore", "backup %s was %s: %d files, %d bytes%s", m.Backup, how(m), m.Files, m.Bytes, whyRestored(m))
 	case v1.SourceSnapshot:
-		s.normal(v1.EventRestored, "Restore", "snapshot %s was restored: %d files, %d bytes", m.SnapshotID, m.Files, m.Bytes)
+		s.normal(v1.EventRestored, "Restore", "snapshot %s was %s: %d files, %d bytes%s", m.SnapshotID, how(m), m.Files, m.Bytes, whyRestored(m))
 	case v1.SourceAdopted:
 		s.normal(v1.EventAdopted, "Adopt", "content on the node equals backup %s and was kept", m.Backup)
 	case v1.SourceEmpty, v1.SourceGit:
 		s.normal(v1.EventInitialized, "Initialize", "new content is ready (%s)", m.Source)
 	}
+}
+
+// how says in which way content came that the store has.
+func how(m *volume.Content) string {
+	if m.Cloned {
+		return "cloned from a template on the node"
+	}
+	return "restored"
+}
+
+// whyRestored says why a template could not be used, if there was one.
+func whyRestored(m *volume.Content) string {
+	if m.NotCloned == "" {
+		return ""
+	}
+	return " (it could not be cloned: " + m.NotCloned + ")"
 }
 
 func contentStatus(s *scope) *v1.ContentStatus {
@@ -123,8 +139,8 @@ func (s *scope) stillStalled() *finding {
 	return found(c.Reason, "%s", c.Message)
 }
 
-// fill returns the job that brings the content.
-func (r *WorkspaceReconciler) fill(s *scope) jobs.Func {
+// fillRequest says what the workspace is to be filled with.
+func (r *WorkspaceReconciler) fillRequest(s *scope) content.FillRequest {
 	ws := s.ws.DeepCopy()
 	request := content.FillRequest{
 		Subject:  s.subject(),
@@ -139,6 +155,12 @@ func (r *WorkspaceReconciler) fill(s *scope) jobs.Func {
 	if s.rewinds() {
 		request.Rewind, request.RewindSince = string(s.status.Restore.Backup), s.status.Restore.Claim
 	}
+	return request
+}
+
+// fill returns the job that brings the content.
+func (r *WorkspaceReconciler) fill(s *scope) jobs.Func {
+	ws, request := s.ws.DeepCopy(), r.fillRequest(s)
 	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
 		request.Progress = func(files, bytes int64) { report(jobs.Progress{FilesDone: files, BytesDone: bytes}) }
 		stray, err := r.Keeper.Fill(ctx, request)

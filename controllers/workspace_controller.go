@@ -61,9 +61,11 @@ type WorkspaceReconciler struct {
 
 	settings sync.RWMutex // held by passes while they read Settings
 
-	memory  memory
-	orphans orphanage
-	cordon  cordon
+	memory    memory
+	orphans   orphanage
+	cordon    cordon
+	guard     guard
+	evictions evictions
 }
 
 // SetupWithManager registers the reconciler: for its objects, for pods that use them, and for ended jobs.
@@ -191,10 +193,12 @@ func (r *WorkspaceReconciler) pass(ctx context.Context, s *scope) error {
 		r.stepObserve,
 		r.stepSpec,
 		r.stepTeardown,
+		r.stepRoom,
 		r.stepClaim,
 		r.stepFinalizer,
 		r.stepVolume,
 		r.stepContent,
+		r.stepUsage,
 		r.stepBackup,
 	}
 	for _, step := range steps {
@@ -249,7 +253,8 @@ func (r *WorkspaceReconciler) stepObserve(ctx context.Context, s *scope) (bool, 
 		return true, nil
 	}
 	s.seen = seen
-	return false, nil
+	s.seen.Journal, err = r.present(seen.Journal) // the object was missed before, and is back
+	return false, err
 }
 
 func enqueueName(_ context.Context, e event.TypedGenericEvent[types.NamespacedName], q workqueue.TypedRateLimitingInterface[reconcile.Request]) {

@@ -4,14 +4,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
@@ -20,14 +18,8 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
-const (
-	// departedInterval is how often content is looked at whose object is with another node, or gone.
-	departedInterval = 10 * time.Second
-	// orphanInterval is how often it is looked at while nothing but time is missing.
-	orphanInterval = 10 * time.Minute
-	// orphanShare is the part of the volumes that may go as orphans in an hour: one in this many.
-	orphanShare = 10
-)
+// departedInterval is how often content is looked at whose object is with another node, or gone.
+const departedInterval = 10 * time.Second
 
 // reconcileDeparted looks after volumes of a name whose object this node does not see: it went to another node, was deleted
 // by force, or made anew under the same name (then present is the new object's UID).
@@ -63,14 +55,8 @@ func (r *WorkspaceReconciler) departed(ctx context.Context, e state.Entry) (time
 	if err != nil || string(ws.UID) != e.UID {
 		return r.orphan(ctx, e)
 	}
-	if e.MissingSince != nil {
-		e, err = r.Keeper.Area.Journal().Update(e.UID, func(now *state.Entry, exists bool) bool {
-			now.MissingSince, now.MissingSeen = nil, time.Time{}
-			return exists
-		})
-		if err != nil || e.UID == "" {
-			return departedInterval, err
-		}
+	if e, err = r.present(e); err != nil || e.UID == "" {
+		return departedInterval, err
 	}
 	switch {
 	case ws.Spec.NodeName == r.Node:
@@ -155,105 +141,4 @@ func (r *WorkspaceReconciler) stuckEntry(ctx context.Context, e state.Entry, ws 
 	r.Recorder.Eventf(ws, nil, corev1.EventTypeWarning, v1.ReasonFailed, "Remove",
 		"content on node %s whose owner moved on cannot be saved and stays: %s", r.Node, clip(err.Error()+wayOut(err, e.Claim, false)))
 	return r.Settings.RetryMax
-}
-
-// orphan handles a volume without an object. It goes only after the object was seen to be missing, by name and by a list of
-// its namespace in the right cluster, for the whole grace, and never many at once.
-func (r *WorkspaceReconciler) orphan(ctx context.Context, e state.Entry) (time.Duration, error) {
-	if err := r.confirmMissing(ctx, e); err != nil {
-		return 0, err
-	}
-	now := r.Clock.Now()
-	watched, err := r.Keeper.Area.Journal().Update(e.UID, func(entry *state.Entry, exists bool) (changed bool) {
-		if exists {
-			*entry, changed = r.orphans.observe(*entry, now, r.Settings.OrphanGrace)
-		}
-		return changed
-	})
-	if err != nil || watched.MissingSince == nil || watched.Claim != e.Claim {
-		return departedInterval, err // it went, or came back to life, meanwhile
-	}
-	if wait := watched.MissingSince.Add(r.Settings.OrphanGrace).Sub(now); wait > 0 {
-		return min(wait, orphanInterval), nil
-	}
-	if !r.orphans.allow(e.UID, len(r.Keeper.Area.Journal().List()), now) {
-		log.FromContext(ctx).Error(nil, "more volumes without an object are due for removal than may go in an hour: are these the right API server and namespace?",
-			"uid", e.UID, "namespace", e.Namespace, "name", e.Name)
-		return orphanInterval, nil
-	}
-	return r.removeEntry(ctx, watched, reference(e))
-}
-
-// confirmMissing makes sure that the object is really not there: absence of an answer is no answer.
-func (r *WorkspaceReconciler) confirmMissing(ctx context.Context, e state.Entry) error {
-	var kubeSystem corev1.Namespace
-	if err := r.Reader.Get(ctx, types.NamespacedName{Name: "kube-system"}, &kubeSystem); err != nil {
-		return fmt.Errorf("make sure that this is the right cluster: %w", err)
-	}
-	if string(kubeSystem.UID) != r.Keeper.Cluster {
-		return fmt.Errorf("the API server is of cluster %s, this node's content of %s", kubeSystem.UID, r.Keeper.Cluster)
-	}
-	var all v1.WorkspaceList
-	if err := r.Reader.List(ctx, &all, client.InNamespace(e.Namespace)); err != nil {
-		return fmt.Errorf("make sure that the object is gone: %w", err)
-	}
-	for i := range all.Items {
-		if string(all.Items[i].UID) == e.UID {
-			return fmt.Errorf("the API server finds the object in a list but not by name")
-		}
-	}
-	return nil
-}
-
-// reference stands for an object that is gone, so that an event can name it.
-func reference(e state.Entry) *v1.Workspace {
-	ws := &v1.Workspace{}
-	ws.SetGroupVersionKind(v1.GroupVersion.WithKind("Workspace"))
-	ws.Namespace, ws.Name, ws.UID = e.Namespace, e.Name, types.UID(e.UID)
-	return ws
-}
-
-// orphanage limits how many volumes without an object go in an hour.
-type orphanage struct {
-	mu      sync.Mutex
-	removed map[string]time.Time
-}
-
-// observe records that an object is missing. Observations that lie far apart do not add up: nobody looked in between.
-func (o *orphanage) observe(e state.Entry, now time.Time, grace time.Duration) (state.Entry, bool) {
-	gap := max(2*orphanInterval, grace/10)
-	if e.MissingSince == nil || now.Sub(e.MissingSeen) > gap || now.Before(e.MissingSeen) {
-		e.MissingSince, e.MissingSeen = &now, now
-		return e, true
-	}
-	if now.Sub(e.MissingSeen) < orphanInterval/2 {
-		return e, false
-	}
-	e.MissingSeen = now
-	return e, true
-}
-
-// allow says whether one more may go now. One that was allowed before stays allowed.
-func (o *orphanage) allow(uid string, volumes int, now time.Time) bool {
-	o.mu.Lock()
-	defer o.mu.Unlock()
-	if o.removed == nil {
-		o.removed = map[string]time.Time{}
-	}
-	if _, ok := o.removed[uid]; ok {
-		return true
-	}
-	recent := 0
-	for other, at := range o.removed {
-		if now.Sub(at) < time.Hour {
-			recent++
-		} else {
-			delete(o.removed, other)
-		}
-	}
-	if recent >= max(1, volumes/orphanShare) {
-		return false
-	}
-	o.removed[uid] = now
-	return true
 }

@@ -14,11 +14,15 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
 const (
+	// measureInterval is how often usage is asked for where that costs nothing.
+	measureInterval = time.Minute
 	// usageInterval is the longest time that a small change of the usage stays unreported.
 	usageInterval = 5 * time.Minute
 	// overdueAfter is how many intervals may pass between two looks at the tree.
@@ -79,22 +83,48 @@ func (r *WorkspaceReconciler) volumeStatus(s *scope) {
 	if s.seen.Volume.Limited {
 		v.Size = resource.NewQuantity(s.seen.Volume.Size, resource.BinarySI)
 	}
-	if u := s.seen.Journal.Usage; !u.At.IsZero() && r.usageWorthIt(s, v, u.Bytes) {
+	if u := s.seen.Journal.Usage; !u.At.IsZero() && r.usageWorthIt(s, v, u) {
 		v.Used, v.InodesUsed = resource.NewQuantity(u.Bytes, resource.BinarySI), u.Inodes
+		r.memory.usageTold(s.ws.UID, s.now)
 	}
 	s.status.Volume = v
 }
 
-// usageWorthIt keeps small changes from being written all the time.
-func (r *WorkspaceReconciler) usageWorthIt(s *scope, v *v1.VolumeStatus, bytes int64) bool {
+// stepUsage asks the disk what the content takes, where the disk has counted it: that is one question to the kernel. Elsewhere the
+// whole tree would have to be read, which only backups do.
+func (r *WorkspaceReconciler) stepUsage(ctx context.Context, s *scope) (bool, error) {
+	if !s.seen.Volume.Limited {
+		return false, nil
+	}
+	if wait := r.memory.measureIn(s.ws.UID, s.now); wait > 0 {
+		s.after(wait)
+		return false, nil
+	}
+	s.after(measureInterval)
+	e, err := r.Keeper.Measure(ctx, s.subject())
+	if err != nil { // a service to people: it keeps nothing from going on
+		log.FromContext(ctx).Error(err, "usage is not known")
+		return false, nil
+	}
+	s.seen.Journal.Usage = e.Usage
+	return false, nil
+}
+
+// usageWorthIt keeps small changes from being written all the time: those of less than a hundredth of the volume's size, or of what
+// was used where nothing limits it, and those of inodes alone.
+func (r *WorkspaceReconciler) usageWorthIt(s *scope, v *v1.VolumeStatus, now state.Usage) bool {
 	if v.Used == nil {
 		return true
 	}
 	old := v.Used.Value()
-	if bytes == old {
+	if now.Bytes == old && now.Inodes == v.InodesUsed {
 		return false
 	}
-	return max(bytes-old, old-bytes) > old/100 || r.memory.usageDue(s.ws.UID, s.now)
+	whole := old
+	if v.Size != nil {
+		whole = v.Size.Value()
+	}
+	return max(now.Bytes-old, old-now.Bytes) > whole/100 || r.memory.usageDue(s.ws.UID, s.now)
 }
 
 // setReady sums up volume and content. Its reason is the word that people see in `kubectl get`.

@@ -263,11 +263,15 @@ func (r *WorkspaceReconciler) remove(subject content.Subject, about *v1.Workspac
 			return nil, err
 		}
 		var decided content.Consent
-		if err == nil && string(ws.UID) == subject.UID {
-			decided = consent(&ws)
-			if ws.Status.NodeName == r.Node {
-				return nil, fmt.Errorf("workspace %s is held by this node after all: nothing is removed", subject)
+		switch missing := err != nil || string(ws.UID) != subject.UID; {
+		case missing:
+			if err := r.confirmMissing(ctx, subject); err != nil { // the job may have waited for its turn
+				return nil, err
 			}
+		case ws.Status.NodeName == r.Node:
+			return nil, fmt.Errorf("workspace %s is held by this node after all: nothing is removed", subject)
+		default:
+			decided = consent(&ws)
 		}
 		stray, err := r.Keeper.Remove(ctx, subject, decided, r.inUse(subject))
 		if stray != "" {

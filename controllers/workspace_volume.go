@@ -191,9 +191,9 @@ func (r *WorkspaceReconciler) stepVolume(_ context.Context, s *scope) (bool, err
 	if s.provisioned() {
 		return false, nil
 	}
-	size, inodes := s.ws.Spec.Volume.Size.Value(), s.wantedInodes()
+	size, inodes, request := s.ws.Spec.Volume.Size.Value(), s.wantedInodes(), r.fillRequest(s)
 	out := r.work(s, task{v1.OperationProvision, ClassMaintain, r.Settings.Timeouts.Remove.Duration, nothing(func(ctx context.Context) error {
-		return r.Keeper.Provision(ctx, s.subject(), size, inodes)
+		return r.Keeper.Prepare(ctx, request, size, inodes)
 	})})
 	switch {
 	case s.usable():

@@ -40,6 +40,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -56,7 +57,10 @@ var (
 	logged lines
 )
 
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+func TestMain(m *testing.M) {
+	initializer.Enter()
+	os.Exit(runTests(m))
+}
 
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "ws-daemon-controllers-")
@@ -106,11 +110,18 @@ type world struct {
 	traffic         traffic
 	workspaces      *WorkspaceReconciler
 	snapshots       *SnapshotReconciler
+	nodes           *NodeReconciler
 	begin           int // of what the daemon logs
 	// driver wraps the node's volumes, if it is set before the start.
 	driver func(volume.Driver) volume.Driver
 	// classes of the node's configuration.
 	classes map[string]config.Class
+	// clock is the daemon's.
+	clock clock.PassiveClock
+	// reader wraps the daemon's uncached reads, if it is set before the start.
+	reader func(client.Reader) client.Reader
+	// guarded says how the node is treated.
+	guarded config.Node
 	// hold is asked before each write to the store, if it is set before the start.
 	hold func(ctx context.Context, key string) error
 }
@@ -135,6 +146,8 @@ func newWorld(tb testing.TB) *world {
 		driver:  func(d volume.Driver) volume.Driver { return d },
 		classes: map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}},
 		hold:    func(context.Context, string) error { return nil },
+		guarded: unguarded(), clock: clock.RealClock{},
+		reader: func(r client.Reader) client.Reader { return r },
 	}
 	w.Expect(os.Chmod(filepath.Dir(w.area), 0o711)).To(Succeed()) // git runs as the workspace's owner
 	w.SetDefaultEventuallyTimeout(patience)
@@ -149,6 +162,13 @@ func newWorld(tb testing.TB) *world {
 	w.namespace = namespace.Name
 	tb.Cleanup(w.dump)
 	return w
+}
+
+// unguarded is how a node is treated whose disks are those of a busy machine: only what is full has no room.
+func unguarded() config.Node {
+	n, full := config.Default().Node, config.Threshold{Set: 100, Clear: 99}
+	n.Pressure = config.Pressure{Bytes: full, Inodes: full, ThinData: full, ThinMetadata: full}
+	return n
 }
 
 func (w *world) scheme() *runtime.Scheme {
@@ -204,10 +224,12 @@ func (w *world) keeper() *content.Keeper {
 		w.Expect(err).NotTo(HaveOccurred())
 		drivers[class] = w.driver(directory)
 	}
+	box, err := sandbox.New(w.Context(), sandbox.Options{})
+	w.Expect(err).NotTo(HaveOccurred())
 	return &content.Keeper{
 		Area: area, Store: held{files, w.hold}, Volumes: drivers, Cluster: string(system.UID), Node: w.node,
 		StrayRetention: time.Hour, RetryMax: 10 * time.Second, Now: time.Now,
-		Git: initializer.Git{Program: "git", AllowedSchemes: []string{"http"}},
+		Git: initializer.Git{Sandbox: box, Program: "git", AllowedSchemes: []string{"http"}},
 	}
 }
 
@@ -237,15 +259,15 @@ func (w *world) manager() ctrl.Manager {
 func (w *world) start() (stop func()) {
 	mgr, minute := w.manager(), config.Duration{Duration: time.Minute}
 	w.workspaces = &WorkspaceReconciler{
-		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("ws-daemon"),
-		Keeper: w.keeper(), Clock: clock.RealClock{}, Node: w.node,
+		Client: mgr.GetClient(), Reader: w.reader(mgr.GetAPIReader()), Recorder: mgr.GetEventRecorder("ws-daemon"),
+		Keeper: w.keeper(), Clock: w.clock, Node: w.node,
 		Wake:     make(chan event.TypedGenericEvent[types.NamespacedName], 1024),
 		Changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 1),
 		WentBack: make(chan struct{}, 1),
 		Settings: Settings{
 			Timeouts: config.Timeouts{Store: minute, Initialize: minute, Backup: minute, Remove: minute, Pods: minute},
 			RetryMax: 10 * time.Second, OrphanGrace: time.Hour,
-			Classes: w.classes,
+			Classes: w.classes, Node: w.guarded,
 		},
 	}
 	w.snapshots = &SnapshotReconciler{Workspaces: w.workspaces, Wake: make(chan event.TypedGenericEvent[types.NamespacedName], 1024)}
@@ -255,7 +277,8 @@ func (w *world) start() (stop func()) {
 	})
 	w.Expect(w.workspaces.SetupWithManager(mgr)).To(Succeed())
 	w.Expect(w.snapshots.SetupWithManager(mgr)).To(Succeed())
-	w.Expect((&NodeReconciler{Workspaces: w.workspaces}).SetupWithManager(mgr)).To(Succeed())
+	w.nodes = &NodeReconciler{Workspaces: w.workspaces, pause: 200 * time.Millisecond}
+	w.Expect(w.nodes.SetupWithManager(mgr)).To(Succeed())
 	w.Expect(mgr.Add(manager.RunnableFunc(w.workspaces.Jobs.Runnable(10 * time.Second)))).To(Succeed())
 	ctx, cancel := context.WithCancel(w.Context())
 	ended := make(chan error, 1)

@@ -1,7 +1,7 @@
 package v1
 
-// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove, StoreAvailable and
-// ConfigReloadPending.
+// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed,
+// StoreAvailable and ConfigReloadPending.
 const (
 	// ConditionReady is True (reason Running) when volume and content are usable and nobody wants them to stop. Its reason is
 	// the one word for people in `kubectl get ws`: that of VolumeReady or ContentReady while one of them is not True, or
@@ -23,7 +23,8 @@ const (
 	ConditionLimitsApplied = "LimitsApplied"
 	// ConditionStalled is True when no retry helps until someone changes something. It is absent otherwise.
 	ConditionStalled = "Stalled"
-	// ConditionDiskPressure is True on a node that accepts no new workspaces for want of space.
+	// ConditionDiskPressure is True on a node on which a disk has too little room: a volume class that lies on it takes no new
+	// workspaces, and none does if it is that of the working area.
 	ConditionDiskPressure = "DiskPressure"
 	// ConditionSafeToRemove is True on a node of which every content is backed up or released.
 	ConditionSafeToRemove = "SafeToRemove"
@@ -175,6 +176,18 @@ const (
 	ReasonWorkspaceNotFound = "WorkspaceNotFound"
 )
 
+// Reasons of a WorkspaceNode's conditions, beside those above.
+const (
+	// ReasonEnoughRoom means that no disk is short of anything.
+	ReasonEnoughRoom = "EnoughRoom"
+	// ReasonReadOnly means that nothing can be written to a disk.
+	ReasonReadOnly = "ReadOnly"
+	// ReasonUnusable means that a volume class cannot be used; the message has the words of who refused it.
+	ReasonUnusable = "Unusable"
+	// ReasonTooManyOrphans means that more volumes without an object are due for removal than may go in an hour: none goes.
+	ReasonTooManyOrphans = "TooManyOrphans"
+)
+
 // Reasons of events that are not reasons of a condition.
 const (
 	// EventClaimed tells that the node took the workspace over.
@@ -195,6 +208,12 @@ const (
 	EventFork = "Fork"
 	// EventBackupLost tells that the store lost a backup.
 	EventBackupLost = "BackupLost"
+	// EventEvicted tells that caches went because their room was needed.
+	EventEvicted = "Evicted"
+	// EventOrphan tells that a volume without an object is being removed.
+	EventOrphan = "Orphan"
+	// EventNodeMarked tells that the taint or the annotation against scale-down was set on the Node, or removed.
+	EventNodeMarked = "NodeMarked"
 	// EventConfigReloaded tells that a changed configuration was taken over, as far as that goes without a restart.
 	EventConfigReloaded = "ConfigReloaded"
 )
@@ -209,6 +228,20 @@ const (
 	AnnotationAcceptLost = "workspace.wsdaemon.dev/accept-lost"
 	// AnnotationPaused stops all work on the workspace while it is present.
 	AnnotationPaused = "workspace.wsdaemon.dev/paused"
+	// AnnotationRemoveOrphans, of a WorkspaceNode, lets those volumes go whose objects were missed at the time that it names, or
+	// before.
+	AnnotationRemoveOrphans = "workspace.wsdaemon.dev/remove-orphans"
+)
+
+// What the daemon writes on its Node.
+const (
+	// TaintDiskPressure keeps pods that do not tolerate it from a node under pressure, with the effect NoSchedule, if the daemon's
+	// configuration wants that.
+	TaintDiskPressure = "workspace.wsdaemon.dev/disk-pressure"
+	// AnnotationScaleDown tells the cluster autoscaler to keep the node. The daemon sets it while content is not backed up.
+	AnnotationScaleDown = "cluster-autoscaler.kubernetes.io/scale-down-disabled"
+	// AnnotationScaleDownOurs says that it was the daemon who set AnnotationScaleDown: it never removes what others have set.
+	AnnotationScaleDownOurs = "workspace.wsdaemon.dev/scale-down-disabled"
 )
 
 const (
@@ -218,4 +251,14 @@ const (
 	FinalizerContent = "workspace.wsdaemon.dev/content"
 	// FieldOwner of every write by a daemon.
 	FieldOwner = "ws-daemon"
+)
+
+// What a WorkspaceNode says of the sandbox in which hostile content is read.
+const (
+	// ConditionSandboxed is True on a node whose sandbox has all its protections.
+	ConditionSandboxed = "Sandboxed"
+	// ReasonProtected means that nothing is missing.
+	ReasonProtected = "Protected"
+	// ReasonProtectionsMissing means that the kernel or the container denies some protections; the message names them.
+	ReasonProtectionsMissing = "ProtectionsMissing"
 )

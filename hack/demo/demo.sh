@@ -2,6 +2,7 @@
 # Shows a workspace's whole life: two daemons on a real API server, a real file tree, kill -9 and a dead node.
 # Everything is made below one temporary directory, which is removed at the end.
 # usage: [STORE=file|s3|gcs] [GIT_URL=https://...] [TMPDIR=DIRECTORY] hack/demo/demo.sh   (as root: hack/as-root.sh hack/demo/demo.sh)
+# In the virtual machine, hack/vm sets VOLUME=quota|lvm, and DEMO_KUBECONFIG for the API server outside.
 set -eEuo pipefail
 
 cd "$(dirname "$0")/../.."
@@ -11,6 +12,8 @@ source hack/demo/lib.sh
 source hack/demo/tree.sh
 # shellcheck source=hack/demo/store.sh
 source hack/demo/store.sh
+# shellcheck source=hack/demo/volumes.sh
+source hack/demo/volumes.sh
 
 ((EUID == 0)) || { echo "demo: FAILED: it must run as root: hack/as-root.sh $0" >&2; exit 1; }
 
@@ -26,6 +29,10 @@ free=$(df --output=avail -k "$work" | tail -n 1)
 kind=${STORE:-file}
 store=
 storage=
+# What limits volumes.
+driver=${VOLUME:-directory}
+# A tree of ten thousand files and more, and a part of it.
+tree='' part=''
 # Where workspace web has its content now.
 content=
 outside=$work/outside
@@ -36,13 +43,13 @@ field_is() { [[ $(ws "$1" "$2") == "$3" ]]; }
 
 # ready_reason NAME REASON waits for what `kubectl get workspaces` prints under STATUS.
 ready_reason() {
-	show kubectl wait "workspace/$1" --for="jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=$2" --timeout=120s ||
+	show kubectl wait "workspace/$1" --for="jsonpath={.status.conditions[?(@.type==\"Ready\")].reason}=$2" --timeout="$((120 * slow))s" ||
 		fail "workspace $1 did not become $2: $(ws "$1" '.status.conditions[?(@.type=="Ready")].message')"
 }
 
 # triggered NAME TEXT waits for the backup that a trigger asked for.
 triggered() {
-	show kubectl wait "workspace/$1" --for="jsonpath={.status.backup.trigger}=$2" --timeout=120s
+	show kubectl wait "workspace/$1" --for="jsonpath={.status.backup.trigger}=$2" --timeout="$((120 * slow))s"
 }
 
 # create FILE shows the manifest that it reads, and creates the object.
@@ -76,7 +83,7 @@ write_config() {
 		    "timeouts": {"retryMax": "10s"}
 		  },
 		  "storage": $storage,
-		  "volumes": {"classes": {"default": {"driver": "directory", "allowUnlimited": true}}},
+		  "volumes": {"classes": {"default": $(volume_class "$1")}},
 		  "health": {"address": "127.0.0.1:$(free_port)"},
 		  "metrics": {"address": ""},
 		  "log": {"level": "info", "format": "console"}
@@ -103,10 +110,13 @@ kill_daemon() {
 
 start_cluster() {
 	local ready
-	# Its output is the path of the kubeconfig, once the API server answers.
-	exec {ready}< <(exec setpriv --pdeathsig TERM -- bin/dev-cluster up --dir "$work/cluster" 2>"$work/cluster.log")
-	processes[cluster]=$!
-	read -r -u "$ready" KUBECONFIG || fail "the cluster did not start"
+	KUBECONFIG=${DEMO_KUBECONFIG:-}
+	if [[ -z $KUBECONFIG ]]; then
+		# Its output is the path of the kubeconfig, once the API server answers.
+		exec {ready}< <(exec setpriv --pdeathsig TERM -- bin/dev-cluster up --dir "$work/cluster" 2>"$work/cluster.log")
+		processes[cluster]=$!
+		read -r -u "$ready" KUBECONFIG || fail "the cluster did not start"
+	fi
 	export KUBECONFIG
 	# The daemons have the rights of the DaemonSet's service account, not those of an administrator.
 	kubectl apply -f config/manager/namespace.yaml >/dev/null
@@ -137,20 +147,21 @@ serve_repository() {
 	GIT_URL+=/hello.git
 }
 
-# disk_is_empty NODE says whether nothing is left of any workspace on a node: no volume, no journal entry, nothing half-removed.
-disk_is_empty() {
-	[[ -z $(find "$work/$1/volumes/default" "$work/$1/journal" -mindepth 1 ! -name .trash ! -name .owner -print -quit) ]]
-}
-
 #################################################################### the story
 
 build() {
+	if [[ -n ${DEMO_KUBECONFIG:-} ]]; then # all is there
+		export PATH=$PWD/bin:$PATH
+		tree=/usr part=share/zoneinfo
+		[[ $kind == file ]] || fail "with VOLUME, STORE can only be file"
+		return
+	fi
 	headline "Building what is missing"
 	as_caller go build -buildvcs=false -o bin/dev-cluster ./hack/cluster/cmd
 	as_caller go build -buildvcs=false -o bin/demo-gitserver ./hack/demo/gitserver
 	as_caller go build -buildvcs=false -o bin/dev-stores ./hack/stores/cmd
 	[[ $kind == file ]] || as_caller bin/dev-stores build
-	goroot=$(as_caller go env GOROOT)
+	tree=$(as_caller go env GOROOT) part=src/cmd
 	[[ -x bin/ws-daemon ]] || as_caller make --no-print-directory build
 	KUBEBUILDER_ASSETS=$(as_caller bin/dev-cluster tools)
 	export KUBEBUILDER_ASSETS PATH=$KUBEBUILDER_ASSETS:$PATH
@@ -160,6 +171,7 @@ build() {
 set_up() {
 	local node
 	headline "A cluster with two nodes, which share a store"
+	prepare_volumes
 	start_cluster
 	kubectl version | sed -n 's/^Server/Kubernetes/p'
 	serve_store
@@ -200,12 +212,14 @@ create_workspace() {
 
 fill_workspace() {
 	local entries
-	headline "People work in it: the Go toolchain, and everything else that is hard to keep"
-	fill_tree "$content" "$goroot"
+	headline "People work in it: ten thousand files, and everything else that is hard to keep"
+	fill_tree "$content" "$tree"
+	[[ -z ${DEMO_KUBECONFIG:-} ]] || cp -a api controllers docs hack internal test "$content/tree" # the machine has less
 	entries=$(find "$content" -printf x | wc -c)
 	say "$entries entries, $(du -sh "$content" | cut -f 1)"
-	((entries >= 10000)) || fail "GOROOT has only $entries entries"
+	((entries >= 10000)) || fail "$tree has only $entries entries"
 	(below "$content" ls -lA odd/links odd/modes odd/others)
+	hit_limit "$content"
 }
 
 back_up() {
@@ -228,7 +242,7 @@ take_snapshot() {
 		  nodeName: node-a
 		  deletionPolicy: Delete
 	YAML
-	show kubectl wait snapshot/lunch --for=condition=Ready --timeout=120s
+	show kubectl wait snapshot/lunch --for=condition=Ready --timeout="$((120 * slow))s"
 	show kubectl get snapshots
 	keep_tree "$content" "$work/lunch"
 }
@@ -236,7 +250,7 @@ take_snapshot() {
 kill_during_backup() {
 	local before inode
 	headline "kill -9 of node-a's daemon while it makes the next backup"
-	cp -a "$content/go/src/cmd" "$content/go/cmd-after-lunch"
+	cp -a "$content/tree/$part" "$content/tree/copy-after-lunch"
 	echo "written after lunch" >"$content/odd/after lunch"
 	head -c 256M /dev/urandom >"$content/recording" # several packs, so that there is a middle
 	before=$(backups web)
@@ -270,7 +284,7 @@ stop_workspace() {
 	show kubectl get workspaces -o wide
 	await 30 "node-a has removed the content" disk_is_empty node-a
 	say "node-a holds nothing any more:"
-	(below "$work" find node-a/volumes node-a/journal)
+	(below "$work" find "$(volumes_of node-a)" node-a/journal)
 }
 
 move_workspace() {
@@ -325,6 +339,18 @@ restore_snapshot() {
 	ready_reason again Running
 	show kubectl get workspaces
 	compare_tree "$(ws again .status.volume.path)" "$work/lunch"
+	[[ $driver == lvm ]] || return 0
+	say "and one more, which begins with a copy of what the first began with:"
+	sed 's/name: again/name: more/' "$work/again.yaml" | create more.yaml
+	ready_reason more Running
+	compare_tree "$(ws more .status.volume.path)" "$work/lunch"
+	await 30 "an event says how it began" was_cloned more
+	show kubectl delete workspace more --timeout="$((120 * slow))s"
+}
+
+# was_cloned NAME says whether a workspace began with a template.
+was_cloned() {
+	kubectl get events --field-selector "reason=Restored,involvedObject.name=$1" -o jsonpath='{.items[*].message}' | grep -F 'cloned from a template'
 }
 
 return_node() {
@@ -353,8 +379,8 @@ has_stray_snapshot() { stray_snapshot >/dev/null; }
 
 delete_all() {
 	headline "Deletion"
-	show kubectl delete snapshot lunch --timeout=120s
-	show kubectl delete workspace web again --timeout=120s
+	show kubectl delete snapshot lunch --timeout="$((120 * slow))s"
+	show kubectl delete workspace web again --timeout="$((120 * slow))s"
 	show kubectl get workspaces,snapshots
 	say "the backups of web are kept, as its deletionPolicy says:"
 	show bin/ws-daemon archive list --store "$store" --domain default --workspace web
@@ -364,7 +390,7 @@ delete_all() {
 look_back() {
 	headline "What happened"
 	show kubectl get events --sort-by=.metadata.creationTimestamp
-	show kubectl wait workspacenodes --all --for=condition=SafeToRemove --timeout=60s
+	show kubectl wait workspacenodes --all --for=condition=SafeToRemove --timeout="$((60 * slow))s"
 	show kubectl get workspacenodes
 }
 
@@ -373,7 +399,7 @@ leave_nothing() {
 	headline "Nothing is left"
 	for node in node-a node-b; do
 		finish "$node" TERM || fail "the daemon of $node ended with status $?"
-		disk_is_empty "$node" || fail "something is left on $node: $(find "$work/$node/volumes" "$work/$node/journal")"
+		disk_is_empty "$node" || fail "something is left on $node: $(find "$(volumes_of "$node")" "$work/$node/journal") $(logical_volumes "$node")"
 		(below "$work" find "$node" -mindepth 1 -not -path '*/reserve/*')
 	done
 	# What the killed daemon was writing to the store is swept a day later: until then another node may be about to name it.

@@ -36,9 +36,12 @@ fail() {
 	exit 1
 }
 
+# slow is how many times as long as usual everything may take.
+slow=${DEMO_SLOWNESS:-1}
+
 # await SECONDS WHAT COMMAND... runs the command until it succeeds. The pause only keeps the processor free.
 await() {
-	local deadline=$((SECONDS + $1)) what=$2
+	local deadline=$((SECONDS + $1 * slow)) what=$2
 	shift 2
 	until "$@"; do
 		((SECONDS < deadline)) || fail "waited too long until $what"

@@ -4,12 +4,12 @@
 # The target of symbolic links that lead out of the tree: whoever follows one of them spoils this file, and nothing else.
 outside=
 
-# fill_tree DIR GOROOT copies the Go toolchain into DIR/go and puts every kind of oddity into DIR/odd.
+# fill_tree DIR TREE copies a tree of programs into DIR/tree and puts every kind of oddity into DIR/odd.
 fill_tree() {
 	make_outside
-	mkdir "$1/go" "$1/odd"
+	mkdir "$1/tree" "$1/odd"
 	# Debian's GOROOT has symbolic links to its parts: they are followed, those below them are not.
-	cp -a -H "$2"/* "$1/go/"
+	cp -a -H "$2"/* "$1/tree/"
 	(cd "$1/odd" && make_links && make_modes && make_owners && make_attributes && make_names && make_others && make_times)
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"wsdaemon.dev/ws-daemon/hack/cluster"
 	"wsdaemon.dev/ws-daemon/hack/tools"
+	"wsdaemon.dev/ws-daemon/internal/cmd"
 	"wsdaemon.dev/ws-daemon/internal/metrics"
 )
 
@@ -98,7 +99,13 @@ func alerts() map[string]alert {
 		series := func(v float64) []string { return one(fmt.Sprintf("%s{node=\"a\"%s} %v+0%s", name, labels, v, forever)) }
 		return alert{fires: series(fires), quiet: series(quiet), at: at}
 	}
-	class := `,class="default"`
+	const class, disk, area = `,class="default"`, `,disk="default"`, `,disk="(working area)"`
+	free := func(labels string, percent int) string {
+		return fmt.Sprintf("ws_daemon_disk_free_bytes{node=\"a\"%s} %d+0%s", labels, percent, forever)
+	}
+	size := func(labels string) string {
+		return fmt.Sprintf("ws_daemon_disk_size_bytes{node=\"a\"%s} 100+0%s", labels, forever)
+	}
 	return map[string]alert{
 		"WSDaemonDown":           constant("up", `,job="ws-daemon-system/ws-daemon"`, 0, 1, "15m"),
 		"WSDaemonUnsavedChanges": {one(`ws_daemon_oldest_unsaved_change_timestamp_seconds{node="a"} 0+0x180`), one(`ws_daemon_oldest_unsaved_change_timestamp_seconds{node="a"} 0+60x180`), "75m"},
@@ -135,18 +142,18 @@ func alerts() map[string]alert {
 				`ws_daemon_store_request_duration_seconds_bucket{node="a",request="put",le="+Inf"} 0+100x180`,
 			}, "40m",
 		},
-		"WSDaemonAreaMissing": constant("ws_daemon_area_up", "", 0, 1, "10m"),
+		"WSDaemonAreaMissing": constant("ws_daemon_disk_usable", area, 0, 1, "10m"),
 		"WSDaemonAreaFull": {
-			[]string{`ws_daemon_area_free_bytes{node="a"} 4+0x180`, `ws_daemon_area_size_bytes{node="a"} 100+0x180`},
-			[]string{`ws_daemon_area_free_bytes{node="a"} 6+0x180`, `ws_daemon_area_size_bytes{node="a"} 100+0x180`}, "15m",
+			[]string{free(area, 4), size(area)},
+			[]string{free(area, 6), size(area)}, "15m",
 		},
-		"WSDaemonVolumeClassDown": constant("ws_daemon_volume_class_up", class+`,driver="lvm"`, 0, 1, "10m"),
+		"WSDaemonVolumeClassDown": constant("ws_daemon_disk_usable", disk, 0, 1, "10m"),
 		"WSDaemonDiskFull": {
-			[]string{`ws_daemon_volume_class_free_bytes{node="a",class="default"} 14+0x180`, `ws_daemon_volume_class_size_bytes{node="a",class="default"} 100+0x180`},
-			[]string{`ws_daemon_volume_class_free_bytes{node="a",class="default"} 16+0x180`, `ws_daemon_volume_class_size_bytes{node="a",class="default"} 100+0x180`}, "15m",
+			[]string{free(disk, 14), size(disk)},
+			[]string{free(disk, 16), size(disk)}, "15m",
 		},
-		"WSDaemonPoolDataFull":     constant("ws_daemon_pool_data_used_ratio", class, 0.86, 0.84, "10m"),
-		"WSDaemonPoolMetadataFull": constant("ws_daemon_pool_metadata_used_ratio", class, 0.81, 0.79, "10m"),
+		"WSDaemonPoolDataFull":     constant("ws_daemon_disk_thin_used_ratio", disk+`,of="data"`, 0.86, 0.84, "10m"),
+		"WSDaemonPoolMetadataFull": constant("ws_daemon_disk_thin_used_ratio", disk+`,of="metadata"`, 0.81, 0.79, "10m"),
 		"WSDaemonQuotaEscaped":     constant("ws_daemon_volumes_escaped", class, 1, 0, "20m"),
 		"WSDaemonConfigInvalid":    constant("ws_daemon_config_last_reload_successful", "", 0, 1, "10m"),
 		"WSDaemonConfigPending":    constant("ws_daemon_config_pending_keys", "", 1, 0, "65m"),
@@ -192,7 +199,7 @@ func TestDirectoryIsComplete(t *testing.T) {
 	out, err := exec.CommandContext(t.Context(), programs[cluster.Kubectl], "kustomize", "../../config/prometheus").CombinedOutput()
 	g.Expect(err).NotTo(HaveOccurred(), string(out))
 	var kinds []string
-	for _, text := range strings.Split(string(out), "\n---\n") {
+	for text := range strings.SplitSeq(string(out), "\n---\n") {
 		var object struct {
 			Kind     string
 			Metadata struct{ Name, Namespace string }
@@ -276,7 +283,7 @@ var (
 // exported are the names of all series, and their labels.
 func exported() map[string][]string {
 	out := map[string][]string{}
-	for _, d := range metrics.Definitions() {
+	for _, d := range cmd.MetricDefinitions() {
 		if d.Type != metrics.Histogram {
 			out[d.Name] = d.Labels
 			continue
@@ -315,7 +322,7 @@ func TestDashboardShowsEveryMetric(t *testing.T) {
 	for _, all := range queries(t) {
 		shown.WriteString(strings.Join(all, "\n") + "\n")
 	}
-	for _, d := range metrics.Definitions() {
+	for _, d := range cmd.MetricDefinitions() {
 		if d.Name != "ws_daemon_config_last_reload_success_timestamp_seconds" { // a date, for whoever looks for one
 			NewWithT(t).Expect(shown.String()).To(ContainSubstring(d.Name))
 		}

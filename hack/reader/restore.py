@@ -3,12 +3,12 @@
 the program that wrote the backup: what it can read, anybody can. It needs Python 3.8 and the program zstd.
 usage: restore.py STORE DOMAIN WORKSPACE BACKUP TARGET      (for example: restore.py /mnt/store team-a web 7.2 /tmp/web)
 TARGET must be missing or empty. Exit status: 0, 1 for an error, 3 if the backup lacks files that could not be read."""
-import base64, functools, hashlib, json, os, re, stat, struct, subprocess, sys
+import base64, functools, hashlib, json, os, pathlib, re, stat, struct, subprocess, sys
 
 BLOCK, FILE, SYMLINK, FIFO = 4 << 20, 1, 2, 3
 PAGE = ("paths names shared targets xattrs dirs classes entries seconds nanoseconds sizes places pieces sets groups "
         "frames packs frame_hashes hashes").split()
-TABLE = "paths rows frames packs hashes".split()
+TABLE = "paths names rows frames packs hashes".split()
 
 def need(ok, message):
     if not ok:
@@ -38,8 +38,7 @@ def read_columns(raw, counts, names):
     r.number()  # features that a reader need not know
     counts, lengths = [r.number() for _ in range(counts)], [r.number() for _ in range(r.number())]
     return counts, {name: Column(r.take(n)) for name, n in zip(names, lengths)}
-def read_frames(c, hashes, n_packs, n):
-    """A frame is (pack, offset, stored, raw, hash)."""
+def read_frames(c, hashes, n_packs, n):  # a frame is (pack, offset, stored, raw, hash)
     ids = [(c["packs"].take(16).hex(), c["packs"].number()) for _ in range(n_packs)]
     frames, last, end, r = [], None, 0, c["frames"]
     need(not any(generation for _, generation in ids), "it is encrypted")
@@ -141,8 +140,9 @@ def restore(store, domain, workspace, backup, target):
     """Returns the number of entries that the backup lacks."""
     base = os.path.abspath(os.path.join(store, "d", domain))
     key = ".".join("%016x" % (2**63 - 1 - int(n)) for n in backup.split("."))
-    with open(os.path.join(base, "w", workspace, key), "rb") as f:
-        commit = json.load(f)
+    record = pathlib.Path(base, "w", workspace, key).read_bytes()
+    need(record[-78:] == b',"sha256":"%s"}\n' % sha256(record[:-78]).hex().encode(), "its commit is damaged")
+    commit = json.loads(record)
     need([commit[k] for k in ("format", "domain", "workspace", "name")] == [1, domain, workspace, backup], "its commit is another one")
     os.makedirs(target, 0o700, exist_ok=True)
     need(not os.listdir(target), "%s is not empty" % target)

@@ -102,7 +102,7 @@ func (s *storeWriter) pages(pages ...*format.Page) {
 		}
 	}
 	for i, f := range s.pack(format.FramePage, raws, z) {
-		s.refs = append(s.refs, format.PageRef{Frame: f, First: pages[i].Dirs[0].Path, Entries: uint32(pages[i].Rows())})
+		s.refs = append(s.refs, pages[i].Ref(f))
 	}
 }
 
@@ -115,7 +115,12 @@ func (s *storeWriter) commit() {
 	data, err := json.Marshal(map[string]any{"format": 1, "id": "x", "domain": "team-a", "workspace": "web", "name": "7.2",
 		"tree": map[string]any{"digest": s.digest.Sum().String()}, "packs": s.packs, "table": table})
 	g.Expect(err).NotTo(HaveOccurred())
-	s.put(append(data, '\n'), "w", "web", commitKey)
+	s.put(withSum(data[:len(data)-1]), "w", "web", commitKey)
+}
+
+// withSum ends a record that lacks its end.
+func withSum(record []byte) []byte {
+	return fmt.Appendf(record, `,"sha256":"%x"}`+"\n", sha256.Sum256(record))
 }
 
 // restore runs the reader.
@@ -313,6 +318,7 @@ func TestReaderNoticesDamage(t *testing.T) {
 		"an empty pack":     {func(t *testing.T, s *storeWriter) error { t.Helper(); return os.Truncate(packs(t, s)[0], 0) }, "7.2", "is damaged at"},
 		"a damaged table":   {func(_ *testing.T, s *storeWriter) error { return s.edit(`"table":"`, 70) }, "7.2", "the page table is damaged"},
 		"another digest":    {func(_ *testing.T, s *storeWriter) error { return s.edit(`"digest":"`, 5) }, "7.2", "another digest"},
+		"a damaged commit":  {func(_ *testing.T, s *storeWriter) error { return flip(s.commitPath(), 20) }, "7.2", "its commit is damaged"},
 		"no such backup":    {func(*testing.T, *storeWriter) error { return nil }, "7.3", "No such file"},
 		"a commit's copy":   {func(_ *testing.T, s *storeWriter) error { return s.copyCommit() }, "7.1", "its commit is another one"},
 		"no name of backup": {func(*testing.T, *storeWriter) error { return nil }, "latest", "usage:"},
@@ -341,7 +347,7 @@ func (s *storeWriter) copyCommit() error {
 	return os.WriteFile(filepath.Join(s.dir, "d/team-a/w/web", "7ffffffffffffff8.7ffffffffffffffe"), data, 0o600)
 }
 
-// edit changes a digit of a field of the commit to another one.
+// edit changes a digit of a field of the commit to another one, as if it had been written so.
 func (s *storeWriter) edit(field string, digit int) error {
 	data, err := os.ReadFile(s.commitPath())
 	if err != nil {
@@ -349,7 +355,7 @@ func (s *storeWriter) edit(field string, digit int) error {
 	}
 	at := bytes.Index(data, []byte(field)) + len(field) + digit
 	data[at] = map[bool]byte{true: '2', false: '3'}[data[at] == '3']
-	return os.WriteFile(s.commitPath(), data, 0o600)
+	return os.WriteFile(s.commitPath(), withSum(data[:bytes.LastIndex(data, []byte(`,"sha256"`))]), 0o600)
 }
 
 // flip changes a byte of a file.

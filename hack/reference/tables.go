@@ -7,7 +7,7 @@ import (
 	"unicode"
 	"unicode/utf8"
 
-	"wsdaemon.dev/ws-daemon/internal/metrics"
+	"wsdaemon.dev/ws-daemon/internal/cmd"
 )
 
 // configTable is the reference of all keys, as Markdown.
@@ -87,7 +87,7 @@ func yes(b bool) string {
 func metricsTable() string {
 	var out strings.Builder
 	out.WriteString("| Metric | Type | Labels | Meaning |\n|---|---|---|---|\n")
-	for _, d := range metrics.Definitions() {
+	for _, d := range cmd.MetricDefinitions() {
 		labels := ""
 		if len(d.Labels) > 0 {
 			labels = "`" + strings.Join(d.Labels, "`, `") + "`"

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -25,6 +26,8 @@ type TestOptions struct {
 	Args []string
 	// Timeout of one test program.
 	Timeout time.Duration
+	// Long says whether tests that take long run as well.
+	Long bool
 }
 
 // Test builds the tests of packages, and runs each once on every disk. Below Results, it writes cover.out, the statements
@@ -60,26 +63,37 @@ func (i *Image) withInput(ctx context.Context, o *TestOptions, do func() error) 
 	}
 	start := time.Now()
 	for _, p := range o.Packages {
-		if err := p.build(ctx, root, filepath.Join(dir, "bin")); err != nil {
+		if err := p.build(ctx, root, filepath.Join(dir, "bin"), o.tags()); err != nil {
 			return err
 		}
 	}
 	say(o.Log, "built the tests of %d packages in %s", len(o.Packages), since(start))
 	o.Input = dir
+	if slices.ContainsFunc(o.Packages, func(p Package) bool { return p.Cluster }) {
+		return i.withCluster(ctx, o, root, dir, do)
+	}
 	return do()
 }
 
+// tags are those that all tests are built with.
+func (o TestOptions) tags() string {
+	if o.Long {
+		return buildTag + "," + longTag
+	}
+	return buildTag
+}
+
 // build builds the test programs of a package: test, with coverage, and test.TAGS.
-func (p Package) build(ctx context.Context, root, bin string) error {
+func (p Package) build(ctx context.Context, root, bin, tags string) error {
 	out := filepath.Join(bin, filepath.FromSlash(p.Path), "test")
-	if err := goTest(ctx, root, p.Path, "-tags", buildTag, "-cover", "-covermode=atomic", "-o", out); err != nil {
+	if err := goTest(ctx, root, p.Path, "-tags", tags, "-cover", "-covermode=atomic", "-o", out); err != nil {
 		return err
 	}
 	if _, err := os.Stat(out); err != nil {
 		return fmt.Errorf("build tests of %s: it has none: %w", p.Path, err)
 	}
-	for _, tags := range p.Tags {
-		if err := goTest(ctx, root, p.Path, "-tags", buildTag+","+tags, "-o", out+"."+tags); err != nil {
+	for _, more := range p.Tags {
+		if err := goTest(ctx, root, p.Path, "-tags", tags+","+more, "-o", out+"."+more); err != nil {
 			return err
 		}
 	}

@@ -67,9 +67,9 @@ func wholeSeconds(d time.Duration) string {
 }
 
 // jobsPlan is what the guest's init does: prepare disks and run jobs.
-func jobsPlan(disks []Disk, jobs []Job) string {
+func jobsPlan(o Options, jobs []Job) string {
 	var plan strings.Builder
-	plan.WriteString(disksPlan(disks) + call("ready"))
+	plan.WriteString(systemPlan(o) + call("ready"))
 	for _, job := range jobs {
 		plan.WriteString(job.script())
 	}
@@ -77,13 +77,17 @@ func jobsPlan(disks []Disk, jobs []Job) string {
 }
 
 // shellPlan gives the console, of a size in characters, to a shell.
-func shellPlan(disks []Disk, rows, columns int, term string) string {
-	return disksPlan(disks) + call("shell", strconv.Itoa(rows), strconv.Itoa(columns), term)
+func shellPlan(o Options, rows, columns int, term string) string {
+	return systemPlan(o) + call("shell", strconv.Itoa(rows), strconv.Itoa(columns), term)
 }
 
-func disksPlan(disks []Disk) string {
+// systemPlan prepares what the machine has.
+func systemPlan(o Options) string {
 	var plan strings.Builder
-	for _, disk := range disks {
+	if o.Network {
+		plan.WriteString(call("network"))
+	}
+	for _, disk := range o.Disks {
 		plan.WriteString(call("disk", string(disk)))
 	}
 	return plan.String()

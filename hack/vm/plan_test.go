@@ -14,7 +14,7 @@ func TestJobsPlan(t *testing.T) {
 		{Name: "xfs/a", Disk: XFS, Dir: "/vm/src/a", Command: []string{"/vm/bin/a/test", "-test.run=A B"}, Timeout: 90 * time.Second},
 		{Name: "plain", Dir: "/", Command: []string{"true"}, Timeout: time.Millisecond},
 	}
-	NewWithT(t).Expect(jobsPlan([]Disk{XFS, LVM}, jobs)).To(Equal(`'disk' 'xfs'
+	NewWithT(t).Expect(jobsPlan(Options{Disks: []Disk{XFS, LVM}}, jobs)).To(Equal(`'disk' 'xfs'
 'disk' 'lvm'
 'ready'
 'job' 'xfs/a' 'xfs' '/vm/src/a' '90' '/vm/bin/a/test' '-test.run=A B'
@@ -23,7 +23,7 @@ func TestJobsPlan(t *testing.T) {
 }
 
 func TestShellPlan(t *testing.T) {
-	NewWithT(t).Expect(shellPlan([]Disk{Ext4}, 50, 132, "xterm")).To(Equal("'disk' 'ext4'\n'shell' '50' '132' 'xterm'\n"))
+	NewWithT(t).Expect(shellPlan(Options{Disks: []Disk{Ext4}, Network: true}, 50, 132, "xterm")).To(Equal("'network'\n'disk' 'ext4'\n'shell' '50' '132' 'xterm'\n"))
 }
 
 // The shell takes every word as it is.

@@ -15,6 +15,7 @@ type machine struct {
 	cpus   int
 	// arguments go to the kernel.
 	arguments []string
+	network   bool
 	drives    []drive
 	ports     []port
 }
@@ -41,10 +42,13 @@ func (m machine) args() []string {
 	}
 	args := []string{
 		"-nodefaults", "-no-user-config", "-no-reboot",
-		"-display", "none", "-nic", "none",
+		"-display", "none", "-nic", m.nic(),
 		"-accel", accel, "-cpu", cpu,
 		"-smp", strconv.Itoa(m.cpus), "-m", strconv.Itoa(m.memory),
 		"-kernel", m.image.kernel(), "-initrd", m.image.initrd(), "-append", m.commandLine(),
+	}
+	if m.network {
+		args = append(args, "-global", "virtio-net-pci.romfile=") // it boots from no network
 	}
 	for _, d := range m.drives {
 		args = append(args, d.args()...)
@@ -58,6 +62,14 @@ func (m machine) args() []string {
 			"-device", fmt.Sprintf("virtserialport,chardev=%s,name=%s", p.name, p.name))
 	}
 	return args
+}
+
+// nic gives the network of the machine.
+func (m machine) nic() string {
+	if m.network {
+		return "user,model=virtio-net-pci,ipv6=off"
+	}
+	return "none"
 }
 
 // commandLine makes the kernel quick and quiet, and a panic the end of QEMU.

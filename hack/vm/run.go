@@ -37,6 +37,8 @@ type Options struct {
 	Disks []Disk
 	// KeepDisks is a directory that keeps the disks for later machines; empty: they are new, and removed in the end.
 	KeepDisks string
+	// Network lets the guest reach this machine, at 10.0.2.2.
+	Network bool
 	// Input is a directory whose content the guest sees in /vm; empty: none. It is written to and must not be used again.
 	Input string
 	// Results is the directory for console.log and results/JOB/FILE; it is created.
@@ -77,7 +79,7 @@ func (i *Image) Run(ctx context.Context, o Options, jobs []Job) ([]Result, error
 		return nil, err
 	}
 	defer r.done()
-	if err := r.prepare(ctx, jobsPlan(o.Disks, jobs)); err != nil {
+	if err := r.prepare(ctx, jobsPlan(r.Options, jobs)); err != nil {
 		return nil, err
 	}
 	ctx, r.watchdog = watch(ctx, bootLimit, silence(jobs))
@@ -109,7 +111,7 @@ func (i *Image) newRunning(ctx context.Context, o Options) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := machine{image: i, accel: accel, memory: o.Memory, cpus: o.CPUs}
+	m := machine{image: i, accel: accel, memory: o.Memory, cpus: o.CPUs, network: o.Network}
 	return &running{Options: o, machine: m, dir: dir, done: done, events: map[string]bool{}}, nil
 }
 

@@ -19,7 +19,7 @@ func (i *Image) Shell(ctx context.Context, o Options) error {
 	}
 	defer r.done()
 	rows, columns := windowSize(os.Stdin)
-	if err := r.prepare(ctx, shellPlan(o.Disks, rows, columns, cmp.Or(os.Getenv("TERM"), "linux"))); err != nil {
+	if err := r.prepare(ctx, shellPlan(o, rows, columns, cmp.Or(os.Getenv("TERM"), "linux"))); err != nil {
 		return err
 	}
 	defer keepTerminal(os.Stdin)()

@@ -74,6 +74,7 @@ func (p *place) made(m content.Made, began time.Time) summary {
 		Backup: m.Name.String(), Unchanged: m.Unchanged, Files: m.Tree.Files, Directories: m.Tree.Dirs, Bytes: m.Tree.Bytes,
 		BytesRead: m.BytesRead, Requests: p.requests.counts(), Seconds: time.Since(began).Seconds(),
 		IncompleteCount: m.Tree.UnreadableCount, Changed: m.Tree.Changed, Skipped: m.Skipped,
+		Altered: named(m.Altered), AlteredCount: m.AlteredCount,
 	}
 	if !m.Unchanged {
 		s.BytesStored = m.Stored
@@ -124,6 +125,7 @@ func newArchiveRestore(p *place) *cobra.Command {
 func (p *place) restored(backup string, r archive.Report, began time.Time) summary {
 	return summary{
 		Backup: backup, Files: r.Files, Directories: r.Dirs, Bytes: r.Bytes, Requests: p.requests.counts(),
-		Seconds: time.Since(began).Seconds(), Incomplete: incomplete(r.Unreadable), IncompleteCount: r.UnreadableCount,
+		Seconds: time.Since(began).Seconds(), Incomplete: named(r.Unreadable), IncompleteCount: r.UnreadableCount,
+		Altered: named(r.Altered), AlteredCount: r.AlteredCount,
 	}
 }

@@ -41,6 +41,9 @@ type summary struct {
 	// Changed names files that never held still while they were read, Skipped sockets and devices; at most 100 of each.
 	Changed []string `json:"changed,omitempty"`
 	Skipped []string `json:"skipped,omitempty"`
+	// Altered names what the file system cannot hold as it was, at most 100 of AlteredCount.
+	Altered      []string `json:"altered,omitempty"`
+	AlteredCount int64    `json:"alteredCount,omitempty"`
 }
 
 // print writes the summary, and returns an error with a code of its own if files are missing.
@@ -55,12 +58,12 @@ func (s summary) print(out, errOut io.Writer, asJSON bool, verb string) error {
 	}
 	name(errOut, "changed while it was read", s.Changed)
 	name(errOut, "a socket or device, not kept", s.Skipped)
+	name(errOut, "not as it was", s.Altered)
+	more(errOut, "not as it was", s.AlteredCount, s.Altered)
 	name(errOut, "not read", s.Incomplete)
+	more(errOut, "not read", s.IncompleteCount, s.Incomplete)
 	if s.IncompleteCount == 0 {
 		return nil
-	}
-	if more := s.IncompleteCount - int64(len(s.Incomplete)); more > 0 {
-		fmt.Fprintf(errOut, "not read: %d more\n", more)
 	}
 	return &codeError{incompleteCode, fmt.Sprintf("backup %s is incomplete: %d files could not be read", s.Backup, s.IncompleteCount)}
 }
@@ -71,7 +74,13 @@ func name(out io.Writer, what string, paths []string) {
 	}
 }
 
-func incomplete(problems []archive.Problem) []string {
+func more(out io.Writer, what string, count int64, named []string) {
+	if n := count - int64(len(named)); n > 0 {
+		fmt.Fprintf(out, "%s: %d more\n", what, n)
+	}
+}
+
+func named(problems []archive.Problem) []string {
 	names := make([]string, 0, len(problems))
 	for _, p := range problems {
 		names = append(names, p.Path+": "+p.Error)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -105,6 +106,35 @@ func TestArchiveRestoresIntoMountsAndTheWorkingDirectory(t *testing.T) {
 	t.Chdir(here)
 	must(t, "archive", "restore", at, inDomain, ofWeb, ".")
 	g.Expect(namesIn(t, ".")).To(ConsistOf("README", "src"))
+}
+
+// Of two restores into one mount point at once, one does it, and the other says so and touches nothing.
+func TestS2_TwoRestoresIntoOneMountPoint(t *testing.T) {
+	g := NewWithT(t)
+	dir, at := someTree(t), newStoreURL(t)
+	must(t, "archive", "create", at, inDomain, ofWeb, dir)
+	to := filepath.Join(t.TempDir(), "to")
+	mountTmpfs(t, to)
+	other, err := os.Open(to)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(unix.Flock(int(other.Fd()), unix.LOCK_EX)).To(Succeed())
+	g.Expect(refused(t, "archive", "restore", at, inDomain, ofWeb, to)).To(ContainSubstring(to + " is locked: another restore into it is at work"))
+	g.Expect(namesIn(t, to)).To(BeEmpty())
+	g.Expect(other.Close()).To(Succeed())
+
+	var wg sync.WaitGroup
+	errs := make([]error, 8)
+	for i := range errs {
+		wg.Go(func() { _, errs[i] = call(t.Context(), "", "archive", "restore", at, inDomain, ofWeb, to) })
+	}
+	wg.Wait()
+	failed := slices.DeleteFunc(errs, func(err error) bool { return err == nil })
+	g.Expect(failed).To(HaveLen(7))
+	for _, err := range failed {
+		g.Expect(err).To(MatchError(Or(ContainSubstring("is locked"), ContainSubstring("is not empty"))))
+	}
+	g.Expect(namesIn(t, to)).To(ConsistOf("README", "src"))
+	g.Expect(os.ReadFile(filepath.Join(to, "src", "main.go"))).To(Equal([]byte("package main\n")))
 }
 
 // What a killed restore left beside its target goes with the next one; what another one is working on stays.

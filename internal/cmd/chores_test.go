@@ -31,7 +31,7 @@ func (n *node) keeper(t *testing.T, name, cluster string) *content.Keeper {
 	n.Expect(area.Init(state.Identity{Cluster: cluster, Node: name})).To(Succeed())
 	guard, err := openStore(t.Context(), cfg)
 	n.Expect(err).NotTo(HaveOccurred())
-	k, err := newKeeper(cfg, area, name, guard)
+	k, err := newKeeper(t.Context(), cfg, area, name, guard)
 	n.Expect(err).NotTo(HaveOccurred())
 	k.Cluster = cluster
 	return k

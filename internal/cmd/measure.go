@@ -13,6 +13,7 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/controllers"
+	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/metrics"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
@@ -20,7 +21,6 @@ import (
 // gauges puts together how things are, for a scrape: from what is in memory, without asking anybody.
 type gauges struct {
 	workspaces *controllers.WorkspaceReconciler
-	backends   *backends
 	reloader   *reloader
 	// ready is set once the cache holds this node's objects; it would keep a scrape waiting before.
 	ready atomic.Bool
@@ -37,13 +37,13 @@ func (m *gauges) snapshot() metrics.Snapshot {
 		return metrics.Snapshot{} // the daemon has not got that far
 	}
 	entries := m.workspaces.Keeper.Area.Journal().List()
-	area, classes := m.backends.report(entries)
+	classes := classesOf(m.workspaces.Keeper, entries)
 	all := m.list()
 	for i := range all {
 		fullest(classes, &all[i])
 	}
 	s := metrics.Snapshot{
-		Now: time.Now(), Jobs: m.workspaces.Jobs.Loads(), Area: area, Journal: len(entries),
+		Now: time.Now(), Jobs: m.workspaces.Jobs.Loads(), Journal: len(entries),
 		Workspaces: map[string]int{}, Conditions: map[metrics.Condition]int{}, Config: m.reloader.state(),
 		Unsaved: oldestUnsaved(entries, all),
 	}
@@ -57,6 +57,30 @@ func (m *gauges) snapshot() metrics.Snapshot {
 		}
 	}
 	return s
+}
+
+// classesOf is what the journal knows of the volumes of each class, also of one that was taken out of the configuration while it had
+// some.
+func classesOf(k *content.Keeper, entries []state.Entry) map[string]*metrics.Class {
+	classes := map[string]*metrics.Class{}
+	class := func(name string) *metrics.Class {
+		if classes[name] == nil {
+			classes[name] = &metrics.Class{Name: name, Fullest: -1}
+		}
+		return classes[name]
+	}
+	for name := range k.Volumes {
+		class(name)
+	}
+	for _, e := range entries {
+		c := class(e.Class)
+		c.Volumes++
+		c.Used += e.Usage.Bytes
+		if e.Usage.Escaped != "" {
+			c.Escaped++
+		}
+	}
+	return classes
 }
 
 // list returns this node's workspaces as the cache has them. They must not be changed.

@@ -1,8 +1,6 @@
 package cmd
 
 import (
-	"context"
-	"errors"
 	"testing"
 	"time"
 
@@ -13,7 +11,6 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/content"
-	"wsdaemon.dev/ws-daemon/internal/lvm"
 	"wsdaemon.dev/ws-daemon/internal/metrics"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -71,73 +68,13 @@ func TestFullestVolume(t *testing.T) {
 	g.Expect(classes["default"].Fullest).To(Equal(0.9))
 }
 
-// pool is a driver of which only the capacity is asked for.
-type pool struct {
-	volume.Driver
-
-	capacity func(ctx context.Context) (volume.Capacity, error)
-}
-
-func (p pool) Name() string                                          { return "lvm" }
-func (p pool) Identify(context.Context, string, bool) error          { return nil }
-func (p pool) Capacity(ctx context.Context) (volume.Capacity, error) { return p.capacity(ctx) }
-func (p pool) Fill(context.Context) (lvm.Fill, error)                { return lvm.Fill{Data: 50, Metadata: 25}, nil }
-func backendsOf(t *testing.T, drivers map[string]volume.Driver) *backends {
-	t.Helper()
-	g := NewWithT(t)
-	area, err := state.Open(t.TempDir())
-	g.Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(area.Close)
-	g.Expect(area.Init(state.Identity{Cluster: "c", Node: "n"})).To(Succeed())
-	return newBackends(&content.Keeper{Area: area, Volumes: drivers})
-}
-
-func TestBackendsAreMeasured(t *testing.T) {
-	g := NewWithT(t)
-	healthy := pool{capacity: func(context.Context) (volume.Capacity, error) {
-		return volume.Capacity{Size: 100, Allocated: 80, Free: 50}, nil
-	}}
-	broken := pool{capacity: func(context.Context) (volume.Capacity, error) {
-		return volume.Capacity{}, errors.New("no such volume group")
-	}}
-	b := backendsOf(t, map[string]volume.Driver{"good": healthy, "bad": broken})
-	g.Expect(b.usable(t.Context())).To(MatchError("volume class bad: the disk has not been looked at yet\nvolume class good: the disk has not been looked at yet"))
-	g.Expect(b.areaUsable(t.Context())).To(MatchError("the disk has not been looked at yet"))
-	b.look(t.Context())
-	g.Expect(b.usable(t.Context())).To(MatchError("volume class bad: no such volume group"))
-	g.Expect(b.areaUsable(t.Context())).To(Succeed())
-	area, classes := b.report([]state.Entry{
+func TestClassesOfTheJournal(t *testing.T) {
+	got := classesOf(&content.Keeper{Volumes: map[string]volume.Driver{"good": nil, "idle": nil}}, []state.Entry{
 		{Class: "good", Usage: state.Usage{Bytes: 30}}, {Class: "good", Usage: state.Usage{Bytes: 10, Escaped: "some"}}, {Class: "gone", Usage: state.Usage{Bytes: 5}},
 	})
-	g.Expect(area.Up).To(BeTrue())
-	g.Expect(area.Size).To(BeNumerically(">", area.Free))
-	g.Expect(classes).To(Equal(map[string]*metrics.Class{
-		"good": {Name: "good", Driver: "lvm", Up: true, Size: 100, Allocated: 80, Free: 50, Used: 40, Volumes: 2, Escaped: 1, Fullest: -1, Data: 0.5, Metadata: 0.25},
-		"bad":  {Name: "bad", Driver: "lvm", Fullest: -1, Data: -1, Metadata: -1},
-		"gone": {Name: "gone", Used: 5, Volumes: 1, Fullest: -1, Data: -1, Metadata: -1},
+	NewWithT(t).Expect(got).To(Equal(map[string]*metrics.Class{
+		"good": {Name: "good", Used: 40, Volumes: 2, Escaped: 1, Fullest: -1},
+		"idle": {Name: "idle", Fullest: -1},
+		"gone": {Name: "gone", Used: 5, Volumes: 1, Fullest: -1},
 	}))
-}
-
-// A disk that hangs in the kernel keeps nobody waiting, and is not asked again before it has answered.
-func TestADiskThatHangsIsNotUsable(t *testing.T) {
-	g := NewWithT(t)
-	release, asked := make(chan struct{}), make(chan struct{}, 10)
-	hangs := pool{capacity: func(context.Context) (volume.Capacity, error) {
-		asked <- struct{}{}
-		<-release
-		return volume.Capacity{Size: 1}, nil
-	}}
-	b := backendsOf(t, map[string]volume.Driver{"default": hangs})
-	ctx, cancel := context.WithCancel(t.Context())
-	cancel()
-	b.look(ctx)
-	b.look(ctx)
-	g.Eventually(asked).Should(Receive())
-	b.mu.Lock()
-	b.classes["default"].since = time.Now().Add(-time.Hour)
-	b.mu.Unlock()
-	g.Expect(b.usable(t.Context())).To(MatchError("volume class default: the disk has not answered for 1h0m0s"))
-	close(release)
-	g.Eventually(func() error { return b.usable(t.Context()) }).Should(Succeed())
-	g.Expect(asked).To(BeEmpty(), "it was asked once")
 }

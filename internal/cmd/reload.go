@@ -47,9 +47,7 @@ func (r *reloader) apply(c config.Config) {
 		StrayRetention: c.Content.StrayRetention.Duration, RetryMax: c.Content.Timeouts.RetryMax.Duration,
 	})
 	r.chores.configure(c)
-	settings := settingsOf(c)
-	settings.Classes = r.workspaces.Settings.Classes // theirs is a restart
-	r.workspaces.Reconfigure(settings)
+	r.workspaces.Reconfigure(settingsOf(c))
 }
 
 // report tells what became of a change of the file.

@@ -75,11 +75,11 @@ func TestRunTakesOverAChangedConfiguration(t *testing.T) {
 	reload := n.condition(t.Context(), name, v1.ConditionConfigReloadPending)
 	n.Eventually(reload, "30s").Should(Equal("False ConfigCurrent: the daemon runs what its configuration file says"))
 	n.Eventually(n.condition(t.Context(), name, v1.ConditionStoreAvailable), "30s").Should(Equal("True StoreAnswers: the object store answers"))
-	n.Eventually(func() string { return fetch(t, "http://"+healthAt+"/readyz").Body }, "30s").Should(Equal("cache ok\nvolumes ok\nworking-area ok\n"))
+	n.Eventually(func() string { return fetch(t, "http://"+healthAt+"/readyz").Body }, "30s").Should(Equal("cache ok\ndisks ok\n"))
 	scrape := func() string { return fetch(t, "http://"+metricsAt+"/metrics").Body }
 	n.Eventually(scrape, "30s").Should(And(
-		ContainSubstring(`ws_daemon_job_limit{class="backup"} 2`), ContainSubstring(`ws_daemon_volume_class_up{class="default",driver="directory"} 1`),
-		ContainSubstring("ws_daemon_area_up 1"), ContainSubstring("ws_daemon_config_last_reload_successful 1"), ContainSubstring("ws_daemon_store_fit 1"),
+		ContainSubstring(`ws_daemon_job_limit{class="backup"} 2`), ContainSubstring(`ws_daemon_disk_usable{disk="default"} 1`),
+		ContainSubstring(`ws_daemon_disk_usable{disk="(working area)"} 1`), ContainSubstring("ws_daemon_config_last_reload_successful 1"), ContainSubstring("ws_daemon_store_fit 1"),
 	))
 
 	n.edit(func(c *config.Config) { c.Limits.Backup, c.Content.Git.Program = 7, "/usr/bin/git" })
@@ -161,6 +161,8 @@ func TestEveryLiveKeyIsApplied(t *testing.T) {
 		"content.timeouts.retryMax":   {func(c *config.Config) { c.Content.Timeouts.RetryMax.Duration = odd }, func(r *reloader) any { return r.workspaces.Settings.RetryMax }, odd},
 		"content.orphanGrace":         {func(c *config.Config) { c.Content.OrphanGrace.Duration = odd }, func(r *reloader) any { return r.workspaces.Settings.OrphanGrace }, odd},
 		"content.strayRetention":      {func(c *config.Config) { c.Content.StrayRetention.Duration = odd }, func(r *reloader) any { return r.workspaces.Keeper.Tuned().StrayRetention }, odd},
+
+		"node": {func(c *config.Config) { c.Node.ReservePercent = 7 }, func(r *reloader) any { return r.workspaces.Settings.Node.ReservePercent }, 7},
 
 		"content.tombstoneGrace": {func(c *config.Config) { c.Content.TombstoneGrace.Duration = odd }, func(r *reloader) any { return r.chores.now().grace }, odd},
 		"content.collect.delete": {func(c *config.Config) { c.Content.Collect.Delete = true }, func(r *reloader) any { return r.chores.now().collection.Delete }, true},

@@ -10,10 +10,13 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 )
 
 // Execute runs the command line and returns the process's exit code.
 func Execute() int {
+	initializer.Enter()
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

@@ -29,6 +29,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/memory"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/health"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
@@ -102,7 +103,7 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	d.chain = chain
-	if d.keeper, err = newKeeper(cfg, area, o.node, guard); err != nil {
+	if d.keeper, err = newKeeper(ctx, cfg, area, o.node, guard); err != nil {
 		return err
 	}
 	return d.serve(ctx, rest)
@@ -133,9 +134,13 @@ func (d *daemon) serve(ctx context.Context, rest *rest.Config) error {
 }
 
 // newKeeper opens the volume classes.
-func newKeeper(cfg config.Config, area *state.Area, node string, s store.Store) (*content.Keeper, error) {
+func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node string, s store.Store) (*content.Keeper, error) {
 	keys := keyRing(cfg.Storage.KeyFile)
 	if err := keys.check(); err != nil {
+		return nil, err
+	}
+	box, err := sandbox.New(ctx, sandbox.Options{Required: cfg.Content.Sandbox.Required, Visible: visible(cfg.Content.Git.Program)})
+	if err != nil {
 		return nil, err
 	}
 	k := &content.Keeper{
@@ -143,15 +148,24 @@ func newKeeper(cfg config.Config, area *state.Area, node string, s store.Store) 
 		Area: area, Store: s, Memory: memory.New(int64(cfg.Limits.Store.Memory)), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
-		Git: initializer.Git{Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
+		Git: initializer.Git{Sandbox: box, Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
 	}
+	k.Templates = map[string]int{}
 	for name, class := range cfg.Volumes.Classes {
-		var err error
+		k.Templates[name] = class.Templates
 		if k.Volumes[name], err = newDriver(filepath.Join(cfg.Content.WorkingArea, "volumes", name), class); err != nil {
 			return nil, fmt.Errorf("volume class %s: %w", name, err)
 		}
 	}
 	return k, nil
+}
+
+// visible is what the sandbox has to show for a program that is named by its path: the directory that it lies in.
+func visible(program string) []string {
+	if !filepath.IsAbs(program) {
+		return nil
+	}
+	return []string{filepath.Dir(program)}
 }
 
 // recoverDisk lets users at their content again after a start, without asking anybody.
@@ -230,7 +244,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 func settingsOf(cfg config.Config) controllers.Settings {
 	return controllers.Settings{
 		Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
-		OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes,
+		OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
 	}
 }
 
@@ -248,20 +262,17 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 	events := nodeEvents{recorder: workspaces.Recorder, node: d.node}
 	chores := newChores(d.cfg, workspaces, d.found)
 	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
-	backends := newBackends(d.keeper)
-	d.gauges.workspaces, d.gauges.backends, d.gauges.reloader = workspaces, backends, reloads
-	if err := d.metrics.Register(registry.Registry); err != nil {
+	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads
+	if err := d.metrics.Register(registry.Registry, controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)); err != nil {
 		return err
 	}
 	d.health.Require("cache", cacheSynced(mgr))
-	d.health.Require("working-area", backends.areaUsable)
-	d.health.Require("volumes", backends.usable)
+	d.health.Require("disks", func(context.Context) error { return workspaces.Usable() })
 	for _, r := range []manager.RunnableFunc{
 		workspaces.Jobs.Runnable(shutdownGrace),
 		(&prober{guard: guard, events: events, metrics: d.metrics}).run,
 		(&metricsServer{config: d.cfg.Metrics, mgr: mgr, events: events}).run,
 		reloads.run(d.config, d.cfg),
-		backends.run,
 		d.gauges.synced,
 		chores.wake,
 		chores.tend,

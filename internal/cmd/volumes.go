@@ -9,13 +9,21 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
-// newDriver returns the driver of a volume class, which lies at a path of its own or at the given one, which is made.
+// newDriver returns the driver of a volume class, which lies at a path of its own or at the given one, which is made. So are mount
+// points, which no disk is behind; any other path that is missing may be on a disk that is.
 func newDriver(path string, class config.Class) (volume.Driver, error) {
 	if class.Path != "" {
 		path = class.Path
-	} else if err := os.MkdirAll(path, 0o711); err != nil { //nolint:gosec // pods reach their content below it
-		return nil, err
 	}
+	if class.Path == "" || class.Driver == config.DriverLVM {
+		if err := os.MkdirAll(path, 0o711); err != nil { //nolint:gosec // pods reach their content below it
+			return nil, err
+		}
+	}
+	return newDriverAt(path, class)
+}
+
+func newDriverAt(path string, class config.Class) (volume.Driver, error) {
 	switch class.Driver {
 	case config.DriverQuota:
 		return newQuota(path, class)

@@ -19,6 +19,8 @@ type Config struct {
 	Volumes Volumes `json:"volumes" schema:"required"`
 	// Limits bound what the daemon does at once.
 	Limits Limits `json:"limits"`
+	// Node is how the daemon treats the node that it runs on.
+	Node Node `json:"node" reload:"live"`
 	// Health is the address of /healthz and /readyz.
 	Health Address `json:"health"`
 	// Metrics is where Prometheus finds /metrics, and who may read it.
@@ -43,6 +45,8 @@ type Content struct {
 	AdoptCluster bool `json:"adoptCluster"`
 	// Git is how repositories are cloned.
 	Git Git `json:"git"`
+	// Sandbox is where everything runs that reads hostile content.
+	Sandbox Sandbox `json:"sandbox"`
 	// Timeouts are the deadlines of the daemon's work.
 	Timeouts Timeouts `json:"timeouts"`
 }
@@ -158,6 +162,7 @@ func Default() Config {
 			Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8,
 			Store: StoreLimits{Requests: 64, Memory: 512 << 20},
 		},
+		Node:    defaultNode(),
 		Health:  Address{Address: ":8081"},
 		Metrics: Metrics{Address: "127.0.0.1:9090"},
 		Log:     Log{Level: "info", Format: "json"},

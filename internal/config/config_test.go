@@ -36,12 +36,12 @@ func TestSmallestConfigurationGetsTheDefaults(t *testing.T) {
 
 func TestClassOfLVM(t *testing.T) {
 	g := NewWithT(t)
-	text := `{"driver": "lvm", "volumeGroup": "ws", "thinPool": "pool", "filesystem": "ext4", "overcommit": true, "minSize": "1Gi"}`
+	text := `{"driver": "lvm", "volumeGroup": "ws", "thinPool": "pool", "filesystem": "ext4", "overcommit": true, "templates": 4, "minSize": "1Gi"}`
 	c, err := config.Parse([]byte(strings.Replace(complete, `{"driver": "directory", "allowUnlimited": true}`, text, 1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	got := c.Volumes.Classes["default"]
 	g.Expect(got).To(Equal(config.Class{Driver: "lvm", LVM: config.LVM{
-		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, MinSize: 1 << 30,
+		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, Templates: 4, MinSize: 1 << 30,
 	}}))
 	g.Expect(got.CanLimit()).To(BeTrue())
 }
@@ -58,7 +58,25 @@ func TestDefaults(t *testing.T) {
 	g.Expect(d.Limits).To(Equal(config.Limits{
 		Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8, Store: config.StoreLimits{Requests: 64, Memory: 512 << 20},
 	}))
+	g.Expect(d.Node).To(Equal(config.Node{
+		ReservePercent: 5, ProtectFromScaleDown: true,
+		Pressure: config.Pressure{
+			Bytes: config.Threshold{Set: 90, Clear: 85}, Inodes: config.Threshold{Set: 90, Clear: 85},
+			ThinData: config.Threshold{Set: 85, Clear: 80}, ThinMetadata: config.Threshold{Set: 80, Clear: 70},
+		},
+	}))
 	g.Expect(d.Log).To(Equal(config.Log{Level: "info", Format: "json"}))
+}
+
+// One threshold of a pair may be left out.
+func TestPressureOverridesDefaults(t *testing.T) {
+	g := NewWithT(t)
+	text := `"node": {"pressure": {"bytes": {"set": 95}, "thinData": {"clear": 50}}, "protectFromScaleDown": false}, "storage"`
+	c, err := config.Parse([]byte(strings.Replace(complete, `"storage"`, text, 1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	want := config.Default().Node
+	want.Pressure.Bytes.Set, want.Pressure.ThinData.Clear, want.ProtectFromScaleDown = 95, 50, false
+	g.Expect(c.Node).To(Equal(want))
 }
 
 func TestExampleIsValidAndHasEveryKey(t *testing.T) {
@@ -82,6 +100,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		return fmt.Sprintf(`{"default": {"driver": "quota", "projects": {"first": %d, "last": %d}}}`, first, last)
 	}
 	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
+	node := func(keys string) string { return with(`"storage"`, `"node": {`+keys+`}, "storage"`) }
 	limits := func(text string) string { return with(`"storage"`, `"limits": {"store": {`+text+`}}, "storage"`) }
 	lvm := func(text string) string { return with(classes, `{"default": {"driver": "lvm", `+text+`}}`) }
 	log := func(text string) string { return with(`"storage"`, `"log": {`+text+`}, "storage"`) }
@@ -160,7 +179,18 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"negative size":          {lvm(`"minSize": "-1Gi"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not "-1Gi"`},
 		"size of half a byte":    {lvm(`"minSize": "1.5"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "1.5"`},
 		"size of the universe":   {lvm(`"minSize": "9999Ei"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "9999Ei"`},
-		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver lvm"},
+		"negative templates":     {lvm(`"volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs", "templates": -1`), `line 4: volumes.classes.default.templates: must not be negative`},
+		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver lvm"},
+		"too many classes":       {with(classes, manyClasses(33)), "line 4: volumes.classes: must be at most 32, not 33"},
+		"name with capitals":     {with(`"default"`, `"Fast"`), `line 4: volumes.classes.Fast: a name has 1 to 63 small letters, digits and inner hyphens, not "Fast"`},
+		"name with a dot":        {with(`"default"`, `"a.b"`), `line 4: volumes.classes.a.b: a name has 1 to 63 small letters, digits and inner hyphens, not "a.b"`},
+		"name of nothing":        {with(`"default"`, `""`), `line 4: volumes.classes.: a name has 1 to 63 small letters, digits and inner hyphens, not ""`},
+		"name with an end":       {with(`"default"`, `"a-"`), `line 4: volumes.classes.a-: a name has 1 to 63 small letters, digits and inner hyphens, not "a-"`},
+		"large reserve":          {node(`"reservePercent": 51`), "line 3: node.reservePercent: must be from 0 to 50, not 51"},
+		"pressure never clears":  {node(`"pressure": {"bytes": {"set": 85}}`), "line 3: node.pressure.bytes: clear must be at least 1, less than set, and set at most 100, not 85 and 85"},
+		"pressure at nothing":    {node(`"pressure": {"inodes": {"clear": 0}}`), "line 3: node.pressure.inodes: clear must be at least 1, less than set, and set at most 100, not 0 and 90"},
+		"pressure never comes":   {node(`"pressure": {"thinData": {"set": 101}}`), "line 3: node.pressure.thinData: clear must be at least 1, less than set, and set at most 100, not 80 and 101"},
+		"metadata never clear":   {node(`"pressure": {"thinMetadata": {"clear": 90}}`), "line 3: node.pressure.thinMetadata: clear must be at least 1, less than set, and set at most 100, not 90 and 80"},
 		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "line 3: limits.backup: must be at least 1, not 0"},
 		"no requests":            {limits(`"requests": 3`), "line 3: limits.store.requests: must be at least 4, not 3"},
 		"memory as a number":     {limits(`"memory": 1000000`), `line 3: limits.store.memory: a size is a text such as "20Gi" or "512Mi", not 1000000`},
@@ -184,6 +214,14 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 			NewWithT(t).Expect(err).To(MatchError(tt.want))
 		})
 	}
+}
+
+func manyClasses(n int) string {
+	classes := make([]string, n)
+	for i := range classes {
+		classes[i] = fmt.Sprintf(`"class-%d": {"driver": "directory", "allowUnlimited": true}`, i)
+	}
+	return "{" + strings.Join(classes, ", ") + "}"
 }
 
 func TestParseTellsAllMistakesAtOnce(t *testing.T) {
@@ -310,5 +348,15 @@ func TestLoopback(t *testing.T) {
 		":80": false, "0.0.0.0:80": false, "[::]:80": false, "10.0.0.1:80": false, "example.com:80": false, "127.0.0.1": false, "": false,
 	} {
 		NewWithT(t).Expect(config.IsLoopback(address)).To(Equal(want), address)
+	}
+}
+
+// The samples of volumes are configurations that a daemon takes.
+func TestSamplesOfVolumes(t *testing.T) {
+	g := NewWithT(t)
+	for _, driver := range []string{config.DriverQuota, config.DriverLVM} {
+		c, err := config.Load("../../config/samples/volumes/" + driver + "/config.json")
+		g.Expect(err).NotTo(HaveOccurred())
+		g.Expect(c.Volumes.Classes).To(HaveKeyWithValue("default", HaveField("Driver", driver)))
 	}
 }

@@ -15,6 +15,9 @@ type LVM struct {
 	Filesystem string `json:"filesystem,omitempty" schema:"enum=xfs|ext4"`
 	// Overcommit lets the sizes of all volumes be more than the pool has, together.
 	Overcommit bool `json:"overcommit,omitempty"`
+	// Templates is how many volumes are kept as they were when a snapshot had just been restored: workspaces that begin with the same
+	// snapshot start at once then.
+	Templates int `json:"templates,omitempty"`
 	// MinSize is the least size of a volume, "1Gi" for example; what the file system needs if it is empty.
 	MinSize Size `json:"minSize,omitzero"`
 }
@@ -27,6 +30,9 @@ func (l LVM) validate(key string) error {
 		if !lvmName.MatchString(name) {
 			errs = append(errs, wrong(key+"."+field, "must be the name that lvs shows, not %q", name))
 		}
+	}
+	if l.Templates < 0 {
+		errs = append(errs, wrong(key+".templates", "must not be negative"))
 	}
 	return errors.Join(append(errs, oneOf(key+".filesystem", l.Filesystem, "xfs", "ext4"))...)
 }

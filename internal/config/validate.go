@@ -18,6 +18,7 @@ func (c Config) validate() error {
 		c.Storage.validate(),
 		c.Volumes.validate(c.Content.WorkingArea),
 		c.Limits.validate(),
+		c.Node.validate(),
 		address("health.address", c.Health.Address),
 		c.Metrics.validate(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),

@@ -94,7 +94,7 @@ func (c Class) validate(key string) error {
 	case c.Driver == DriverLVM:
 		errs = append(errs, c.LVM.validate(key))
 	case c.LVM != LVM{}:
-		errs = append(errs, wrong(key, "volumeGroup, thinPool, filesystem, overcommit and minSize are for the driver %s", DriverLVM))
+		errs = append(errs, wrong(key, "volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver %s", DriverLVM))
 	}
 	if p := c.Projects; p != nil {
 		switch {

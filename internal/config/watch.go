@@ -70,7 +70,7 @@ func (w *Watcher) Run(ctx context.Context) error {
 		case <-ctx.Done():
 			return nil
 		case <-w.changes:
-		case _, _ = <-w.lost: // some changes were not told
+		case <-w.lost: //nolint:errcheck // it says that some changes were not told: look
 		case <-ticker.C:
 		}
 	}

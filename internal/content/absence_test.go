@@ -1,6 +1,7 @@
 package content_test
 
 import (
+	"context"
 	"errors"
 	"os"
 	"path/filepath"
@@ -261,6 +262,85 @@ func TestS10_VolumesAreUnmounted(t *testing.T) {
 	f.Expect(known).To(BeTrue(), "what cannot be seen is not forgotten")
 	back()
 	a.backup(1)
+}
+
+// A disk that comes later than the daemon is brought in order then, as it would have been at the start.
+func TestS5_VolumesOfADiskThatComesLate(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	a.fill(1)
+	a.write("file", "one")
+	// as a crash leaves it that came before the last step of filling
+	f.Expect(os.Rename(filepath.Join(a.dir(), "content"), filepath.Join(a.dir(), ".ws", "staging"))).To(Succeed())
+	name := a.Node
+	a.Area.Close()
+	back := f.hide(filepath.Join(a.disk, "volumes"))
+	a.open(name)
+	found, err := a.Recover(f.ctx)
+	f.Expect(err).To(MatchError(volume.ErrOtherDisk))
+	f.Expect(found).To(BeEmpty())
+	_, err = a.Capacity(f.ctx, "default")
+	f.Expect(err).To(MatchError(volume.ErrOtherDisk))
+	_, known := a.Area.Journal().Get(uid)
+	f.Expect(known).To(BeTrue(), "what cannot be seen is not forgotten")
+
+	back()
+	_, err = a.Capacity(f.ctx, "default")
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(a.seen().Position).To(Equal(volume.Published))
+	a.backup(1)
+	f.Expect(a.files()).To(Equal("file=one"))
+}
+
+func TestEvictionEndsWhenThereIsRoom(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		caches, enough, want int
+		err                  error
+	}{
+		"there is room":   {5, 0, 0, nil},
+		"some go":         {5, 3, 3, nil},
+		"all go":          {2, 3, 2, nil},
+		"one cannot go":   {5, 3, 0, errors.New("it is held")},
+		"there were none": {0, 1, 0, nil},
+	} {
+		t.Run(name, func(t *testing.T) {
+			f := newFixture(t)
+			a := f.node("node-a")
+			n, err := a.Evict(f.ctx, "default", func(volume.Capacity) bool { return false })
+			f.Expect(err).NotTo(HaveOccurred())
+			f.Expect(n).To(BeZero(), "a driver without caches")
+			f.Expect(a.CanEvict("default")).To(BeFalse())
+
+			d := &caching{Driver: a.Volumes["default"], left: c.caches, err: c.err}
+			a.Volumes["default"] = d
+			f.Expect(a.CanEvict("default")).To(BeTrue())
+			n, err = a.Evict(f.ctx, "default", func(volume.Capacity) bool { return c.caches-d.left >= c.enough })
+			f.Expect(n).To(Equal(c.want))
+			if c.err == nil {
+				f.Expect(err).NotTo(HaveOccurred())
+			} else {
+				f.Expect(err).To(MatchError(c.err))
+			}
+		})
+	}
+}
+
+// caching is a driver with caches.
+type caching struct {
+	volume.Driver
+
+	left int
+	err  error
+}
+
+func (c *caching) Evict(context.Context) (bool, error) {
+	if c.err != nil || c.left == 0 {
+		return false, c.err
+	}
+	c.left--
+	return true, nil
 }
 
 // A marker that cannot be understood is nobody's: the content stays, and the others go on.

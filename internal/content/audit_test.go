@@ -16,7 +16,7 @@ type audited struct {
 	found error
 }
 
-func (d *audited) Audit(context.Context, string) error { return d.found }
+func (d *audited) Audit(context.Context, string, *volume.Usage) error { return d.found }
 
 func TestS9_EscapedContentIsNotedUntilItIsSeenToBeBack(t *testing.T) {
 	f := newFixture(t)

@@ -37,27 +37,57 @@ func roads(t *testing.T) map[string]func(t *testing.T) road {
 		"file/fails":      func(t *testing.T) road { t.Helper(); return local(t, false) },
 		"file/reply lost": func(t *testing.T) road { t.Helper(); return local(t, true) },
 	}
-	ctx, dir := t.Context(), t.TempDir()
-	s3, err := stores.StartS3(ctx, filepath.Join(dir, "s3"), os.Stderr)
-	NewWithT(t).Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(func() { _ = s3.Stop() })
-	gcs, err := stores.StartGCS(ctx, filepath.Join(dir, "gcs"), os.Stderr)
-	NewWithT(t).Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(func() { _ = gcs.Stop() })
-	for file, content := range map[string]string{"access-key-id": stores.AccessKey, "secret-access-key": stores.SecretKey} {
-		NewWithT(t).Expect(os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600)).To(Succeed())
-	}
 	faults := storetest.Passing()
 	delete(faults, "late") // nothing fails
 	maps.Copy(faults, map[string]proxy.Fault{
 		"403": {Answer: http.StatusForbidden}, "404": {Answer: http.StatusNotFound}, "412": {Answer: http.StatusPreconditionFailed},
 		"reply corrupted": {CorruptReply: true},
 	})
-	for name, fault := range faults {
-		all["s3/"+name] = func(t *testing.T) road { t.Helper(); return remote(t, s3, "&credentials-dir="+dir, fault) }
-		all["gcs/"+name] = func(t *testing.T) road { t.Helper(); return remote(t, gcs, "", fault) }
+	for kind, server := range servers(t) {
+		for name, fault := range faults {
+			all[kind+"/"+name] = func(t *testing.T) road { t.Helper(); return remote(t, server, fault) }
+		}
 	}
 	return all
+}
+
+// server is a real object store for the time of a test.
+type server struct {
+	*stores.Server
+	settings string
+}
+
+// servers starts one of each kind.
+func servers(t *testing.T) map[string]server {
+	t.Helper()
+	g, ctx, dir := NewWithT(t), t.Context(), t.TempDir()
+	s3, err := stores.StartS3(ctx, filepath.Join(dir, "s3"), os.Stderr)
+	g.Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { _ = s3.Stop() })
+	gcs, err := stores.StartGCS(ctx, filepath.Join(dir, "gcs"), os.Stderr)
+	g.Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { _ = gcs.Stop() })
+	for file, content := range map[string]string{"access-key-id": stores.AccessKey, "secret-access-key": stores.SecretKey} {
+		g.Expect(os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600)).To(Succeed())
+	}
+	return map[string]server{"s3": {s3, "&credentials-dir=" + dir}, "gcs": {gcs, ""}}
+}
+
+// open opens the test's own store on a server, at an endpoint if that is not the server's.
+func (s server) open(t *testing.T, endpoint string) store.Store {
+	t.Helper()
+	prefix := strings.NewReplacer(" ", "_", ",", "_").Replace(t.Name())
+	at, err := drivers.Open(t.Context(), s.URL(prefix, endpoint)+s.settings)
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	return at
+}
+
+// made opens it for the first time.
+func (s server) made(t *testing.T) store.Store {
+	t.Helper()
+	at := s.open(t, "")
+	NewWithT(t).Expect(store.Init(t.Context(), at)).Error().NotTo(HaveOccurred())
+	return at
 }
 
 func local(t *testing.T, lost bool) road {
@@ -86,18 +116,11 @@ func local(t *testing.T, lost bool) road {
 	return r
 }
 
-func remote(t *testing.T, server *stores.Server, settings string, fault proxy.Fault) road {
+func remote(t *testing.T, s server, fault proxy.Fault) road {
 	t.Helper()
-	g := NewWithT(t)
-	prefix := strings.NewReplacer(" ", "_", ",", "_").Replace(t.Name())
-	p := storetest.Proxied(t, server.Endpoint)
-	direct, err := drivers.Open(t.Context(), server.URL(prefix, "")+settings)
-	g.Expect(err).NotTo(HaveOccurred())
-	through, err := drivers.Open(t.Context(), server.URL(prefix, p.URL)+settings)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(store.Init(t.Context(), direct)).Error().NotTo(HaveOccurred())
+	p := storetest.Proxied(t, s.Endpoint)
 	return road{
-		direct: direct, through: store.WithPatience(through, store.Patience{Attempt: 10 * time.Second, Total: time.Minute}),
+		direct: s.made(t), through: store.WithPatience(s.open(t, p.URL), store.Patience{Attempt: 10 * time.Second, Total: time.Minute}),
 		count: func() int { return len(p.Requests()) },
 		breakAt: func(n int) {
 			p.Break(func(r proxy.Request) proxy.Fault {
@@ -111,7 +134,8 @@ func remote(t *testing.T, server *stores.Server, settings string, fault proxy.Fa
 }
 
 // Whatever goes wrong with whichever request of a backup, afterwards there is the new backup or the one before, whole, and the
-// result says which; whatever goes wrong with a restore, there is the content or an error. And the next attempt succeeds.
+// result says which; whatever goes wrong with a restore, there is the content or an error; whatever goes wrong with a collection,
+// nothing goes that is needed. And the next attempt succeeds.
 func TestS2_AnyFaultAtAnyRequest(t *testing.T) {
 	t.Parallel()
 	for name, open := range roads(t) {
@@ -153,6 +177,7 @@ func (w *walk) run() {
 	for at := 1; at <= count; at++ {
 		w.breakRestore(at)
 	}
+	w.breakCollections()
 }
 
 func keepTwo() content.SaveRequest {

@@ -147,16 +147,12 @@ func (f *filling) run(ctx context.Context) error {
 	if err := f.driver.Discard(ctx, f.r.UID, volume.Withdrawn); err != nil {
 		return err // left by an attempt that ended in clear
 	}
-	dir, err := f.driver.Stage(ctx, f.r.UID)
-	if err != nil {
-		return err
-	}
-	content, err := f.load(ctx, dir)
+	content, err := f.load(ctx)
 	if err != nil {
 		return err
 	}
 	faults.Point("fill.loaded")
-	return f.seal(ctx, dir, content)
+	return f.seal(ctx, f.driver.Path(f.r.UID, volume.Staged), content)
 }
 
 // claim publishes the claim and finds the base. From the publication on a former owner sees that it is fenced: what it has
@@ -285,6 +281,7 @@ func (f *filling) adopt(ctx context.Context) (bool, error) {
 	if f.ref.Hash != "" && report.Digest == f.base.Tree.Digest && report.UnreadableCount == 0 {
 		m := *f.o.Marker.Content
 		m.Source, m.Backup = SourceAdopted, f.ref.Name.String()
+		m.Cloned, m.NotCloned = false, ""
 		return true, f.seal(ctx, path, m)
 	}
 	older := f.r.Subject
@@ -313,29 +310,29 @@ func (f *filling) clear(ctx context.Context) error {
 	return f.driver.Discard(ctx, f.r.UID, volume.Staged)
 }
 
-// load fills the staging directory from the base, or from the initializer if there is none.
-func (f *filling) load(ctx context.Context, dir string) (volume.Content, error) {
+// load brings staged content: what the base has, or else the initializer.
+func (f *filling) load(ctx context.Context) (volume.Content, error) {
 	began := f.k.Now()
-	content, err := f.loadFrom(ctx, dir)
+	content, err := f.loadFrom(ctx)
 	content.Finished, content.Duration = f.k.Now(), f.k.Now().Sub(began)
 	return content, err
 }
 
-func (f *filling) loadFrom(ctx context.Context, dir string) (volume.Content, error) {
+func (f *filling) loadFrom(ctx context.Context) (volume.Content, error) {
 	init := f.r.Initializer
 	switch {
 	case f.ref.Hash != "":
-		c, err := f.restore(ctx, dir, f.base, fmt.Sprintf("backup %s of workspace %s", f.ref.Name, f.r.Subject), otherBackup)
+		c, err := f.bring(ctx, f.base, fmt.Sprintf("backup %s of workspace %s", f.ref.Name, f.r.Subject), otherBackup)
 		c.Source, c.Backup = SourceBackup, f.ref.Name.String()
 		return c, err
 	case init.SnapshotID != nil:
-		return f.restoreSnapshot(ctx, dir)
+		return f.bringSnapshot(ctx)
 	default:
-		return f.initialize(ctx, dir)
+		return f.initialize(ctx)
 	}
 }
 
-func (f *filling) restoreSnapshot(ctx context.Context, dir string) (volume.Content, error) {
+func (f *filling) bringSnapshot(ctx context.Context) (volume.Content, error) {
 	id, err := f.r.Initializer.SnapshotID(ctx)
 	if err != nil {
 		return volume.Content{}, err
@@ -347,9 +344,25 @@ func (f *filling) restoreSnapshot(ctx context.Context, dir string) (volume.Conte
 	if err != nil {
 		return volume.Content{}, orDamaged(err, "snapshot "+id, otherSnapshot)
 	}
-	c, err := f.restore(ctx, dir, pinned.Commit, "snapshot "+id, otherSnapshot)
+	c, err := f.bring(ctx, pinned.Commit, "snapshot "+id, otherSnapshot)
 	c.Source, c.SnapshotID = SourceSnapshot, id
 	return c, err
+}
+
+// bring stages a commit's tree: the volume began with it, or it is restored.
+func (f *filling) bring(ctx context.Context, c history.Commit, what, instead string) (volume.Content, error) {
+	content, ok, err := f.prepared(c)
+	if ok || err != nil {
+		return content, err
+	}
+	dir, err := f.driver.Stage(ctx, f.r.UID)
+	if err != nil {
+		return content, err
+	}
+	if content, err = f.restore(ctx, dir, c, what, instead); err == nil {
+		content.Template, content.NotCloned = templateOf(c), f.k.templates.whyNotCloned(f.r.UID)
+	}
+	return content, err
 }
 
 // restore brings a commit's tree back and proves that it is the one that was saved.
@@ -375,7 +388,14 @@ func (f *filling) restore(ctx context.Context, dir string, c history.Commit, wha
 	return volume.Content{Files: report.Files, Bytes: report.Bytes}, nil
 }
 
-func (f *filling) initialize(ctx context.Context, dir string) (volume.Content, error) {
+func (f *filling) initialize(ctx context.Context) (volume.Content, error) {
+	if _, _, err := f.prepared(history.Commit{}); err != nil {
+		return volume.Content{}, err
+	}
+	dir, err := f.driver.Stage(ctx, f.r.UID)
+	if err != nil {
+		return volume.Content{}, err
+	}
 	target := initializer.Target{Dir: dir, UID: f.r.Owner, GID: f.r.Group}
 	init := f.r.Initializer
 	if init.Git == nil {
@@ -389,15 +409,30 @@ func (f *filling) initialize(ctx context.Context, dir string) (volume.Content, e
 			return volume.Content{}, err
 		}
 	}
-	result, err := f.k.Git.Run(ctx, target, spec)
+	git := f.k.Git
+	git.Progress = f.gitProgress
+	result, err := git.Run(ctx, target, spec)
 	if err != nil {
 		return volume.Content{}, err
 	}
-	content := volume.Content{Source: SourceGit}
+	content := volume.Content{Source: SourceGit, Files: result.Files, Bytes: result.Bytes}
 	if result.Git != nil {
 		content.Branch, content.Commit = result.Git.Branch, result.Git.Commit
 	}
 	return content, nil
+}
+
+// gitProgress tells of the files that are checked out and, before there are any, of the bytes that are received.
+func (f *filling) gitProgress(p initializer.Progress) {
+	if f.r.Progress == nil {
+		return
+	}
+	switch p.Stage {
+	case initializer.StageReceiving:
+		f.r.Progress(0, p.Bytes)
+	case initializer.StageFiles:
+		f.r.Progress(p.Done, 0)
+	}
 }
 
 // seal writes the journal and the index, then the marker under our claim, then lets users at the content. What was adopted has
@@ -413,7 +448,9 @@ func (f *filling) seal(ctx context.Context, dir string, content volume.Content) 
 	if err != nil {
 		return err
 	}
-	f.k.saveIndex(f.r.Subject, f.index)
+	if !content.Cloned { // a clone has the index of its template
+		f.k.saveIndex(f.r.Subject, f.index)
+	}
 	m, err := f.k.marker(f.r.Subject)
 	if err != nil {
 		return err
@@ -426,7 +463,8 @@ func (f *filling) seal(ctx context.Context, dir string, content volume.Content) 
 		return err
 	}
 	faults.Point("fill.sealed")
-	f.k.measure(ctx, f.driver, f.r.Subject) // before users see it, so that one report says all
+	f.keepTemplate(ctx, content)
+	f.k.measure(ctx, f.driver, f.r.Subject, nil) // before users see it, so that one report says all
 	return f.driver.Publish(ctx, f.r.UID)
 }
 

@@ -44,6 +44,8 @@ type Keeper struct {
 	Memory *memory.Budget
 	// Volumes by class.
 	Volumes map[string]volume.Driver
+	// Templates is how many templates a class keeps at most, if its driver can; none if it is not here.
+	Templates map[string]int
 	// Cluster is the UID of the namespace kube-system, Node the name of this node.
 	Cluster, Node string
 	// Keys returns the keys that seal and open what a domain stores, nil to leave it readable. Without the function nothing is
@@ -62,8 +64,10 @@ type Keeper struct {
 
 	tuning     atomic.Pointer[Tuning]
 	identified sync.Map      // classes whose disk is known to be ours
+	arriving   sync.Map      // classes whose disk was not there at the start, each with a lock
 	familiar   sync.Map      // backups that need not be read again, by UID
 	collected  history.Cache // what was read of collection's lists
+	templates  templates
 }
 
 // Observation is what the node knows of one workspace without asking anybody.
@@ -218,18 +222,6 @@ func (k *Keeper) driver(ctx context.Context, s Subject) (volume.Driver, error) {
 	return driver, k.identify(ctx, s.Class, driver)
 }
 
-// Capacity measures the disk of a class, once that is known to be the right one.
-func (k *Keeper) Capacity(ctx context.Context, class string) (volume.Capacity, error) {
-	driver, ok := k.Volumes[class]
-	if !ok {
-		return volume.Capacity{}, fmt.Errorf("%w: %q", ErrUnknownClass, class)
-	}
-	if err := k.identify(ctx, class, driver); err != nil {
-		return volume.Capacity{}, err
-	}
-	return driver.Capacity(ctx)
-}
-
 // identify makes sure that a class has the disk on which this node's volumes lie. Volumes that the journal knows must lie
 // somewhere: without the class's mark this is a mount point.
 func (k *Keeper) identify(ctx context.Context, class string, driver volume.Driver) error {
@@ -243,6 +235,11 @@ func (k *Keeper) identify(ctx context.Context, class string, driver volume.Drive
 	known := slices.ContainsFunc(k.Area.Journal().List(), func(e state.Entry) bool { return e.Class == class })
 	if err := driver.Identify(ctx, id.ID, known); err != nil {
 		return fmt.Errorf("volume class %s: %w", class, err)
+	}
+	if late, ok := k.arriving.Load(class); ok {
+		if err := k.arrive(ctx, class, driver, late); err != nil {
+			return err
+		}
 	}
 	k.identified.Store(class, true)
 	return nil

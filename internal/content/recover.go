@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -20,30 +21,60 @@ func (k *Keeper) Recover(ctx context.Context) ([]Subject, error) {
 	var errs []error
 	for class, driver := range k.Volumes {
 		if err := k.identify(ctx, class, driver); err != nil {
+			k.arriving.Store(class, &sync.Mutex{})
 			errs = append(errs, err)
 			continue // an empty disk in place of ours is no evidence
 		}
-		if err := driver.Sweep(ctx); err != nil {
-			errs = append(errs, fmt.Errorf("volume class %s: %w", class, err))
-		}
-		infos, err := driver.List(ctx)
-		if err != nil {
-			errs = append(errs, fmt.Errorf("volume class %s: %w", class, err))
-			continue
-		}
-		present := make(map[string]bool, len(infos))
-		for _, info := range infos {
-			s, err := k.recoverVolume(ctx, class, driver, info)
-			errs = append(errs, err)
-			present[info.ID] = s.UID != "" || err != nil
-			if s.UID != "" {
-				found = append(found, s)
-			}
-		}
-		k.forgetAbsent(class, present)
+		subjects, err := k.recoverClass(ctx, class, driver)
+		found, errs = append(found, subjects...), append(errs, err)
 	}
 	k.sweepIndexes()
+	errs = append(errs, k.sweepTemplates(ctx))
 	return found, errors.Join(errs...)
+}
+
+// recoverClass does for one class what Recover does.
+func (k *Keeper) recoverClass(ctx context.Context, class string, driver volume.Driver) (found []Subject, err error) {
+	var errs []error
+	if err := driver.Sweep(ctx); err != nil {
+		errs = append(errs, fmt.Errorf("volume class %s: %w", class, err))
+	}
+	infos, err := driver.List(ctx)
+	if err != nil {
+		return nil, errors.Join(append(errs, fmt.Errorf("volume class %s: %w", class, err))...)
+	}
+	present := make(map[string]bool, len(infos))
+	for _, info := range infos {
+		s, err := k.recoverVolume(ctx, class, driver, info)
+		errs = append(errs, err)
+		present[info.ID] = s.UID != "" || err != nil
+		if s.UID != "" {
+			found = append(found, s)
+		}
+	}
+	k.forgetAbsent(class, present)
+	return found, errors.Join(errs...)
+}
+
+// arrive brings a class in order whose disk was not there when the daemon started. Nobody has worked on it before: everybody has to
+// come by here. A volume that cannot be brought in order says so when somebody asks for it.
+func (k *Keeper) arrive(ctx context.Context, class string, driver volume.Driver, late any) error {
+	if lock, ok := late.(*sync.Mutex); ok {
+		lock.Lock()
+		defer lock.Unlock()
+	}
+	if _, done := k.identified.Load(class); done {
+		return nil // somebody else did it
+	}
+	_, err := k.recoverClass(ctx, class, driver)
+	if ctx.Err() != nil {
+		return fmt.Errorf("volume class %s: its volumes are still being brought in order: %w", class, context.Cause(ctx))
+	}
+	if _, listed := driver.List(ctx); listed != nil {
+		return fmt.Errorf("volume class %s: %w", class, errors.Join(err, listed))
+	}
+	k.identified.Store(class, true)
+	return nil
 }
 
 func (k *Keeper) recoverVolume(ctx context.Context, class string, driver volume.Driver, info volume.Info) (Subject, error) {

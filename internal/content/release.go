@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/faults"
@@ -153,9 +154,18 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	if c.Owner.UID == s.UID && c.Name.Claim == s.Claim {
 		own = newOf(c.Packs)
 	}
-	if err := k.compare(ctx, log, history.Ref{Name: c.Name, Hash: e.Backup.Hash}, own); err != nil {
+	ref := history.Ref{Name: c.Name, Hash: e.Backup.Hash}
+	if err := k.buffered(ctx, func(buf []byte) error { return log.Verify(ctx, ref, own, buf) }); err != nil {
 		return err
 	}
+	if err := k.readPages(ctx, domain, c); err != nil {
+		return fmt.Errorf("read back backup %s of workspace %s: %w", c.Name, s, err)
+	}
+	return nil
+}
+
+// readPages makes sure that what describes a backup's tree can be read; if it is not what was stored, that is history.ErrDamaged.
+func (k *Keeper) readPages(ctx context.Context, domain *history.Domain, c history.Commit) error {
 	root, err := rootOf(c)
 	if err != nil {
 		return err
@@ -164,24 +174,25 @@ func (k *Keeper) readBack(ctx context.Context, s Subject, c history.Commit) erro
 	if err != nil {
 		return err
 	}
-	if err := archive.Verify(ctx, root, packs{domain}, keyOf(c, key), false, k.Memory); err != nil {
-		return fmt.Errorf("read back backup %s of workspace %s: %w", c.Name, s, err)
+	err = archive.Verify(ctx, root, packs{domain}, keyOf(c, key), false, k.Memory)
+	if errors.Is(err, format.ErrDamaged) {
+		return fmt.Errorf("%w: %w", history.ErrDamaged, err)
 	}
-	return nil
+	return err
 }
 
 // comparedAtOnce is how much of a pack is read at once to be compared, in bytes.
 const comparedAtOnce = 8 << 20
 
-// compare reads a backup back, with the packs that were stored for it.
-func (k *Keeper) compare(ctx context.Context, log *history.Log, ref history.Ref, own []history.Pack) error {
+// buffered lends a buffer in which packs are compared, part by part.
+func (k *Keeper) buffered(ctx context.Context, compare func(buf []byte) error) error {
 	share, err := k.Memory.Join(ctx, comparedAtOnce)
 	if err != nil {
 		return err
 	}
 	defer share.Close()
 	buf := share.Get(comparedAtOnce)
-	if err := log.Verify(ctx, ref, own, buf); err != nil {
+	if err := compare(buf); err != nil {
 		return err
 	}
 	share.Put(buf)

@@ -115,7 +115,7 @@ func (k *Keeper) free(
 }
 
 // saveUnchanged saves a tree as a stray snapshot, unless a backup has it, and makes sure that it did not change meanwhile: it
-// goes next.
+// goes next. So what holds the tree is read back.
 func (k *Keeper) saveUnchanged(
 	ctx context.Context, s Subject, path string, consent Consent, progress archive.Progress,
 ) (stray, sum string, err error) {
@@ -125,7 +125,7 @@ func (k *Keeper) saveUnchanged(
 	if sum, err = k.steady(ctx, path); err != nil {
 		return "", "", err
 	}
-	if stray, err = k.keepStray(ctx, s, path, consent, progress); err != nil {
+	if stray, err = k.keepStray(ctx, s, path, consent, progress, k.readAgain); err != nil {
 		return stray, "", err
 	}
 	again, err := k.steady(ctx, path)

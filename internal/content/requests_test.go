@@ -2,6 +2,7 @@ package content_test
 
 import (
 	"fmt"
+	"math/rand/v2"
 	"os"
 	"strings"
 	"testing"
@@ -56,16 +57,31 @@ func TestAPeriodicBackupTakesThreeRequestsEachWay(t *testing.T) {
 	f.Expect(calls).To(Equal([]string{"list d/team/w/web/"}), "nothing has changed")
 }
 
-// TestAFullBackupTakesFewRequestsBesideItsPacks counts them for a backup that nothing is known for, whatever its size.
+// TestAFullBackupTakesFewRequestsBesideItsPacks counts them for a backup that nothing is known for. Two packs take as many as one, so
+// that 1 GB, which has some thirty packs, or sixty in a directory, takes no more. With the final one each pack is also looked at and read.
 func TestAFullBackupTakesFewRequestsBesideItsPacks(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	a := f.node("node-a")
-	a.fill(1)
-	a.write("file", "one")
-	calls := a.counted(func() { a.backup(1) })
-	f.Expect(matching(calls, "put d/team/p/")).To(HaveLen(1), "its pack")
-	f.Expect(len(calls)-1).To(BeNumerically("<=", 40), "%q", calls)
+	beside := func(megabytes int) (packs, others int, all []string) {
+		f := newFixture(t)
+		a := f.node("node-a")
+		a.fill(1)
+		random := rand.NewChaCha8([32]byte{1})
+		for i := range megabytes {
+			data := make([]byte, 1<<20)
+			_, _ = random.Read(data)
+			a.write(fmt.Sprint(i), string(data))
+		}
+		all = a.counted(func() { a.backup(1) })
+		packs = len(matching(all, "put d/team/p/"))
+		return packs, len(all) - packs, all
+	}
+	g := NewWithT(t)
+	small, few, calls := beside(1)
+	g.Expect(small).To(Equal(1))
+	g.Expect(few).To(BeNumerically("<=", 40), "%q", calls)
+	large, same, calls := beside(40)
+	g.Expect(large).To(BeNumerically(">", 2))
+	g.Expect(same).To(Equal(few), "%q", calls)
 }
 
 // TestWhatIsFamiliarIsAskedAgain says when a backup looks whether all that it refers to is there.

@@ -39,6 +39,17 @@ type SaveRequest struct {
 	origin string
 	// views makes a view of content that is in use; nil reads the content itself.
 	views volume.Driver
+	// seen gets what was found on the way; nil if nobody wants to know.
+	seen *scanned
+}
+
+// scanned is what the scan of a tree has found besides; usage is nil if there was none.
+type scanned struct{ usage *volume.Usage }
+
+func (s *scanned) note(res *archive.Result) {
+	if s != nil && res != nil {
+		s.usage = &volume.Usage{Bytes: res.Disk.Bytes, Inodes: res.Disk.Inodes}
+	}
 }
 
 // Consent is what a person has decided about content that cannot be saved as it should. Each decision is good for one named
@@ -58,12 +69,12 @@ func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
 	if err != nil {
 		return err
 	}
-	r.origin, r.views = o.Marker.Content.SnapshotID, driver
+	r.origin, r.views, r.seen = o.Marker.Content.SnapshotID, driver, &scanned{}
 	err = k.saveNext(ctx, r, driver.Path(o.Volume.ID, o.Position))
 	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
 		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
 	}
-	k.measure(ctx, driver, r.Subject)
+	k.measure(ctx, driver, r.Subject, r.seen.usage)
 	return k.note(ctx, r.Subject, err)
 }
 
@@ -198,8 +209,19 @@ func (w *saving) run(ctx context.Context, how effort) (history.Commit, error) {
 	return w.commitView(ctx, how, entry, from, began)
 }
 
-// commitView commits what the tree is at this moment, if that can be had.
+// commitView commits what the tree is at this moment, if that can be had. While nobody works on it, which the backup before has
+// found, a look at the tree itself spares the view.
 func (w *saving) commitView(ctx context.Context, how effort, e state.Entry, from start, began time.Time) (history.Commit, error) {
+	if w.r.views != nil && how == lazy && from.own != nil && e.Backup.CheckedAt.After(e.Backup.Time) {
+		res, err := archive.Unchanged(ctx, w.path, w.options(from, false))
+		if err != nil {
+			return history.Commit{}, fmt.Errorf("back up %s: %w", w.path, err)
+		}
+		if res != nil {
+			w.r.seen.note(res)
+			return *from.own, w.same(ctx, e, *from.own, res, began)
+		}
+	}
 	view, err := w.look(ctx)
 	if err != nil {
 		return history.Commit{}, err
@@ -283,11 +305,7 @@ func (w *saving) commit(
 	if err != nil {
 		return history.Commit{}, err
 	}
-	write := w.log.Append
-	if w.last != nil {
-		write = w.log.Extend
-	}
-	ref, err := w.k.append(ctx, w.r.Subject, c, write)
+	ref, listed, err := w.write(ctx, c)
 	if err != nil {
 		return history.Commit{}, err
 	}
@@ -305,11 +323,26 @@ func (w *saving) commit(
 		return c, err
 	}
 	w.k.saveIndex(w.r.Subject, res.Index)
-	if err := w.k.prune(ctx, w.r, w.domain, w.log); err != nil {
+	if err := w.k.prune(ctx, w.r, w.domain, listed); err != nil {
 		return c, err
 	}
 	w.remember(c, ref.Hash)
 	return c, nil
+}
+
+// write commits a backup, and returns what shows the history afterwards.
+func (w *saving) write(ctx context.Context, c history.Commit) (ref history.Ref, shown *history.Log, err error) {
+	ref, err = w.k.append(ctx, w.r.Subject, c, func(ctx context.Context, c history.Commit, last history.Name) (ref history.Ref, err error) {
+		if w.last == nil {
+			return w.log.Append(ctx, c, last)
+		}
+		ref, shown, err = w.log.Extend(ctx, c, last)
+		return ref, err
+	})
+	if shown == nil || w.r.Keep.Last == 1 { // what was listed before the commit keeps two
+		shown = w.log
+	}
+	return ref, shown, err
 }
 
 // same ends an attempt that found the tree equal to the newest backup.
@@ -343,14 +376,19 @@ func (k *Keeper) prune(ctx context.Context, r SaveRequest, domain *history.Domai
 
 // store creates an archive of the tree at a path. Nothing refers to it yet.
 func (w *saving) store(ctx context.Context, path string, from start, reread bool) (*archive.Result, error) {
-	res, err := archive.Create(ctx, path, archive.CreateOptions{
-		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.connections(),
-		Memory: w.k.Memory, Key: w.key, Reread: reread, Progress: w.r.Progress,
-	})
+	res, err := archive.Create(ctx, path, w.options(from, reread))
+	w.r.seen.note(res)
 	if err != nil && from.own != nil {
 		err = named(*from.own, err)
 	}
 	return res, err
+}
+
+func (w *saving) options(from start, reread bool) archive.CreateOptions {
+	return archive.CreateOptions{
+		Parent: from.parent, Index: from.index, Sink: packs{w.domain}, Source: packs{w.domain}, Connections: packs{w.domain}.connections(),
+		Memory: w.k.Memory, Key: w.key, Reread: reread, Progress: w.r.Progress,
+	}
 }
 
 // newCommit describes a backup of what was read.
@@ -385,7 +423,8 @@ func (k *Keeper) append(
 	return write(ctx, c, history.Name{Claim: s.Claim, Number: e.Backup.Last})
 }
 
-// retain also keeps forks: commits that a former owner had under way when we took over. It lists the history once.
+// retain also keeps forks: commits that a former owner had under way when we took over. It lists the history once, unless it is given one
+// that is listed.
 func (k *Keeper) retain(ctx context.Context, r SaveRequest, domain *history.Domain, log *history.Log) error {
 	log, err := log.Listed(ctx)
 	if err != nil {

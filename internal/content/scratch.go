@@ -60,7 +60,7 @@ func sweepScratch(parent, prefix string) error {
 
 // lockDir locks a directory of the caller's own; it does not wait.
 func lockDir(path string) (*os.File, error) {
-	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	dir, err := flockDir(path)
 	if err != nil {
 		return nil, err
 	}
@@ -69,10 +69,19 @@ func lockDir(path string) (*os.File, error) {
 	if err == nil && int(st.Uid) != os.Geteuid() {
 		err = fs.ErrPermission
 	}
-	if err == nil {
-		err = unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB)
-	}
 	if err != nil {
+		return nil, errors.Join(err, dir.Close())
+	}
+	return dir, nil
+}
+
+// flockDir locks any directory; it does not wait: [unix.EWOULDBLOCK] if somebody else has.
+func flockDir(path string) (*os.File, error) {
+	dir, err := os.OpenFile(path, unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.Flock(int(dir.Fd()), unix.LOCK_EX|unix.LOCK_NB); err != nil {
 		return nil, errors.Join(err, dir.Close())
 	}
 	return dir, nil

@@ -40,6 +40,9 @@ type Made struct {
 	BytesRead int64
 	// Skipped names sockets and devices (at most 100), which are never kept.
 	Skipped []string
+	// Altered names what a tar has and the file system that it was unpacked to cannot hold (at most 100 of AlteredCount).
+	Altered      []archive.Problem
+	AlteredCount int64
 }
 
 func (a Standalone) log() *history.Log { return a.Domain.Workspace(a.Workspace) }
@@ -239,10 +242,19 @@ func (a Standalone) Restore(ctx context.Context, c history.Commit, dir string, p
 	})
 	err = to.finish(ctx, err)
 	if err != nil {
-		return report, named(c, err)
+		return report, explained(c, err)
 	}
 	keepIndex(index, indexPath)
 	return report, nil
+}
+
+// explained says whose backup an error is about, and what a person can do if that is damaged.
+func explained(c history.Commit, err error) error {
+	if err == nil || errors.Is(err, format.ErrKey) {
+		return named(c, err)
+	}
+	what := fmt.Sprintf("backup %s of workspace %s in domain %s", c.Name, c.Workspace, c.Domain)
+	return orDamaged(err, what, "choose another one with --backup, or restore what is whole with --salvage")
 }
 
 // List calls each for the rows of a path.
@@ -251,7 +263,7 @@ func (a Standalone) List(ctx context.Context, c history.Commit, path string, rec
 	if err != nil {
 		return err
 	}
-	return named(c, archive.List(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, recursive, each))
+	return explained(c, archive.List(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, recursive, each))
 }
 
 // Cat writes the content of a file.
@@ -260,7 +272,7 @@ func (a Standalone) Cat(ctx context.Context, c history.Commit, path string, w io
 	if err != nil {
 		return err
 	}
-	return named(c, archive.Cat(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, w))
+	return explained(c, archive.Cat(ctx, root, packs{a.Domain}, keyOf(c, a.Key), path, w))
 }
 
 // Diff calls each for every difference between two backups.
@@ -276,19 +288,27 @@ func (a Standalone) Diff(ctx context.Context, from, to history.Commit, each func
 	if err != nil {
 		return err
 	}
-	return named(to, archive.Diff(ctx, before, after, packs{a.Domain}, keyOf(to, a.Key), each))
+	return explained(to, archive.Diff(ctx, before, after, packs{a.Domain}, keyOf(to, a.Key), each))
 }
 
-// Verify makes sure that a backup can be restored; with readData every byte of it is read.
+// Verify makes sure that a backup can be restored, and that what describes its domain and its claim is whole; with readData every
+// byte of it is read.
 func (a Standalone) Verify(ctx context.Context, c history.Commit, readData bool) error {
 	root, err := rootOf(c)
 	if err != nil {
 		return err
 	}
-	if err := a.Domain.VerifyPacks(ctx, c.Packs); err != nil {
+	if err := a.Domain.Check(ctx); err != nil {
 		return err
 	}
-	return named(c, archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData, nil))
+	claim := history.Name{Claim: c.Name.Claim}
+	if _, _, err := a.Domain.Workspace(c.Workspace).Read(ctx, claim); err != nil && !errors.Is(err, store.ErrNotFound) {
+		return err
+	}
+	if err := a.Domain.VerifyPacks(ctx, c.Packs); err != nil {
+		return explained(c, err)
+	}
+	return explained(c, archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData, nil))
 }
 
 // Export writes a backup as a plain tar.
@@ -297,7 +317,7 @@ func (a Standalone) Export(ctx context.Context, c history.Commit, w io.Writer) e
 	if err != nil {
 		return err
 	}
-	return named(c, archive.Export(ctx, root, packs{a.Domain}, keyOf(c, a.Key), w))
+	return explained(c, archive.Export(ctx, root, packs{a.Domain}, keyOf(c, a.Key), w))
 }
 
 // Import stores a plain tar as the newest backup. A node that held the workspace meanwhile is fenced.
@@ -311,8 +331,11 @@ func (a Standalone) Import(ctx context.Context, r io.Reader) (_ Made, err error)
 			err = errors.Join(err, removeErr)
 		}
 	}()
-	if _, err := archive.Import(ctx, r, dir.path); err != nil {
+	found, err := archive.Import(ctx, r, dir.path)
+	if err != nil {
 		return Made{}, err
 	}
-	return a.Create(ctx, dir.path, "", "")
+	made, err := a.Create(ctx, dir.path, "", "")
+	made.Skipped, made.Altered, made.AlteredCount = found.Skipped, found.Altered, found.AlteredCount
+	return made, err
 }

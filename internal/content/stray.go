@@ -13,16 +13,46 @@ import (
 
 // keepFenced saves what a fenced owner could not commit, once for every state of the tree.
 func (k *Keeper) keepFenced(ctx context.Context, r SaveRequest, path string, fenced error) error {
-	id, err := k.keepStray(ctx, r.Subject, path, r.Consent, r.Progress)
+	id, err := k.keepStray(ctx, r.Subject, path, r.Consent, r.Progress, allThere)
 	if err != nil {
 		return errors.Join(fenced, err)
 	}
 	return &FencedError{Err: fenced, Stray: id}
 }
 
-// keepStray saves a tree as a stray snapshot, unless it equals a backup of the workspace or the last one saved so. A tree with
-// files that cannot be read is saved, too, but that is an *[IncompleteError] unless a person accepts it: the content must stay.
-func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, consent Consent, progress archive.Progress) (string, error) {
+// wholeness says whether all that a backup or a snapshot needs is in the store; history.Gone tells if not.
+type wholeness func(context.Context, *history.Domain, history.Commit) error
+
+// allThere is that each pack is there, with its size.
+func allThere(ctx context.Context, domain *history.Domain, c history.Commit) error {
+	return domain.VerifyPacks(ctx, c.Packs)
+}
+
+// readAgain is what a final backup has to stand, too: its pages can be read, and the packs that were stored for it are as they were sent.
+func (k *Keeper) readAgain(ctx context.Context, domain *history.Domain, c history.Commit) error {
+	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
+		return err
+	}
+	err := k.buffered(ctx, func(buf []byte) error {
+		for _, p := range newOf(c.Packs) {
+			if err := domain.ComparePack(ctx, p, buf); err != nil {
+				return err
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return k.readPages(ctx, domain, c)
+}
+
+// keepStray saves a tree as a stray snapshot, unless it equals a backup of the workspace or the last one saved so, each of which must be
+// whole. A tree with files that cannot be read is saved, too, but that is an *[IncompleteError] unless a person accepts it: the content
+// must stay.
+func (k *Keeper) keepStray(
+	ctx context.Context, s Subject, path string, consent Consent, progress archive.Progress, whole wholeness,
+) (string, error) {
 	domain, log, err := k.log(ctx, s)
 	if err != nil {
 		return "", err
@@ -31,12 +61,23 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, consent 
 	if err != nil {
 		return "", fmt.Errorf("scan %s: %w", path, err)
 	}
-	if known, err := log.HasTree(ctx, report.Digest, report.UnreadableCount); err != nil || known {
+	how := reading
+	check := func(ctx context.Context, c history.Commit) error {
+		err := whole(ctx, domain, c)
+		if history.Gone(err) {
+			how = anew // nothing to go on from
+		}
+		return err
+	}
+	if known, err := log.HasTree(ctx, report.Digest, report.UnreadableCount, check); err != nil || known {
 		return "", err
 	}
-	id, err := k.findStray(ctx, s, domain, report)
-	if err == nil && id == "" {
-		id, report, err = k.pinStray(ctx, s, path, progress)
+	id, err := k.findStray(ctx, s, domain, report, check)
+	if first := how; err == nil && id == "" {
+		id, report, err = k.pinStray(ctx, s, path, progress, first, check)
+		if history.Gone(err) && first != anew { // what it went on from
+			id, report, err = k.pinStray(ctx, s, path, progress, anew, check)
+		}
 	}
 	if err == nil {
 		err = k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
@@ -49,29 +90,33 @@ func (k *Keeper) keepStray(ctx context.Context, s Subject, path string, consent 
 
 // findStray returns the stray snapshot of this node that holds what was read, "" if there is none: what the journal remembers
 // may have had its time, and a crash may have kept the journal from learning of one.
-func (k *Keeper) findStray(ctx context.Context, s Subject, domain *history.Domain, report archive.Report) (string, error) {
+func (k *Keeper) findStray(
+	ctx context.Context, s Subject, domain *history.Domain, report archive.Report, check func(context.Context, history.Commit) error,
+) (string, error) {
 	pins, err := domain.Pins(ctx, history.StrayPrefix(s.Name, k.Node))
 	if err != nil {
 		return "", err
 	}
 	for _, p := range pins {
 		pinned, err := domain.Pinned(ctx, p.ID)
-		if err == nil {
-			err = domain.VerifyPacks(ctx, pinned.Commit.Packs)
+		c := pinned.Commit
+		holds := err == nil && c.Workspace == s.Name && c.Tree.Digest == report.Digest && c.Tree.UnreadableCount == report.UnreadableCount
+		if holds {
+			err = check(ctx, c)
 		}
 		if err != nil && !history.Gone(err) {
 			return "", err
 		}
-		c := pinned.Commit
-		if err == nil && c.Workspace == s.Name && c.Tree.Digest == report.Digest && c.Tree.UnreadableCount == report.UnreadableCount {
+		if holds && err == nil {
 			return p.ID, nil
 		}
 	}
 	return "", nil
 }
 
+// pinStray stores a tree and pins it. A pin that turns out not to be whole goes again.
 func (k *Keeper) pinStray(
-	ctx context.Context, s Subject, path string, progress archive.Progress,
+	ctx context.Context, s Subject, path string, progress archive.Progress, how effort, check func(context.Context, history.Commit) error,
 ) (string, archive.Report, error) {
 	e, _ := k.Area.Journal().Get(s.UID)
 	w, err := k.newSaving(ctx, SaveRequest{Subject: s, Progress: progress}, path)
@@ -79,7 +124,7 @@ func (k *Keeper) pinStray(
 		return "", archive.Report{}, err
 	}
 	domain := w.domain
-	from, err := w.start(ctx, e, reading)
+	from, err := w.start(ctx, e, how)
 	if err != nil {
 		return "", archive.Report{}, err
 	}
@@ -101,7 +146,10 @@ func (k *Keeper) pinStray(
 		return "", report, err
 	}
 	faults.Point("stray.pinned")
-	if err := domain.VerifyPacks(ctx, c.Packs); err != nil {
+	if err := check(ctx, c); err != nil {
+		if history.Gone(err) {
+			err = errors.Join(err, domain.Unpin(ctx, id))
+		}
 		return id, report, err
 	}
 	return id, report, k.thinStrays(ctx, s, domain, id)

@@ -10,6 +10,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -101,4 +102,68 @@ func TestStraySnapshotsOfOneStayAreFew(t *testing.T) {
 	a.later(-100)
 	newest := a.fenced(1)
 	f.Expect(f.pinned(newest)).To(Equal("file=after the clock was set back"))
+}
+
+// Content that goes without a final backup goes only after what holds it was read back: a store that took it and has other bytes by then is
+// found out, and gets all of it once more.
+func TestS1_StrayIsReadBack(t *testing.T) {
+	t.Parallel()
+	for what, prepare := range map[string]func(a *node){
+		"a stray snapshot":  func(*node) {},
+		"a periodic backup": func(a *node) { a.backup(1) },
+	} {
+		t.Run(what, func(t *testing.T) {
+			t.Parallel()
+			f := newFixture(t)
+			a := f.node("node-a")
+			a.fill(1)
+			a.write("file", "unsaved")
+			harmed := false
+			a.fault = func(op, key string) error { // as soon as it is committed or pinned
+				if op == "put" && (strings.Contains(key, "/s/") || strings.HasSuffix(key, "/7ffffffffffffffe.7ffffffffffffffe")) && !harmed {
+					harmed = true
+					packs := f.packs()
+					f.Expect(packs).To(HaveLen(1))
+					flip(f, f.at(packs[0]))
+				}
+				return nil
+			}
+			prepare(a)
+			stray := a.remove(1)
+			f.Expect(harmed).To(BeTrue())
+			f.Expect(f.pins("stray.")).To(Equal([]string{stray}), "the one that is whole")
+			f.Expect(f.pinned(stray)).To(Equal("file=unsaved"))
+		})
+	}
+}
+
+// A store that never has what it was given keeps the content on the node.
+func TestS1_StrayInAStoreThatCorruptsEverything(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	a.fill(1)
+	a.write("file", "unsaved")
+	a.fault = func(op, _ string) error {
+		if op == "get" {
+			for _, key := range f.packs() {
+				f.change(key)
+			}
+		}
+		return nil
+	}
+	_, err := a.Remove(f.ctx, subject(1), content.Consent{}, idle)
+	f.Expect(err).To(MatchError(history.ErrDamaged))
+	f.Expect(f.pins("stray.")).To(BeEmpty())
+	f.Expect(files(f, a.withdrawn(""))).To(Equal("file=unsaved"))
+	a.fault = nil
+	f.Expect(f.pinned(a.remove(1))).To(Equal("file=unsaved"))
+}
+
+// change overwrites an object with zeros.
+func (f *fixture) change(key string) {
+	f.t.Helper()
+	info, err := os.Stat(f.at(key))
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(os.WriteFile(f.at(key), make([]byte, info.Size()), 0o600)).To(Succeed())
 }

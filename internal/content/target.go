@@ -9,17 +9,19 @@ import (
 	"path/filepath"
 
 	"github.com/moby/sys/mountinfo"
+	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
 // target is a directory that a restore makes. Where that is possible the tree is made beside it and then renamed: it is there as a
 // whole, verified and on the disk, or not at all. A mount point and the working directory of this process keep their directory: the
-// tree is made in it, and what was made is removed if the restore fails.
+// tree is made in it, and what was made is removed if the restore fails. It is locked meanwhile: another restore into it is refused.
 type target struct {
 	path   string
 	mode   fs.FileMode // of the directory that is there; 0 if there is none
 	beside *scratch    // nil if the tree is made in place
+	lock   *os.File    // on the directory then
 }
 
 func newTarget(path string) (*target, error) {
@@ -47,7 +49,25 @@ func newTarget(path string) (*target, error) {
 	if t.mode != 0 && errors.Is(err, fs.ErrPermission) {
 		err = nil // only the directory itself may be written to
 	}
+	if err == nil && t.beside == nil {
+		err = t.hold()
+	}
 	return t, err
+}
+
+// hold locks the directory, which another restore may have filled since it was looked at.
+func (t *target) hold() (err error) {
+	t.lock, err = flockDir(t.path)
+	if errors.Is(err, unix.EWOULDBLOCK) {
+		return fmt.Errorf("%s is locked: another restore into it is at work, wait for it or name another directory", t.path)
+	}
+	if err != nil {
+		return fmt.Errorf("lock %s: %w", t.path, err)
+	}
+	if err := expectNothingIn(t.path); err != nil {
+		return errors.Join(err, t.lock.Close())
+	}
+	return nil
 }
 
 // adopt looks at the directory that is there already.
@@ -58,15 +78,16 @@ func (t *target) adopt(there fs.FileInfo) (err error) {
 	if !there.IsDir() {
 		return fmt.Errorf("%s is not a directory: name one that is empty, or not there yet", t.path)
 	}
-	names, err := os.ReadDir(t.path)
-	if err != nil {
-		return err
-	}
-	if len(names) > 0 {
-		return fmt.Errorf("%s is not empty (%s is there): restore into an empty or new directory", t.path, names[0].Name())
-	}
 	t.mode = there.Mode()
-	return nil
+	return expectNothingIn(t.path)
+}
+
+func expectNothingIn(path string) error {
+	names, err := os.ReadDir(path)
+	if err == nil && len(names) > 0 {
+		err = fmt.Errorf("%s is not empty (%s is there): restore into an empty or new directory", path, names[0].Name())
+	}
+	return err
 }
 
 // mustStay says whether another directory cannot take the place of the one that is there.
@@ -98,9 +119,9 @@ func (t *target) finish(ctx context.Context, err error) error {
 	case t.beside != nil:
 		return errors.Join(err, t.beside.remove())
 	case err == nil:
-		return volume.Flush(ctx, t.path)
+		return errors.Join(volume.Flush(ctx, t.path), t.lock.Close())
 	default:
-		return errors.Join(err, t.empty())
+		return errors.Join(err, t.empty(), t.lock.Close())
 	}
 }
 

@@ -5,9 +5,7 @@ package lvm
 import (
 	"context"
 	"encoding/json"
-	"flag"
 	"fmt"
-	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
@@ -18,6 +16,7 @@ import (
 
 	"wsdaemon.dev/ws-daemon/internal/faults/faultstest"
 	"wsdaemon.dev/ws-daemon/internal/volume"
+	"wsdaemon.dev/ws-daemon/internal/volume/volumetest"
 )
 
 const childVariable = "WS_DAEMON_TEST_CHILD"
@@ -33,11 +32,15 @@ type errand struct {
 type operation struct {
 	// size of the volume that there is before, 0 for none.
 	size int64
+	// staged says that users have not seen its content yet, template that there is one.
+	staged, template bool
 	// do is called again until it gets to its end.
 	do func(ctx context.Context, d *Driver, id string) error
 	// done is what there is then: the size, 0 for no volume, and where the content is.
 	done int64
 	at   volume.Position
+	// kept says that there is a template then.
+	kept bool
 }
 
 func operations() map[string]operation {
@@ -62,6 +65,16 @@ func operations() map[string]operation {
 			_, err := d.Clone(ctx, neighbour, volume.Spec{ID: id, Size: larger})
 			return err
 		}, done: larger, at: volume.Staged},
+		"keep": {size: size, staged: true, do: func(ctx context.Context, d *Driver, id string) error {
+			return d.KeepTemplate(ctx, id, template)
+		}, done: size, at: volume.Staged, kept: true},
+		"begin": {template: true, do: func(ctx context.Context, d *Driver, id string) error {
+			_, err := d.CloneTemplate(ctx, template, volume.Spec{ID: id, Size: larger}, prepared)
+			return err
+		}, done: larger, at: volume.Staged, kept: true},
+		"evict": {size: size, template: true, do: func(ctx context.Context, d *Driver, _ string) error {
+			return d.DropTemplate(ctx, template)
+		}, done: size, at: volume.Published},
 		"withdraw": {size: size, do: func(ctx context.Context, d *Driver, id string) error {
 			return d.Withdraw(ctx, id)
 		}, done: size, at: volume.Withdrawn},
@@ -69,6 +82,14 @@ func operations() map[string]operation {
 			return d.Remove(ctx, id)
 		}},
 	}
+}
+
+// template is the name of the one there may be, made of a volume like the others.
+const template = "abc123"
+
+// prepared says of a clone what it began with.
+func prepared(of volume.Marker, _ string) (volume.Marker, error) {
+	return volume.Marker{UID: "clone", Prepared: of.Content}, nil
 }
 
 // neighbour is a volume in the same pool, of which clones are made, and to which nothing may happen.
@@ -87,20 +108,22 @@ func TestChild(t *testing.T) {
 	g.Expect(operations()[e.Name].do(t.Context(), d, e.ID)).To(Succeed())
 }
 
-// A process that works on a volume is killed, at every point of each operation or at one of them that is printed. The next one sweeps
-// and gets to the end; nothing is left, and nothing happens to the neighbour.
+// A process that works on a volume is killed, at every point of each operation or at one of them that is printed; and at another one
+// the power of the disk is cut besides. The next process sweeps and gets to the end; nothing is left, and nothing happens to the
+// neighbour.
 func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
 	binary := faultstest.Build(t)
-	class := newClass(t, "xfs")
+	class, disk := newCutClass(t, "xfs")
 	published(t, newDriver(t, class), volume.Spec{ID: neighbour, Size: 400 * mebibyte})
-	for _, name := range []string{"create", "grow", "snapshot", "clone", "withdraw", "remove"} {
+	for _, name := range []string{"create", "grow", "snapshot", "clone", "keep", "begin", "evict", "withdraw", "remove"} {
 		c := crash{operation: operations()[name], binary: binary, class: class, name: name}
 		points := c.points(t)
-		if flag.Lookup("every-point").Value.String() != "true" {
-			points = points[rand.IntN(len(points)):][:1]
+		for i, point := range volumetest.Some(points) {
+			t.Run(name+"/killed/"+point, func(t *testing.T) { c.run(t, fmt.Sprintf("%s-%d", name, i), point) })
 		}
-		for i, point := range points {
-			t.Run(name+"/"+point, func(t *testing.T) { c.run(t, fmt.Sprintf("%s-%d", name, i), point) })
+		c.reboot = func(t *testing.T) { t.Helper(); reboot(t, class, disk) }
+		for i, point := range volumetest.Some(points) {
+			t.Run(name+"/cut/"+point, func(t *testing.T) { c.run(t, fmt.Sprintf("%s-cut-%d", name, i), point) })
 		}
 	}
 }
@@ -111,12 +134,23 @@ type crash struct {
 	binary faultstest.Program
 	name   string
 	class  Class
+	reboot func(t *testing.T) // cuts the power after the kill; nil if there is none
 }
 
 func (c crash) prepare(t *testing.T, id string) {
 	t.Helper()
-	if c.size > 0 {
-		published(t, newDriver(t, c.class), volume.Spec{ID: id, Size: c.size})
+	d := newDriver(t, c.class)
+	if c.template {
+		staged(t, d, volume.Spec{ID: "source", Size: 400 * mebibyte})
+		g := NewWithT(t)
+		g.Expect(d.KeepTemplate(t.Context(), "source", template)).To(Succeed())
+		g.Expect(d.Remove(t.Context(), "source")).To(Succeed())
+	}
+	switch {
+	case c.staged:
+		staged(t, d, volume.Spec{ID: id, Size: c.size})
+	case c.size > 0:
+		published(t, d, volume.Spec{ID: id, Size: c.size})
 	}
 }
 
@@ -139,6 +173,7 @@ func (c crash) points(t *testing.T) []string {
 	points = slices.DeleteFunc(points, func(p string) bool { return !strings.HasPrefix(p, "lvm.") })
 	g.Expect(points).NotTo(BeEmpty())
 	g.Expect(newDriver(t, c.class).Remove(t.Context(), id)).To(Succeed())
+	g.Expect(newDriver(t, c.class).DropTemplate(t.Context(), template)).To(Succeed())
 	return points
 }
 
@@ -147,6 +182,9 @@ func (c crash) run(t *testing.T, id, point string) {
 	g := NewWithT(t)
 	c.prepare(t, id)
 	g.Expect(c.child(t.Context(), id, faultstest.Kill(point))).To(MatchError(ContainSubstring("signal: killed")))
+	if c.reboot != nil {
+		c.reboot(t)
+	}
 	d := newDriver(t, c.class)
 	g.Expect(d.Sweep(t.Context())).To(Succeed())
 	g.Expect(c.do(t.Context(), d, id)).To(Succeed())
@@ -159,6 +197,7 @@ func (c crash) run(t *testing.T, id, point string) {
 	c.only(t, d, volumes)
 	g.Expect(os.ReadFile(filepath.Join(d.Path(neighbour, volume.Published), "file"))).To(BeEquivalentTo("first"))
 	g.Expect(d.Remove(t.Context(), id)).To(Succeed())
+	g.Expect(d.DropTemplate(t.Context(), template)).To(Succeed())
 }
 
 // whole expects the volume to be what it shall be in the end.
@@ -187,6 +226,11 @@ func (c crash) only(t *testing.T, d *Driver, volumes map[string]int64) {
 	}
 	g.Expect(sizes).To(Equal(volumes))
 	g.Expect(r.views).To(BeEmpty())
+	if c.kept {
+		g.Expect(sorted(r.templates)).To(Equal([]string{template}))
+	} else {
+		g.Expect(r.templates).To(BeEmpty())
+	}
 	g.Expect(mountsIn(g, c.class)).To(ConsistOf(mounts...))
 	g.Expect(pointsIn(g, c.class)).To(BeEmpty(), "mount points that nothing is mounted on")
 }

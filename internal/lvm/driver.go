@@ -45,7 +45,10 @@ type Driver struct {
 	views sync.Map
 }
 
-var _ volume.Driver = (*Driver)(nil)
+var (
+	_ volume.Driver  = (*Driver)(nil)
+	_ volume.Auditor = (*Driver)(nil)
+)
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,100}$`)
 
@@ -216,6 +219,11 @@ func (d *Driver) Stage(ctx context.Context, id string) (string, error) {
 	})
 }
 
+// Audit looks for files that the limit of inodes does not count. The size of a device nobody gets round.
+func (d *Driver) Audit(ctx context.Context, id string, seen *volume.Usage) error {
+	return d.With(ctx, id, "audit", func(v *volume.Opened) error { return quota.AuditWhole(ctx, v, seen) })
+}
+
 // Usage asks the file system's quota, which has counted all along.
 func (d *Driver) Usage(ctx context.Context, id string) (usage volume.Usage, err error) {
 	err = d.With(ctx, id, "measure", func(v *volume.Opened) (err error) {
@@ -225,31 +233,20 @@ func (d *Driver) Usage(ctx context.Context, id string) (usage volume.Usage, err 
 	return usage, err
 }
 
-// Capacity measures the pool.
+// Capacity measures the pool; one order to LVM. A pool without metadata left has no room, whatever its data say: see Thin.
 func (d *Driver) Capacity(ctx context.Context) (volume.Capacity, error) {
 	r, err := d.report(ctx)
 	if err != nil {
 		return volume.Capacity{}, fmt.Errorf("measure pool: %w", err)
 	}
-	c := volume.Capacity{Size: r.pool.size, Free: int64(float64(r.pool.size) * (100 - r.pool.data) / 100)}
+	c := volume.Capacity{Thin: &volume.Fill{Data: r.pool.data, Metadata: r.pool.metadata}}
+	c.Size, c.Free = r.pool.size, int64(float64(r.pool.size)*(100-r.pool.data)/100)
 	for _, l := range r.volumes {
 		if l.has(tagOurs) && l.kind() != tagGoing {
 			c.Allocated += l.size
 		}
 	}
 	return c, nil
-}
-
-// Fill is how full a thin pool is, in percent.
-type Fill struct{ Data, Metadata float64 }
-
-// Fill measures the pool as its own limits do: a pool without metadata left has no room, whatever its data say.
-func (d *Driver) Fill(ctx context.Context) (Fill, error) {
-	r, err := d.report(ctx)
-	if err != nil {
-		return Fill{}, fmt.Errorf("measure pool: %w", err)
-	}
-	return Fill{r.pool.data, r.pool.metadata}, nil
 }
 
 // Identify looks for the owner's tag on the pool, and sets it if the pool has none. A pool that does not zero new blocks is

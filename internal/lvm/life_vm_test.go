@@ -76,6 +76,33 @@ func TestWritersStopAtTheirLimits(t *testing.T) {
 	}
 }
 
+// A file with another project id does not count as an inode, and is found. What a backup has seen spares a look at the tree, but only
+// as long as it is no more than what is counted.
+func TestS9_EscapedFileIsFound(t *testing.T) {
+	for _, fs := range Filesystems() {
+		t.Run(fs, func(t *testing.T) {
+			g := NewWithT(t)
+			d := newDriver(t, newClass(t, fs))
+			info := published(t, d, volume.Spec{ID: "a", Size: 304 * mebibyte, Inodes: 100})
+			g.Expect(os.Chown(info.Path, 33333, 33333)).To(Succeed())
+			g.Expect(d.Audit(t.Context(), "a", nil)).To(Succeed())
+			seen, err := d.Usage(t.Context(), "a")
+			g.Expect(err).NotTo(HaveOccurred())
+
+			out, err := as(t, 33333, info.Path, "head -c 1M /dev/zero > elsewhere; chattr -p 77 elsewhere; sync elsewhere")
+			g.Expect(err).NotTo(HaveOccurred(), out)
+			g.Expect(d.Audit(t.Context(), "a", &seen)).To(Succeed(), "nobody has seen more than is counted")
+			seen.Inodes++
+			for _, seen := range []*volume.Usage{nil, &seen} {
+				g.Expect(d.Audit(t.Context(), "a", seen)).To(MatchError(And(
+					ContainSubstring("content of volume a has escaped from its limit"), ContainSubstring(`elsewhere" has project id 77`))))
+			}
+			g.Expect(os.Remove(filepath.Join(info.Path, "elsewhere"))).To(Succeed())
+			g.Expect(d.Audit(t.Context(), "a", nil)).To(Succeed())
+		})
+	}
+}
+
 // Whoever has a volume, in whatever namespace, keeps it from being taken away, and is named.
 func TestS1_HeldVolumeStaysWithItsUsers(t *testing.T) {
 	g := NewWithT(t)
@@ -213,7 +240,7 @@ func TestPoolThatFillsUp(t *testing.T) {
 	}
 	g.Expect(d.List(t.Context())).To(HaveLen(1))
 	g.Expect(d.Remove(t.Context(), "a")).To(Succeed())
-	g.Expect(d.Fill(t.Context())).To(HaveField("Data", BeNumerically("<", 1)))
+	g.Expect(d.Capacity(t.Context())).To(And(HaveField("Thin.Data", BeNumerically("<", 1)), HaveField("Thin.Metadata", BeNumerically(">", 0))))
 }
 
 // fillTo writes until the pool is full to a percentage.
@@ -221,9 +248,9 @@ func fillTo(t *testing.T, d *Driver, info volume.Info, percent float64) {
 	t.Helper()
 	g := NewWithT(t)
 	for i := 0; ; i++ {
-		fill, err := d.Fill(t.Context())
+		capacity, err := d.Capacity(t.Context())
 		g.Expect(err).NotTo(HaveOccurred())
-		if fill.Data >= percent {
+		if capacity.Thin.Data >= percent {
 			return
 		}
 		write(g, filepath.Join(info.Path, fmt.Sprintf("%.0f-%d", percent, i)), 32*mebibyte)

@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,13 +26,17 @@ const (
 	tagClone = "wsdaemon.clone"
 	// tagView means a read-only image of one moment.
 	tagView = "wsdaemon.view"
+	// tagTemplate means a read-only copy of what a volume was when its content had just been written, and tagBytes what it takes at most.
+	tagTemplate = "wsdaemon.template"
+	tagBytes    = "wsdaemon.bytes="
 	// tagGoing means that the volume is being removed; nothing of it counts.
 	tagGoing = "wsdaemon.going"
 )
 
 const (
-	namePrefix = "ws."
-	viewInfix  = ".view-"
+	namePrefix     = "ws."
+	viewInfix      = ".view-"
+	templatePrefix = "wst."
 )
 
 // nameOf returns the name of the logical volume of an id. It never looks like an option, and never like an internal volume
@@ -67,7 +72,10 @@ type report struct {
 	// volumes in the pool, by their id; also new ones and ones that are going, never views.
 	volumes map[string]logical
 	views   []logical
-	// taken is the sum of the sizes of all logical volumes in the pool but views, other people's included.
+	// templates by their name.
+	templates map[string]logical
+	// taken is the sum of the sizes of all logical volumes in the pool but views, other people's included. Templates never grow: of
+	// them it is what they have.
 	taken int64
 }
 
@@ -82,6 +90,8 @@ func (r report) ids(kind string) []string {
 	slices.Sort(ids)
 	return ids
 }
+
+func sorted(m map[string]logical) []string { return slices.Sorted(maps.Keys(m)) }
 
 // kind returns the tag that says what a volume is, "" for a whole one.
 func (l logical) kind() string {
@@ -106,7 +116,7 @@ func (d *Driver) report(ctx context.Context) (report, error) {
 	if err != nil {
 		return report{}, fmt.Errorf("lvm lvs %s: %w", d.class.Group, err)
 	}
-	r := report{volumes: map[string]logical{}}
+	r := report{volumes: map[string]logical{}, templates: map[string]logical{}}
 	for _, l := range lines {
 		switch {
 		case l.name == d.class.Pool && l.isPool:
@@ -116,6 +126,9 @@ func (d *Driver) report(ctx context.Context) (report, error) {
 		case l.pool != d.class.Pool:
 		case l.has(tagOurs) && l.has(tagView):
 			r.views = append(r.views, l)
+		case l.has(tagOurs) && l.has(tagTemplate):
+			r.templates[strings.TrimPrefix(l.name, templatePrefix)] = l
+			r.taken += l.promised()
 		default:
 			r.taken += l.size
 			if l.id() != "" {

@@ -22,7 +22,8 @@ const recorded = `  {
                   {"lv_name":"ws.a", "pool_lv":"pool", "origin":"", "lv_size":"209715200", "lv_tags":"wsdaemon", "lv_active":"", "lv_permissions":"writeable", "data_percent":"", "metadata_percent":"", "zero":"", "lv_layout":"thin,sparse"},
                   {"lv_name":"ws.a.view-x", "pool_lv":"pool", "origin":"ws.a", "lv_size":"209715200", "lv_tags":"wsdaemon,wsdaemon.view", "lv_active":"active", "lv_permissions":"read-only", "data_percent":"3.00", "metadata_percent":"", "zero":"zero", "lv_layout":"thin,sparse"},
                   {"lv_name":"ws.b", "pool_lv":"", "origin":"", "lv_size":"4194304", "lv_tags":"wsdaemon", "lv_active":"active", "lv_permissions":"writeable", "data_percent":"", "metadata_percent":"", "zero":"", "lv_layout":"linear"},
-                  {"lv_name":"ws.c", "pool_lv":"pool", "origin":"", "lv_size":"314572800", "lv_tags":"wsdaemon,wsdaemon.going,wsdaemon.new", "lv_active":"active", "lv_permissions":"writeable", "data_percent":"0.00", "metadata_percent":"", "zero":"zero", "lv_layout":"thin,sparse"}
+                  {"lv_name":"ws.c", "pool_lv":"pool", "origin":"", "lv_size":"314572800", "lv_tags":"wsdaemon,wsdaemon.going,wsdaemon.new", "lv_active":"active", "lv_permissions":"writeable", "data_percent":"0.00", "metadata_percent":"", "zero":"zero", "lv_layout":"thin,sparse"},
+                  {"lv_name":"wst.abc", "pool_lv":"pool", "origin":"ws.a", "lv_size":"209715200", "lv_tags":"wsdaemon,wsdaemon.bytes=104857600,wsdaemon.template", "lv_active":"", "lv_permissions":"read-only", "data_percent":"", "metadata_percent":"", "zero":"", "lv_layout":"thin,sparse"}
               ]
           }
       ]
@@ -56,7 +57,9 @@ func TestReport(t *testing.T) {
 		},
 		views: []logical{{name: "ws.a.view-x", pool: "pool", origin: "ws.a", size: 200 << 20, tags: []string{"wsdaemon", "wsdaemon.view"},
 			active: true, readOnly: true, data: 3, zeroes: true}},
-		taken: 600 << 20,
+		templates: map[string]logical{"abc": {name: "wst.abc", pool: "pool", origin: "ws.a", size: 200 << 20,
+			tags: []string{"wsdaemon", "wsdaemon.bytes=104857600", "wsdaemon.template"}, readOnly: true}},
+		taken: 700 << 20,
 	}))
 	g.Expect(r.ids("")).To(Equal([]string{"a"}))
 	g.Expect(r.ids(tagGoing)).To(Equal([]string{"c"}), "whatever it was before")
@@ -175,4 +178,25 @@ func TestNew(t *testing.T) {
 	g.Expect(err).To(HaveOccurred(), "there is no such group")
 	g.Expect(d.fits(volume.Spec{Size: 300<<20 - 1})).To(MatchError("a volume of 314572799 bytes is too small: this class needs at least 314572800"))
 	g.Expect(d.fits(volume.Spec{Size: 300 << 20})).To(Succeed())
+}
+
+// A template counts for what it has, which is never more than its size.
+func TestTemplatesTakeWhatTheyHave(t *testing.T) {
+	g := NewWithT(t)
+	for tag, want := range map[string]int64{"": 1000, tagBytes + "600": 600, tagBytes + "6000": 1000, tagBytes + "many": 1000} {
+		g.Expect(logical{size: 1000, tags: []string{tagOurs, tag}}.promised()).To(Equal(want), tag)
+	}
+	g.Expect(allocated(logical{size: 1 << 30, data: 12.5})).To(BeEquivalentTo(132<<20), "rounded up")
+	g.Expect(allocated(logical{size: 1 << 30, data: 100})).To(BeEquivalentTo(1 << 30))
+	d, calls := reporting(t, recorded)
+	g.Expect(d.Templates(t.Context())).To(Equal([]volume.Template{{Name: "abc", Bytes: 100 << 20}}))
+	for _, name := range []string{"", "-f", "a/b", "a.b", strings.Repeat("x", 65)} {
+		g.Expect(d.DropTemplate(t.Context(), name)).To(MatchError(ContainSubstring("names no template")), name)
+	}
+	g.Expect(d.DropTemplate(t.Context(), "absent")).To(Succeed())
+	g.Expect(d.DropTemplate(t.Context(), "abc")).To(Succeed())
+	text, err := os.ReadFile(calls)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(string(text)).To(HaveSuffix("\nlvremove --force --yes --quiet -- ws/wst.abc\n"))
+	g.Expect(strings.Count(string(text), "lvremove")).To(Equal(1))
 }

@@ -11,6 +11,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/faults"
+	"wsdaemon.dev/ws-daemon/internal/quota"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -42,9 +43,8 @@ func (d *Driver) snapshot(ctx context.Context, id string) (volume.View, error) {
 		return volume.View{}, fmt.Errorf("it holds no content: %w", volume.ErrNotFound)
 	}
 	r, err := d.report(ctx)
-	if err == nil && (r.pool.data >= maxViewData || r.pool.metadata >= maxViewData) {
-		err = fmt.Errorf("%w: thin pool %s is %.1f %% full, its metadata %.1f %%, and views take more: extend it",
-			volume.ErrCapacity, d.full(d.class.Pool), r.pool.data, r.pool.metadata)
+	if err == nil {
+		err = d.mayView(r)
 	}
 	if err != nil {
 		return volume.View{}, err
@@ -57,7 +57,7 @@ func (d *Driver) snapshot(ctx context.Context, id string) (volume.View, error) {
 		defer cancel()
 		return d.finishRemoval(ctx, logical{name: name, tags: []string{tagOurs, tagView}, active: true, readOnly: true})
 	}
-	if err := d.copy(ctx, id, name, tagView, "--permission", "r"); err != nil {
+	if err := d.copy(ctx, nameOf(id), name, tagView, activated("r")...); err != nil {
 		return volume.View{}, errors.Join(err, leave())
 	}
 	if err := d.mountPrivately(name, d.fs.readOnly, unix.MOUNT_ATTR_RDONLY|unix.MOUNT_ATTR_NOEXEC); err != nil {
@@ -78,45 +78,47 @@ func (d *Driver) mountPrivately(name string, options []string, attributes int) e
 // Clone makes a volume from another by a thin copy, which takes the same time whatever is in it. The content is staged in the
 // new volume, whose marker says nothing.
 func (d *Driver) Clone(ctx context.Context, from string, spec volume.Spec) (volume.Info, error) {
-	if err := errors.Join(check(ctx, from), check(ctx, spec.ID), d.fits(spec)); err != nil {
+	if err := check(ctx, from); err != nil {
+		return volume.Info{}, err
+	}
+	origin := func(r report) (logical, error) {
+		l, err := d.find(r, from)
+		if err == nil && (l.name == "" || l.kind() != "") {
+			err = fmt.Errorf("volume %s: %w", from, volume.ErrNotFound)
+		}
+		return l, err
+	}
+	info, err := d.cloneOf(ctx, spec, origin, func(v *volume.Opened) error { return v.Restage(ctx) })
+	if err != nil {
+		return volume.Info{}, fmt.Errorf("clone volume %s to %s: %w", from, spec.ID, err)
+	}
+	return info, nil
+}
+
+// cloneOf makes a volume from a logical volume. restage makes what lies in it the new volume's own, where users do not see it.
+func (d *Driver) cloneOf(
+	ctx context.Context, spec volume.Spec, origin func(report) (logical, error), restage func(*volume.Opened) error,
+) (volume.Info, error) {
+	if err := errors.Join(check(ctx, spec.ID), d.fits(spec)); err != nil {
 		return volume.Info{}, err
 	}
 	lock := d.lock(spec.ID)
 	lock.Lock()
 	defer lock.Unlock()
-	if err := d.clone(ctx, from, spec); err != nil {
-		return volume.Info{}, fmt.Errorf("clone volume %s to %s: %w", from, spec.ID, err)
+	done, err := d.copyOrigin(ctx, spec, origin)
+	if err == nil && !done {
+		if err = d.restage(ctx, spec, restage); err == nil {
+			err = d.mountVolume(spec.ID)
+		}
+	}
+	if err != nil {
+		return volume.Info{}, err
 	}
 	return d.ensure(ctx, spec)
 }
 
-// clone makes the copy, unless it is finished.
-func (d *Driver) clone(ctx context.Context, from string, spec volume.Spec) error {
-	name, point := nameOf(spec.ID), d.privatePoint(nameOf(spec.ID))
-	done, err := d.copyVolume(ctx, from, spec)
-	if err != nil || done {
-		return err
-	}
-	if err := d.mountPrivately(name, d.fs.options, 0); err != nil {
-		return err
-	}
-	if err := d.growAt(point, name); err != nil {
-		return err
-	}
-	if err := restage(ctx, spec.ID, point); err != nil {
-		return err
-	}
-	if err := patiently(ctx, func() error { return unmount(point) }); err != nil {
-		return err
-	}
-	if err := removePoint(point); err != nil {
-		return err
-	}
-	return d.tag(ctx, name, tagClone, "")
-}
-
-// copyVolume makes the logical volume of a clone, and says whether it was there and finished.
-func (d *Driver) copyVolume(ctx context.Context, from string, spec volume.Spec) (done bool, err error) {
+// copyOrigin makes the logical volume of a clone, and says whether it was there and finished.
+func (d *Driver) copyOrigin(ctx context.Context, spec volume.Spec, find func(report) (logical, error)) (done bool, err error) {
 	release, err := d.take(ctx)
 	if err != nil {
 		return false, err
@@ -133,35 +135,63 @@ func (d *Driver) copyVolume(ctx context.Context, from string, spec volume.Spec) 
 	if there.name != "" && there.kind() == "" {
 		return true, nil
 	}
+	origin, err := find(r)
+	if err == nil && rounded(spec.Size) < origin.size {
+		err = fmt.Errorf("it would have %d bytes, and what it is made from has %d: %w", spec.Size, origin.size, volume.ErrShrink)
+	}
+	if err != nil {
+		return false, err
+	}
 	if there.name != "" {
 		if err := d.finishRemoval(ctx, there); err != nil {
 			return false, err
 		}
 		r.taken -= there.size
 	}
-	origin, err := d.find(r, from)
-	switch {
-	case err != nil:
-		return false, err
-	case origin.name == "" || origin.kind() != "":
-		return false, fmt.Errorf("volume %s: %w", from, volume.ErrNotFound)
-	case rounded(spec.Size) < origin.size:
-		return false, fmt.Errorf("it would have %d bytes, and what it is made from has %d: %w", spec.Size, origin.size, volume.ErrShrink)
-	}
 	if err := d.admit(r, rounded(spec.Size)); err != nil {
 		return false, err
 	}
-	if err := d.copy(ctx, from, nameOf(spec.ID), tagClone); err != nil || rounded(spec.Size) == origin.size {
+	name := nameOf(spec.ID)
+	if err := d.copy(ctx, origin.name, name, tagClone, activated("rw")...); err != nil || rounded(spec.Size) == origin.size {
 		return false, err
 	}
-	return false, d.extend(ctx, nameOf(spec.ID), rounded(spec.Size))
+	return false, d.extend(ctx, name, rounded(spec.Size))
 }
 
-func restage(ctx context.Context, id, point string) error {
-	v, err := volume.Open(id, point)
+// restage makes a copy a volume of its own, while nobody else sees it: as large as it shall be, with limits, a description and content
+// of its own. Only then does it lose the tag by which it would be removed.
+func (d *Driver) restage(ctx context.Context, spec volume.Spec, do func(*volume.Opened) error) error {
+	name := nameOf(spec.ID)
+	point := d.privatePoint(name)
+	if err := d.mountPrivately(name, d.fs.options, 0); err != nil {
+		return err
+	}
+	if err := d.growAt(point, name); err != nil {
+		return err
+	}
+	if err := d.adopt(spec, point, do); err != nil {
+		return err
+	}
+	if err := patiently(ctx, func() error { return unmount(point) }); err != nil {
+		return err
+	}
+	if err := removePoint(point); err != nil {
+		return err
+	}
+	return d.tag(ctx, name, tagClone, "")
+}
+
+func (d *Driver) adopt(spec volume.Spec, point string, do func(*volume.Opened) error) error {
+	v, err := volume.Open(spec.ID, point)
 	if err != nil {
 		return err
 	}
 	defer v.Close()
-	return v.Restage(ctx)
+	if err := do(v); err != nil {
+		return err
+	}
+	if err := quota.LimitWhole(v.Descriptor(), spec.Inodes); err != nil {
+		return err
+	}
+	return v.Finish(spec)
 }

@@ -46,6 +46,16 @@ func (d *Driver) admit(r report, more int64) error {
 	}
 }
 
+// mayView refuses copies of volumes while the pool is so full that they are a risk to others: blocks that are overwritten take new
+// ones then.
+func (d *Driver) mayView(r report) error {
+	if r.pool.data < maxViewData && r.pool.metadata < maxViewData {
+		return nil
+	}
+	return fmt.Errorf("%w: thin pool %s is %.1f %% full, its metadata %.1f %%, and copies take more: extend it",
+		volume.ErrCapacity, d.full(d.class.Pool), r.pool.data, r.pool.metadata)
+}
+
 // create makes a thin volume, new and active.
 func (d *Driver) create(ctx context.Context, id string, size int64) error {
 	_, err := d.lvm(ctx, "lvcreate", "--yes", "--quiet", "--type", "thin", "--thinpool", d.class.Pool, "--virtualsize", bytes64(size),
@@ -54,14 +64,18 @@ func (d *Driver) create(ctx context.Context, id string, size int64) error {
 	return err
 }
 
-// copy makes a snapshot of a volume, active: a thin one, which costs the same whatever is in it. LVM freezes the file system
+// copy makes a snapshot of a logical volume: a thin one, which costs the same whatever is in it. LVM freezes the file system
 // for that moment, so that it is whole.
 func (d *Driver) copy(ctx context.Context, from, name, kind string, options ...string) error {
-	args := append([]string{"--yes", "--quiet", "--snapshot", "--setactivationskip", "n", "--activate", "y",
-		"--addtag", tagOurs, "--addtag", kind, "--name", name}, options...)
-	_, err := d.lvm(ctx, "lvcreate", append(args, "--", d.full(nameOf(from)))...)
+	args := append([]string{"--yes", "--quiet", "--snapshot", "--addtag", tagOurs, "--addtag", kind, "--name", name}, options...)
+	_, err := d.lvm(ctx, "lvcreate", append(args, "--", d.full(from))...)
 	faults.Point("lvm.copied")
 	return err
+}
+
+// activated are the options of a copy that is used at once.
+func activated(permission string) []string {
+	return []string{"--permission", permission, "--setactivationskip", "n", "--activate", "y"}
 }
 
 // tag takes a tag away from a volume, and gives it another one; either may be empty.

@@ -5,9 +5,9 @@ package lvm
 import (
 	"context"
 	"crypto/rand"
-	"flag"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -23,12 +23,6 @@ const (
 	gibibyte = 1 << 30
 	mebibyte = 1 << 20
 )
-
-func TestMain(m *testing.M) {
-	flag.Bool("every-point", false, "kill at every fault point, not at one of each operation")
-	flag.Parse()
-	os.Exit(m.Run())
-}
 
 func TestDriver(t *testing.T) {
 	for _, fs := range Filesystems() {
@@ -46,9 +40,35 @@ func TestDriver(t *testing.T) {
 // newClass makes a thin pool of 1.2 GiB, of which more may be promised, for one test.
 func newClass(t *testing.T, fs string) Class {
 	t.Helper()
+	return newClassIn(t, fs, os.Getenv("WS_DAEMON_VM_GROUP"))
+}
+
+// newCutClass does so on a disk whose power can be cut.
+func newCutClass(t *testing.T, fs string) (Class, *volumetest.PowerCut) {
+	t.Helper()
+	disk := volumetest.NewPowerCut(t, 1300*mebibyte)
+	group := "cut-" + strings.ToLower(rand.Text()[:8])
+	lvm(t, "vgcreate", "--quiet", group, disk.Path())
+	t.Cleanup(func() { volumetest.Program(t, "vgremove", "--yes", "--quiet", group) })
+	return newClassIn(t, fs, group), disk
+}
+
+// reboot is a power cut and a start: nothing is mounted, nothing is active, and what the kernel has of the disk is forgotten.
+func reboot(t *testing.T, class Class, disk *volumetest.PowerCut) {
+	t.Helper()
+	g := NewWithT(t)
+	disk.Cut(t)
+	for _, point := range slices.Backward(mountsIn(g, class)) {
+		g.Expect(unix.Unmount(point, 0)).To(Succeed())
+	}
+	volumetest.Program(t, "vgchange", "--quiet", "--activate", "n", class.Group)
+	disk.Restore(t)
+}
+
+func newClassIn(t *testing.T, fs, group string) Class {
+	t.Helper()
 	class := Class{
-		Root: t.TempDir(), Group: os.Getenv("WS_DAEMON_VM_GROUP"), Pool: "test-" + strings.ToLower(rand.Text()[:8]),
-		Filesystem: fs, Overcommit: true,
+		Root: t.TempDir(), Group: group, Pool: "test-" + strings.ToLower(rand.Text()[:8]), Filesystem: fs, Overcommit: true,
 	}
 	NewWithT(t).Expect(os.Chmod(filepath.Dir(class.Root), 0o755)).To(Succeed()) // users have to get there
 	lvm(t, "lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "1228m", "--poolmetadatasize", "4m",
@@ -121,10 +141,17 @@ func pointsIn(g Gomega, class Class) []string {
 // published returns a volume with published content, a file with the text "first".
 func published(t *testing.T, d *Driver, spec volume.Spec) volume.Info {
 	t.Helper()
+	info := staged(t, d, spec)
+	NewWithT(t).Expect(d.Publish(t.Context(), spec.ID)).To(Succeed())
+	return info
+}
+
+// staged returns a volume whose users have not seen its content yet.
+func staged(t *testing.T, d *Driver, spec volume.Spec) volume.Info {
+	t.Helper()
 	g := NewWithT(t)
 	info, err := d.Ensure(t.Context(), spec)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(volumetest.Fill(t.Context(), d, info, "first")).To(Succeed())
-	g.Expect(d.Publish(t.Context(), spec.ID)).To(Succeed())
 	return info
 }

@@ -12,7 +12,6 @@ import (
 type Snapshot struct {
 	Now  time.Time
 	Jobs map[jobs.Class]jobs.Load
-	Area Area
 	// Journal is how many volumes the journal knows.
 	Journal int
 	Classes []Class
@@ -24,22 +23,15 @@ type Snapshot struct {
 	Config  Config
 }
 
-// Area is the working area, in bytes.
-type Area struct {
-	Up         bool
-	Size, Free int64
-}
-
-// Class is a volume class, in bytes.
+// Class is what the journal knows of a volume class.
 type Class struct {
-	Name, Driver string
-	// Up is whether its disk can be used. Without it only Used, Volumes and Escaped are known.
-	Up                    bool
-	Size, Allocated, Free int64
-	Used                  int64
-	Volumes, Escaped      int
-	// Fullest is how full the fullest volume is, Data and Metadata how full the thin pool is, from 0 to 1; negative if there is none.
-	Fullest, Data, Metadata float64
+	Name string
+	// Used is what the content of its volumes took when it was last measured, in bytes.
+	Used int64
+	// Volumes is how many there are, Escaped how many of them have content that their limit does not bind.
+	Volumes, Escaped int
+	// Fullest is how full the fullest volume is, from 0 to 1; negative if none has a limit.
+	Fullest float64
 }
 
 // Condition is one that workspaces have.
@@ -60,11 +52,10 @@ type collector func() Snapshot
 // Describe names what there may be.
 func (c collector) Describe(descs chan<- *prometheus.Desc) {
 	for _, d := range []Definition{
-		jobsNow, jobLimit, jobOldest, areaUp, areaSize, areaFree, journalEntries,
-		classUp, classSize, classAllocated, classFree, classUsed, classVolumes, classFullest, classEscaped, poolData, poolMetadata,
+		jobsNow, jobLimit, jobOldest, journalEntries, classUsed, classVolumes, classFullest, classEscaped,
 		workspaces, conditions, unsaved, configUp, configTime, configWaits,
 	} {
-		descs <- d.desc()
+		descs <- d.Desc()
 	}
 }
 
@@ -72,7 +63,7 @@ func (c collector) Describe(descs chan<- *prometheus.Desc) {
 func (c collector) Collect(out chan<- prometheus.Metric) {
 	s, e := c(), emitter{out}
 	e.jobs(s)
-	e.area(s)
+	e.gauge(journalEntries, float64(s.Journal))
 	for _, class := range s.Classes {
 		e.class(class)
 	}
@@ -91,7 +82,7 @@ func (c collector) Collect(out chan<- prometheus.Metric) {
 type emitter struct{ out chan<- prometheus.Metric }
 
 func (e emitter) gauge(d Definition, value float64, labels ...string) {
-	e.out <- prometheus.MustNewConstMetric(d.desc(), prometheus.GaugeValue, value, labels...)
+	e.out <- prometheus.MustNewConstMetric(d.Desc(), prometheus.GaugeValue, value, labels...)
 }
 
 // time gives a time, unless there is none.
@@ -115,34 +106,12 @@ func (e emitter) jobs(s Snapshot) {
 	}
 }
 
-func (e emitter) area(s Snapshot) {
-	e.gauge(areaUp, bit(s.Area.Up))
-	e.gauge(journalEntries, float64(s.Journal))
-	if s.Area.Up {
-		e.gauge(areaSize, float64(s.Area.Size))
-		e.gauge(areaFree, float64(s.Area.Free))
-	}
-}
-
 func (e emitter) class(c Class) {
-	e.gauge(classUp, bit(c.Up), c.Name, c.Driver)
 	e.gauge(classUsed, float64(c.Used), c.Name)
 	e.gauge(classVolumes, float64(c.Volumes), c.Name)
 	e.gauge(classEscaped, float64(c.Escaped), c.Name)
-	if c.Up {
-		e.gauge(classSize, float64(c.Size), c.Name)
-		e.gauge(classAllocated, float64(c.Allocated), c.Name)
-		e.gauge(classFree, float64(c.Free), c.Name)
-	}
-	e.ratio(classFullest, c.Fullest, c.Name)
-	e.ratio(poolData, c.Data, c.Name)
-	e.ratio(poolMetadata, c.Metadata, c.Name)
-}
-
-// ratio gives a ratio, unless there is none.
-func (e emitter) ratio(d Definition, ratio float64, labels ...string) {
-	if ratio >= 0 {
-		e.gauge(d, ratio, labels...)
+	if c.Fullest >= 0 {
+		e.gauge(classFullest, c.Fullest, c.Name)
 	}
 }
 

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -33,16 +34,18 @@ func New(version string, source func() Snapshot) *Metrics {
 		duration: operationDuration.histogram(), wait: jobWait.histogram(), reloads: configReload.counter(),
 		store: newStoreMetrics(),
 	}
-	build := buildInfo.gauge()
+	build := buildInfo.GaugeVec()
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m.collectors = append(m.store.collectors(), m.operations, m.bytes, m.files, m.duration, m.wait, m.reloads, build, collector(source))
 	return m
 }
 
-// Register puts the metrics into a registry. What an earlier call put there goes: a process has one daemon at a time.
-func (m *Metrics) Register(registry prometheus.Registerer) error {
-	errs := make([]error, 0, len(m.collectors))
-	for _, c := range m.collectors {
+// Register puts the metrics, and those of others, into a registry. What an earlier call put there goes: a process has one daemon at a
+// time.
+func (m *Metrics) Register(registry prometheus.Registerer, others ...prometheus.Collector) error {
+	all := slices.Concat(m.collectors, others)
+	errs := make([]error, 0, len(all))
+	for _, c := range all {
 		err := registry.Register(c)
 		if there, ok := errors.AsType[prometheus.AlreadyRegisteredError](err); ok {
 			registry.Unregister(there.ExistingCollector)

@@ -27,11 +27,10 @@ func full() metrics.Snapshot {
 	return metrics.Snapshot{
 		Now:     now,
 		Jobs:    map[jobs.Class]jobs.Load{"backup": {Limit: 2, Running: 2, Queued: 3, Oldest: now.Add(-time.Minute)}, "final": {Limit: 4}},
-		Area:    metrics.Area{Up: true, Size: 1000, Free: 400},
 		Journal: 7,
 		Classes: []metrics.Class{
-			{Name: "default", Driver: "lvm", Up: true, Size: 100, Allocated: 90, Free: 30, Used: 60, Volumes: 3, Escaped: 1, Fullest: .9, Data: .7, Metadata: .2},
-			{Name: "gone", Volumes: 1, Fullest: -1, Data: -1, Metadata: -1},
+			{Name: "default", Used: 60, Volumes: 3, Escaped: 1, Fullest: .9},
+			{Name: "gone", Volumes: 1, Fullest: -1},
 		},
 		Workspaces: map[string]int{"Running": 3, "Stopped": 1},
 		Conditions: map[metrics.Condition]int{{Type: "Ready", Status: "True", Reason: "Running"}: 3},
@@ -122,21 +121,18 @@ ws_daemon_job_oldest_wait_seconds{class="final"} 0
 # HELP ws_daemon_oldest_unsaved_change_timestamp_seconds Since when changes may be in no backup: the oldest last look at content that periodic backups are to save; absent without any.
 # TYPE ws_daemon_oldest_unsaved_change_timestamp_seconds gauge
 ws_daemon_oldest_unsaved_change_timestamp_seconds 6400
-# HELP ws_daemon_volume_class_up Whether the disk of a volume class can be used.
-# TYPE ws_daemon_volume_class_up gauge
-ws_daemon_volume_class_up{class="default",driver="lvm"} 1
-ws_daemon_volume_class_up{class="gone",driver=""} 0
-# HELP ws_daemon_volume_class_free_bytes What can still be written to it.
-# TYPE ws_daemon_volume_class_free_bytes gauge
-ws_daemon_volume_class_free_bytes{class="default"} 30
-# HELP ws_daemon_pool_data_used_ratio How full the data of a class's thin pool are, from 0 to 1.
-# TYPE ws_daemon_pool_data_used_ratio gauge
-ws_daemon_pool_data_used_ratio{class="default"} 0.7
+# HELP ws_daemon_volume_class_used_bytes What the content of its volumes took when it was last measured.
+# TYPE ws_daemon_volume_class_used_bytes gauge
+ws_daemon_volume_class_used_bytes{class="default"} 60
+ws_daemon_volume_class_used_bytes{class="gone"} 0
+# HELP ws_daemon_volume_fullest_ratio How full the fullest limited volume of a class is, from 0 to 1; absent without one.
+# TYPE ws_daemon_volume_fullest_ratio gauge
+ws_daemon_volume_fullest_ratio{class="default"} 0.9
 # HELP ws_daemon_build_info Always 1; the labels say what runs.
 # TYPE ws_daemon_build_info gauge
 ws_daemon_build_info{goversion="`+runtime.Version()+`",version="v1.2.3"} 1
-`, "ws_daemon_jobs", "ws_daemon_job_oldest_wait_seconds", "ws_daemon_oldest_unsaved_change_timestamp_seconds", "ws_daemon_volume_class_up",
-		"ws_daemon_volume_class_free_bytes", "ws_daemon_pool_data_used_ratio", "ws_daemon_build_info")
+`, "ws_daemon_jobs", "ws_daemon_job_oldest_wait_seconds", "ws_daemon_oldest_unsaved_change_timestamp_seconds",
+		"ws_daemon_volume_class_used_bytes", "ws_daemon_volume_fullest_ratio", "ws_daemon_build_info")
 }
 
 // Series go with what they are about.
@@ -153,13 +149,12 @@ func TestSeriesDisappearWithTheirSubject(t *testing.T) {
 		}
 		return out
 	}
-	g.Expect(names()).To(And(HaveKeyWithValue("volumes", 2), HaveKey("workspace_conditions"), HaveKey("oldest_unsaved_change_timestamp_seconds"), HaveKey("area_free_bytes")))
-	now.Classes, now.Conditions, now.Workspaces, now.Unsaved, now.Area = now.Classes[1:], nil, nil, time.Time{}, metrics.Area{}
+	g.Expect(names()).To(And(HaveKeyWithValue("volumes", 2), HaveKey("workspace_conditions"), HaveKey("oldest_unsaved_change_timestamp_seconds")))
+	now.Classes, now.Conditions, now.Workspaces, now.Unsaved = now.Classes[1:], nil, nil, time.Time{}
 	after := names()
 	g.Expect(after).To(HaveKeyWithValue("volumes", 1))
 	for _, gone := range []string{
-		"workspace_conditions", "workspaces", "oldest_unsaved_change_timestamp_seconds", "area_free_bytes", "area_size_bytes",
-		"volume_class_size_bytes", "pool_data_used_ratio", "volume_fullest_ratio",
+		"workspace_conditions", "workspaces", "oldest_unsaved_change_timestamp_seconds", "volume_fullest_ratio",
 	} {
 		g.Expect(after).NotTo(HaveKey(gone))
 	}

@@ -31,7 +31,7 @@ func newStoreMetrics() storeMetrics {
 	s := storeMetrics{
 		requests: storeRequests.counter(), retries: storeRetries.counter(), duration: storeDuration.histogram(),
 		sent: storeSent.counter(), received: storeReceived.counter(),
-		fit: storeFit.gauge(), up: storeUp.gauge(), successAt: storeLastSuccess.gauge(), outage: &outage{},
+		fit: storeFit.GaugeVec(), up: storeUp.GaugeVec(), successAt: storeLastSuccess.GaugeVec(), outage: &outage{},
 	}
 	s.fit.WithLabelValues().Set(0)
 	s.up.WithLabelValues().Set(1)

@@ -3,6 +3,7 @@
 package quota
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -49,14 +50,14 @@ func crashes() volumetest.Crashes {
 			root, ids := split(disk)
 			g := NewWithT(t)
 			expectEmpty(g, root)
-			expectReleased(t, ids)
+			expectReleased(t, root, ids)
 		},
 		Whole: func(t *testing.T, disk string, d volume.Driver) {
 			t.Helper()
-			_, ids := split(disk)
+			root, ids := split(disk)
 			g := NewWithT(t)
 			g.Expect(d.Get(t.Context(), "a")).To(HaveField("Limited", true))
-			dir, err := os.Open(os.TempDir())
+			dir, err := os.Open(root)
 			g.Expect(err).NotTo(HaveOccurred())
 			defer dir.Close()
 			g.Eventually(func() ([]account, error) { return accounts(dir, ids) }, "60s", "100ms").Should(HaveLen(1))
@@ -75,6 +76,98 @@ func expectEmpty(g *WithT, root string) {
 	for _, pattern := range []string{"[^.]*", filepath.Join(".trash", "*")} {
 		g.Expect(filepath.Glob(filepath.Join(root, pattern))).To(BeEmpty())
 	}
+}
+
+// TestS5_PowerCutLeadsToOneRightEnd cuts the power of the disk at a point of each operation: what was begun is whole or gone after the
+// next start, project ids included, and the neighbour is as it was.
+func TestS5_PowerCutLeadsToOneRightEnd(t *testing.T) {
+	disks := map[string]*cutDisk{}
+	c := crashes()
+	c.Disk = func(t *testing.T) string {
+		t.Helper()
+		disk := newCutDisk(t)
+		ids := nextRange(t)
+		name := fmt.Sprintf("%s@%d", disk.root, ids.First)
+		disks[name] = disk
+		return name
+	}
+	c.Reboot = func(t *testing.T, name string) { t.Helper(); disks[name].reboot(t) }
+	whole, empty := c.Whole, c.Empty
+	c.Whole = func(t *testing.T, name string, d volume.Driver) { t.Helper(); whole(t, name, d); disks[name].check(t) }
+	c.Empty = func(t *testing.T, name string) { t.Helper(); empty(t, name); disks[name].check(t) }
+	c.Run(t)
+}
+
+// cutDisk is a file system of the kind that is tested, on a disk whose power can be cut, with two directories of volumes: one for what is
+// tried, and one with a neighbour to which nothing may happen.
+type cutDisk struct {
+	*volumetest.PowerCut
+
+	mount, root string
+	beside      *Driver
+}
+
+func newCutDisk(t *testing.T) *cutDisk {
+	t.Helper()
+	g := NewWithT(t)
+	d := &cutDisk{PowerCut: volumetest.NewPowerCut(t, 512<<20), mount: t.TempDir()}
+	mkfs := []string{"mkfs.xfs", "-q", d.Path()}
+	if onExt4(g) {
+		mkfs = []string{"mkfs.ext4", "-q", "-O", "project,quota", "-E", "quotatype=prjquota", d.Path()}
+	}
+	volumetest.Program(t, mkfs[0], mkfs[1:]...)
+	volumetest.Program(t, "mount", "-o", "prjquota", d.Path(), d.mount)
+	t.Cleanup(func() { volumetest.Program(t, "umount", d.mount) })
+	d.root = filepath.Join(d.mount, "volumes")
+	beside := filepath.Join(d.mount, "beside")
+	for _, dir := range []string{d.root, beside} {
+		g.Expect(os.Mkdir(dir, 0o755)).To(Succeed())
+	}
+	ids := nextRange(t)
+	var err error
+	d.beside, err = New(beside, ids)
+	g.Expect(err).NotTo(HaveOccurred())
+	published(t, d.beside, volume.Spec{ID: "neighbour", Size: 1 << 20}, owner)
+	return d
+}
+
+// onExt4 says which kind of file system is tested.
+func onExt4(g *WithT) bool {
+	var st unix.Statfs_t
+	g.Expect(unix.Statfs(os.TempDir(), &st)).To(Succeed())
+	return st.Type == unix.EXT4_SUPER_MAGIC
+}
+
+// reboot is a power cut and a start: what the kernel has of the disk is forgotten.
+func (d *cutDisk) reboot(t *testing.T) {
+	t.Helper()
+	d.Cut(t)
+	volumetest.Program(t, "umount", d.mount)
+	d.Restore(t)
+	volumetest.Program(t, "mount", "-o", "prjquota", d.Path(), d.mount)
+}
+
+// check expects the neighbour to be as it was.
+func (d *cutDisk) check(t *testing.T) {
+	t.Helper()
+	g := NewWithT(t)
+	g.Expect(d.beside.Get(t.Context(), "neighbour")).To(HaveField("Limited", true))
+	g.Expect(d.beside.Position(t.Context(), "neighbour")).To(Equal(volume.Published))
+	g.Expect(os.ReadFile(filepath.Join(d.beside.Path("neighbour", volume.Published), "file"))).To(BeEquivalentTo("first"))
+}
+
+// A power cut loses what was not written out, and nothing else; otherwise the test above would say little.
+func TestPowerCutLosesWhatIsInMemory(t *testing.T) {
+	g := NewWithT(t)
+	d := newCutDisk(t)
+	f, err := os.Create(filepath.Join(d.mount, "synced"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(errors.Join(f.Sync(), f.Close())).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(d.mount, "last"), nil, 0o600)).To(Succeed())
+	d.reboot(t)
+	g.Expect(filepath.Join(d.mount, "synced")).To(BeARegularFile())
+	g.Expect(filepath.Join(d.mount, "last")).NotTo(BeAnExistingFile())
+	d.check(t)
 }
 
 // TestChild is what TestS5_EveryCrashLeadsToOneRightEnd runs and kills; without its environment it does nothing.
@@ -115,7 +208,7 @@ func testLimits(t *testing.T, user who) {
 	g.Expect(usage.Inodes).To(BeEquivalentTo(4))
 	g.Expect(usage.Bytes).To(And(BeNumerically(">=", size/2), BeNumerically("<=", size/2+6*block)))
 	for _, id := range []string{"full", "neighbour"} {
-		g.Expect(d.Audit(t.Context(), id)).To(Succeed())
+		g.Expect(d.Audit(t.Context(), id, nil)).To(Succeed())
 	}
 }
 
@@ -142,12 +235,12 @@ func TestRootWithTheCapabilityIsStoppedOnXFSAndFoundOnExt4(t *testing.T) {
 	said := nodeRoot().do(t, "fill", filepath.Join(info.Path, "large"))
 	if onXFS(t) {
 		g.Expect(said).To(Equal(stopped(t) + ", <nil>"))
-		g.Expect(d.Audit(t.Context(), "a")).To(Succeed())
+		g.Expect(d.Audit(t.Context(), "a", nil)).To(Succeed())
 		return
 	}
 	g.Expect(said).To(Equal("<nil>"))
 	var escaped *volume.EscapedError
-	g.Expect(d.Audit(t.Context(), "a")).To(And(BeAssignableToTypeOf(fmt.Errorf("%w", escaped)), MatchError(ContainSubstring("SYS_RESOURCE"))))
+	g.Expect(d.Audit(t.Context(), "a", nil)).To(And(BeAssignableToTypeOf(fmt.Errorf("%w", escaped)), MatchError(ContainSubstring("SYS_RESOURCE"))))
 }
 
 func TestStagedContentCountsFromTheFirstByte(t *testing.T) {
@@ -292,7 +385,7 @@ func TestS5_IdThatWasTakenTwiceIsGivenUp(t *testing.T) {
 	for _, id := range []string{"a", "b"} {
 		g.Expect(os.Mkdir(filepath.Join(root, id), 0o755)).To(Succeed())
 		g.Expect(setProject(open(t, filepath.Join(root, id)), project{id: d.ids.ids.First})).To(Succeed())
-		defer func() { g.Expect(d.Audit(t.Context(), id)).To(Succeed()) }()
+		defer func() { g.Expect(d.Audit(t.Context(), id, nil)).To(Succeed()) }()
 	}
 	for _, id := range []string{"a", "b"} {
 		g.Expect(d.Ensure(t.Context(), volume.Spec{ID: id, Size: 1 << 20})).To(HaveField("Limited", true))

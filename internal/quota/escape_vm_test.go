@@ -29,7 +29,7 @@ func TestLinksAndRenamesDoNotCrossVolumes(t *testing.T) {
 				g.Expect(user.do(t, action, file, filepath.Join(b.Path, "x"))).To(HaveSuffix(unix.EXDEV.Error()), action)
 			}
 			g.Expect(user.do(t, "link", file, filepath.Join(a.Path, "x"))).To(Equal("<nil>"))
-			g.Expect(d.Audit(t.Context(), "a")).To(Succeed())
+			g.Expect(d.Audit(t.Context(), "a", nil)).To(Succeed())
 		})
 	}
 }
@@ -69,11 +69,11 @@ func testEscape(t *testing.T, user who, fails, what string) {
 	said := user.do(t, "fill", file)
 	if fails != "<nil>" {
 		g.Expect(said).To(HavePrefix(stopped(t)))
-		g.Expect(d.Audit(t.Context(), "a")).To(Succeed())
+		g.Expect(d.Audit(t.Context(), "a", nil)).To(Succeed())
 		return
 	}
 	g.Expect(said).To(Equal("<nil>"), "it has escaped")
-	err := d.Audit(t.Context(), "a")
+	err := d.Audit(t.Context(), "a", nil)
 	escaped := &volume.EscapedError{}
 	g.Expect(errors.As(err, &escaped)).To(BeTrue(), "%v", err)
 	g.Expect(escaped.ID).To(Equal("a"))
@@ -95,6 +95,6 @@ func TestFilesInANeighboursProjectAreFound(t *testing.T) {
 	g.Expect(os.Truncate(file, 1<<20)).To(Succeed())
 	theirs := projectIn(g, filepath.Join(root, "b"))
 	g.Expect(anOwner().do(t, "escape", file, strconv.Itoa(int(theirs)))).To(Equal("<nil>"))
-	g.Expect(d.Audit(t.Context(), "a")).To(MatchError(ContainSubstring(strconv.Itoa(int(theirs)))))
-	g.Expect(d.Audit(t.Context(), "b")).To(Succeed())
+	g.Expect(d.Audit(t.Context(), "a", nil)).To(MatchError(ContainSubstring(strconv.Itoa(int(theirs)))))
+	g.Expect(d.Audit(t.Context(), "b", nil)).To(Succeed())
 }

@@ -104,5 +104,5 @@ func TestFullVolumeIsSavedAndRestored(t *testing.T) {
 	t.Logf("%d bytes and %d inodes before, %d and %d after", before.Bytes, before.Inodes, after.Bytes, after.Inodes)
 	g.Expect(after.Inodes).To(Equal(before.Inodes))
 	g.Expect(d.Get(t.Context(), "a")).To(HaveField("Limited", true))
-	g.Expect(d.Audit(t.Context(), "a")).To(Succeed())
+	g.Expect(d.Audit(t.Context(), "a", nil)).To(Succeed())
 }

@@ -67,15 +67,15 @@ func nextRange(t *testing.T) Range {
 	t.Helper()
 	first := 1_000_000 + ranges.Add(1)*1000
 	r := Range{First: first, Last: first + 999}
-	t.Cleanup(func() { expectReleased(t, r) })
+	t.Cleanup(func() { expectReleased(t, os.TempDir(), r) })
 	return r
 }
 
 // expectReleased expects that no project of a range has limits or files. Files go in the background on XFS.
-func expectReleased(t *testing.T, r Range) {
+func expectReleased(t *testing.T, disk string, r Range) {
 	t.Helper()
 	g := NewWithT(t)
-	dir, err := os.Open(os.TempDir())
+	dir, err := os.Open(disk)
 	g.Expect(err).NotTo(HaveOccurred())
 	defer dir.Close()
 	g.Eventually(func(g Gomega) {

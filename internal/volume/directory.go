@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"slices"
@@ -22,37 +23,53 @@ type Directory struct {
 	Contents
 
 	root string
-	// is the directory that the root was when it was identified last; before that, when the driver was made.
+	// is the directory that the root was when it was identified last; before that, when the driver was made; nil if there was none.
 	is atomic.Pointer[unix.Statx_t]
 }
 
 var _ Driver = (*Directory)(nil)
 
-// NewDirectory returns a driver that keeps volumes below root, a directory that exists and belongs to the daemon.
+// NewDirectory returns a driver that keeps volumes below root, a directory that belongs to the daemon. Where there is none yet, a
+// disk may be missing: everything fails until it is there and [Directory.Identify] finds it to be the right one.
 func NewDirectory(root string) (*Directory, error) {
-	path, err := filepath.EvalSymlinks(root)
-	if err == nil {
-		path, err = filepath.Abs(path)
+	path, err := filepath.Abs(root)
+	if err != nil {
+		return nil, fmt.Errorf("open volume root: %w", err)
+	}
+	d := &Directory{root: path}
+	d.Contents = Contents{Dir: func(id string) string { return filepath.Join(d.root, id) }, Open: d.volume}
+	resolved, err := filepath.EvalSymlinks(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return d, nil
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open volume root: %w", err)
 	}
-	dir, err := os.OpenFile(path, dirFlags, 0)
+	d.root = resolved
+	dir, st, err := d.look()
 	if err != nil {
 		return nil, fmt.Errorf("open volume root: %w", err)
 	}
 	defer dir.Close()
-	if err := ours(dir); err != nil {
-		return nil, fmt.Errorf("open volume root: %w", err)
-	}
-	st, err := stat(int(dir.Fd()), "")
-	if err != nil {
-		return nil, fmt.Errorf("open volume root %s: %w", path, err)
-	}
-	d := &Directory{root: path}
-	d.Contents = Contents{Dir: func(id string) string { return filepath.Join(d.root, id) }, Open: d.volume}
 	d.is.Store(&st)
 	return d, nil
+}
+
+// look opens what lies at the root now, if it belongs to the daemon.
+func (d *Directory) look() (*os.File, unix.Statx_t, error) {
+	dir, err := os.OpenFile(d.root, dirFlags, 0)
+	if err != nil {
+		return nil, unix.Statx_t{}, err
+	}
+	st, err := stat(int(dir.Fd()), "")
+	if err == nil {
+		err = ours(dir)
+	}
+	if err != nil {
+		_ = dir.Close()
+		return nil, st, fmt.Errorf("%s: %w", d.root, err)
+	}
+	return dir, st, nil
 }
 
 // Name returns "directory".
@@ -204,15 +221,15 @@ func (d *Directory) Capacity(ctx context.Context) (Capacity, error) {
 		return Capacity{}, err
 	}
 	defer root.Close()
-	var st unix.Statfs_t
-	if err := ignoringEINTR(func() error { return unix.Fstatfs(int(root.Fd()), &st) }); err != nil {
-		return Capacity{}, fmt.Errorf("measure %s: %w", d.root, err)
+	room, err := MeasureRoom(root)
+	if err != nil {
+		return Capacity{}, err
 	}
 	volumes, err := d.List(ctx)
 	if err != nil {
 		return Capacity{}, err
 	}
-	c := Capacity{Size: int64(st.Blocks) * st.Frsize, Free: int64(st.Bavail) * st.Frsize}
+	c := Capacity{Room: room}
 	for _, v := range volumes {
 		c.Allocated += v.Size
 	}
@@ -230,7 +247,7 @@ func (d *Directory) open() (*os.File, error) {
 		return nil, fmt.Errorf("open volume root: %w: %w", ErrReplaced, err)
 	}
 	st, err := stat(int(root.Fd()), "")
-	if err == nil && !sameFile(st, *d.is.Load()) {
+	if is := d.is.Load(); err == nil && (is == nil || !sameFile(st, *is)) {
 		err = ErrReplaced
 	}
 	if err != nil {

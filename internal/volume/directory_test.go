@@ -45,12 +45,9 @@ func filled(t *testing.T, d volume.Driver, id string) volume.Info {
 
 func TestNewDirectoryNeedsADirectoryOfOurs(t *testing.T) {
 	g := NewWithT(t)
-	_, err := volume.NewDirectory(filepath.Join(t.TempDir(), "absent"))
-	g.Expect(err).To(MatchError(os.ErrNotExist))
-
 	file := filepath.Join(t.TempDir(), "file")
 	g.Expect(os.WriteFile(file, nil, 0o600)).To(Succeed())
-	_, err = volume.NewDirectory(file)
+	_, err := volume.NewDirectory(file)
 	g.Expect(err).To(MatchError(unix.ENOTDIR))
 
 	foreign := t.TempDir()
@@ -64,6 +61,53 @@ func TestNewDirectoryNeedsADirectoryOfOurs(t *testing.T) {
 	d, err := volume.NewDirectory(link)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(d.Path("a", volume.Published)).To(Equal(filepath.Join(target, "a", "content")))
+}
+
+// A disk may come later than the daemon. Until it does nothing is concluded from its absence.
+func TestS10_DirectoryThatIsMissingIsNoEmptyDisk(t *testing.T) {
+	g := NewWithT(t)
+	root := filepath.Join(t.TempDir(), "mount", "volumes")
+	d, err := volume.NewDirectory(root)
+	g.Expect(err).NotTo(HaveOccurred())
+	expectReplaced(t.Context(), g, d)
+	err = d.Identify(t.Context(), "area", false)
+	g.Expect(err).To(MatchError(volume.ErrOtherDisk))
+	g.Expect(err).To(MatchError(ContainSubstring(root + ": no such file or directory")))
+	g.Expect(filepath.Dir(root)).NotTo(BeADirectory(), "nothing is made where a disk is missing")
+
+	g.Expect(os.MkdirAll(root, 0o711)).To(Succeed())
+	expectReplaced(t.Context(), g, d)
+	g.Expect(d.Identify(t.Context(), "area", true)).To(MatchError(ContainSubstring("although there are volumes of this class")))
+	g.Expect(d.Identify(t.Context(), "area", false)).To(Succeed())
+	filled(t, d, "a")
+
+	foreign := filepath.Join(t.TempDir(), "late")
+	late, err := volume.NewDirectory(foreign)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(os.Mkdir(foreign, 0o711)).To(Succeed())
+	g.Expect(os.Chown(foreign, 33333, 33333)).To(Succeed())
+	g.Expect(late.Identify(t.Context(), "area", false)).To(MatchError(ContainSubstring("belongs to uid 33333")))
+}
+
+func TestCapacityOfADisk(t *testing.T) {
+	g := NewWithT(t)
+	root := t.TempDir()
+	g.Expect(unix.Mount("tmpfs", root, "tmpfs", 0, "size=16m,nr_inodes=1000,mode=0711")).To(Succeed())
+	t.Cleanup(func() { g.Expect(unix.Unmount(root, unix.MNT_DETACH)).To(Succeed()) })
+	d, err := volume.NewDirectory(root)
+	g.Expect(err).NotTo(HaveOccurred())
+	c, err := d.Capacity(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(c).To(Equal(volume.Capacity{Room: volume.Room{Size: 16 << 20, Free: 16 << 20, Inodes: 1000, FreeInodes: 999}}))
+	g.Expect(os.WriteFile(filepath.Join(root, "file"), make([]byte, 1<<20), 0o600)).To(Succeed())
+	c, err = d.Capacity(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(c).To(Equal(volume.Capacity{Room: volume.Room{Size: 16 << 20, Free: 15 << 20, Inodes: 1000, FreeInodes: 998}}))
+
+	g.Expect(unix.Mount("", root, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")).To(Succeed())
+	_, err = d.Capacity(t.Context())
+	g.Expect(err).To(MatchError(volume.ErrReadOnly))
+	g.Expect(err).To(MatchError(HavePrefix(root + " is mounted read-only: ")))
 }
 
 func TestModesAreThoseOfTheLayout(t *testing.T) {

@@ -17,15 +17,11 @@ const identityOf = ".owner"
 // Identify writes the owner's mark into the root, or compares it. A root without a mark that must have one is the mount point
 // of a disk that is missing, for all that can be seen.
 func (d *Directory) Identify(_ context.Context, owner string, known bool) error {
-	root, err := os.OpenFile(d.root, dirFlags, 0) // maybe another directory than the one the driver was made with
+	root, st, err := d.look() // maybe another directory than the one the driver was made with
 	if err != nil {
 		return fmt.Errorf("open volume root: %w: %w", ErrOtherDisk, err)
 	}
 	defer root.Close()
-	st, err := stat(int(root.Fd()), "")
-	if err != nil {
-		return fmt.Errorf("open volume root %s: %w", d.root, err)
-	}
 	if err := d.mark(root, owner, known); err != nil {
 		return err
 	}

@@ -40,6 +40,9 @@ type Marker struct {
 	Claim int64 `json:"claim"`
 	// Content is the finished content, nil as long as it is not.
 	Content *Content `json:"content,omitempty"`
+	// Prepared is the content of a template that the volume was made from; nil if there was none. It is staged, and does not count as
+	// finished: whether it is what the workspace needs is found out later.
+	Prepared *Content `json:"prepared,omitempty"`
 	// Released is the backup ("7.2") under which the content was released, "" while it is held.
 	Released string `json:"released,omitempty"`
 }
@@ -51,8 +54,13 @@ type Content struct {
 	Backup string `json:"backup,omitempty"`
 	// SnapshotID that it was restored from, and the branch and commit that it was cloned at.
 	SnapshotID string `json:"snapshotID,omitempty"`
-	Branch     string `json:"branch,omitempty"`
-	Commit     string `json:"commit,omitempty"`
+	// Template names what was restored in a way that equals only for equal content of one domain; "" if nothing was.
+	Template string `json:"template,omitempty"`
+	// Cloned says that it was not restored, but copied from the template of that name. Otherwise NotCloned may say why.
+	Cloned    bool   `json:"cloned,omitempty"`
+	NotCloned string `json:"notCloned,omitempty"`
+	Branch    string `json:"branch,omitempty"`
+	Commit    string `json:"commit,omitempty"`
 	// Duration of the work.
 	Duration time.Duration `json:"duration,omitempty"`
 	// Finished is when it was complete.

@@ -57,9 +57,10 @@ func (e *EscapedError) Error() string {
 
 // Auditor is a [Driver] whose limits privileged users can get round.
 type Auditor interface {
-	// Audit looks for content that its volume's limit does not bind, and returns an *EscapedError if it finds any. It reads
-	// the whole tree.
-	Audit(ctx context.Context, id string) error
+	// Audit looks for content that its volume's limit does not bind, and returns an *EscapedError if it finds any. there is what somebody
+	// who has just looked at the published content has seen of it; nil to look now. Only if that is more than what the limit counts,
+	// the whole tree is searched.
+	Audit(ctx context.Context, id string, there *Usage) error
 }
 
 // Spec is what a volume shall be.
@@ -91,16 +92,6 @@ type Usage struct {
 	Bytes int64
 	// Inodes of any type.
 	Inodes int64
-}
-
-// Capacity is what a driver's disk offers, in bytes.
-type Capacity struct {
-	// Size of the disk.
-	Size int64
-	// Allocated is the sum of the sizes of all volumes.
-	Allocated int64
-	// Free is what can still be written.
-	Free int64
 }
 
 // View is a read-only image of a volume's content at one moment.

@@ -84,6 +84,8 @@ func (n *Node) Configure(opts ...func(*config.Config)) {
 	c.Content.Git.AllowedSchemes = []string{"https", "http"}
 	c.Storage = config.Storage{Kind: "filesystem", Filesystem: &config.Filesystem{Path: n.w.Store}}
 	c.Volumes.Classes = map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}}
+	full := config.Threshold{Set: 100, Clear: 99} // the disk is that of a busy machine
+	c.Node.Pressure = config.Pressure{Bytes: full, Inodes: full, ThinData: full, ThinMetadata: full}
 	c.Health.Address, c.Metrics.Address = "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
 	for _, opt := range opts {

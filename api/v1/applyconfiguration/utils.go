@@ -62,6 +62,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1.SnapshotSpecApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("SnapshotStatus"):
 		return &apiv1.SnapshotStatusApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("Space"):
+		return &apiv1.SpaceApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("VolumeSpec"):
 		return &apiv1.VolumeSpecApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("VolumeStatus"):

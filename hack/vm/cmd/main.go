@@ -25,7 +25,7 @@ func main() {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(prepareCommand(), testCommand(), shellCommand(), runCommand())
+	root.AddCommand(prepareCommand(), testCommand(), shellCommand(), runCommand(), demoCommand())
 	if err := root.ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		stop()
@@ -144,6 +144,7 @@ func testCommand() *cobra.Command {
 	s.add(cmd, diskNames())
 	s.addPackages(cmd)
 	s.addDeadline(cmd)
+	cmd.Flags().BoolVar(&s.Long, "long", false, "run the tests that take long, too")
 	cmd.Flags().DurationVar(&s.Timeout, "timeout", 20*time.Minute, "time that one test program may take")
 	return cmd
 }
@@ -196,6 +197,33 @@ func runCommand() *cobra.Command {
 	}
 	s.add(cmd, nil)
 	s.addDeadline(cmd)
+	return cmd
+}
+
+func demoCommand() *cobra.Command {
+	var s settings
+	var volume string
+	cmd := &cobra.Command{
+		Use:   "demo --volume quota|lvm",
+		Short: "Run the demo in the machine, with volumes that have limits",
+		Args:  cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			o, err := s.options(cmd)
+			if err != nil {
+				return err
+			}
+			image, err := vm.Prepare(cmd.Context(), o.Log)
+			if err != nil {
+				return err
+			}
+			ctx, cancel := withDeadline(cmd.Context(), s.deadline)
+			defer cancel()
+			return image.Demo(ctx, o.Options, volume, s.deadline)
+		},
+	}
+	s.add(cmd, nil)
+	s.addDeadline(cmd)
+	cmd.Flags().StringVar(&volume, "volume", "", "driver of the volumes: quota or lvm")
 	return cmd
 }
 

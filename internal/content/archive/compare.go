@@ -26,7 +26,7 @@ type comparison struct {
 // compareTree marks the rows that have to be read.
 func compareTree(ctx context.Context, t *scanTree, links *hardLinks, p *parent) (*comparison, error) {
 	c := &comparison{tree: t, links: links, versions: versions{}, cursor: newParentCursor(ctx, p)}
-	if p != nil && p.dev == t.dev {
+	if p != nil && p.tree == t.id {
 		c.stamps = p.stamps
 	}
 	defer c.cursor.close()

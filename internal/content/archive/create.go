@@ -48,6 +48,8 @@ type Result struct {
 	NewPacks []Pack
 	// Index describes Root. It is CreateOptions.Index if nothing about it is new.
 	Index *Index
+	// Disk is what the tree takes, as the scan has seen it.
+	Disk DiskUsage
 }
 
 // Create stores what Parent does not have of the tree at dir, and returns what a commit needs to know. Nothing refers to the
@@ -78,6 +80,21 @@ func createFrom(ctx context.Context, dir string, o CreateOptions) (*Result, erro
 	return &made, nil
 }
 
+// Unchanged returns what Create would return if that finds nothing new by names and attributes alone; nil if it has to read more, or
+// to ask for something. It costs one look at the tree.
+func Unchanged(ctx context.Context, dir string, o CreateOptions) (*Result, error) {
+	if o.Reread || !o.Index.describes(o.Parent) {
+		return nil, nil //nolint:nilnil // That is an ordinary answer.
+	}
+	c := &creation{options: o, glance: true}
+	res, err := c.run(ctx, dir)
+	c.close()
+	if err != nil {
+		return nil, fmt.Errorf("look at %s: %w", dir, err)
+	}
+	return res, nil
+}
+
 // Digest reads a tree completely and stores nothing, in memory from a budget, which may be nil. Its report is the one that Create
 // would give.
 func Digest(ctx context.Context, dir string, from *memory.Budget) (Report, error) {
@@ -97,6 +114,7 @@ type creation struct {
 	options CreateOptions
 	fail    context.CancelCauseFunc
 	store   bool
+	glance  bool          // whatever is not known by looking at it makes it end without a result
 	share   *memory.Share // nil until memory is needed
 	parent  *parent
 	tree    *scanTree
@@ -140,6 +158,7 @@ func (c *creation) run(ctx context.Context, dir string) (*Result, error) {
 	if c.tree, err = scan(ctx, dir); err != nil {
 		return nil, err
 	}
+	c.result.Disk = c.tree.usage
 	if c.parent, err = openParent(ctx, &c.options, c.join); err != nil {
 		return nil, err
 	}
@@ -153,6 +172,9 @@ func (c *creation) run(ctx context.Context, dir string) (*Result, error) {
 			c.options.Progress(found.files, found.bytes)
 		}
 		return c.unchanged(c.options.Index), nil
+	}
+	if c.glance {
+		return nil, nil //nolint:nilnil // see Unchanged
 	}
 	if c.store {
 		// A store through a mapping shows in the times of its file only if it is the first one to its page since the page was written

@@ -58,7 +58,7 @@ var matrix = map[string]string{
 	"hard links":    `mkdir d e; echo x >d/a; ln d/a e/b; ln d/a c; ln -s t s; ln s e/s2; mkfifo p; ln p e/p2; touch -h -d @5.5 s`,
 	"types":         `mkfifo p; mknod w c 0 0; chmod 600 w; ln -s /etc/passwd abs; ln -s ../../.. up; ln -s loop loop; ln -s nowhere/ d; mkdir empty; touch zero`,
 	"names":         `touch -- "$(printf 'new\nline')" "$(printf '\377\376 raw')" "$(printf '%0255d' 0)" '-n' ' ' '\' '*' 'ä' '...' $'\x01' $'tab\t' 'a%b' '"'; mkdir "$(printf 'd\351r')"; echo >"$(printf 'd\351r')/$(printf 'f\351')"`,
-	"link targets":  `ln -s "$(printf '\377\n')" raw; ln -s "$(head -c 4095 /dev/zero | tr '\0' t)" long; ln -s ' ' space; ln -s 'trailing/' t`,
+	"link targets":  `ln -s "$(printf '\377\n')" raw; for n in 4095 1023; do ln -s "$(head -c $n /dev/zero | tr '\0' t)" long$n || test $n = 4095 -a $(stat -f -c %T .) = xfs || exit 1; done; ln -s ' ' space; ln -s 'trailing/' t`,
 	"sparse":        `truncate -s 5M all; truncate -s 1M lead; echo end >>lead; echo start >trail; truncate -s 20M trail; head -c 4096 /dev/zero >zeros; printf '\0' >one; truncate -s 1T huge; echo x | dd of=huge bs=1 seek=500G conv=notrunc status=none; truncate -s 1T void`,
 	"large":         `head -c 9000001 /dev/urandom >a; head -c 8388608 /dev/urandom >b; head -c 8388609 /dev/urandom >c; setfattr -n user.x -v y a; ln a z; head -c 4194304 /dev/urandom >d; head -c 4194305 /dev/urandom >e`,
 	"sorting":       `mkdir a; touch a/x a.b a-b a0; mkdir a.d; touch a.d/y`,

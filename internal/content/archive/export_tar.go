@@ -207,9 +207,14 @@ func (h *tarHeader) block(b []byte) {
 	copy(b[257:265], "ustar\x0000")
 	octal(b[329:337], 0)
 	octal(b[337:345], 0)
+	sumTarBlock(b)
+}
+
+// sumTarBlock writes the checksum of a header.
+func sumTarBlock(b []byte) {
 	copy(b[148:156], "        ")
 	sum := int64(0)
-	for _, c := range b {
+	for _, c := range b[:tarBlock] {
 		sum += int64(c)
 	}
 	octal(b[148:155], sum)

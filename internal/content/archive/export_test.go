@@ -68,9 +68,6 @@ func withoutLayout(tree map[string]seen) map[string]seen {
 // And Import reads all of it.
 func TestExportIsReadByImport(t *testing.T) {
 	for name, script := range matrix {
-		if name == "sparse" { // reading a hole of 1 TiB as zeros takes long
-			script = `truncate -s 5M all; truncate -s 1M lead; echo end >>lead; echo start >trail; truncate -s 20M trail`
-		}
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			dir, to := t.TempDir(), t.TempDir()

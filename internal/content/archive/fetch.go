@@ -15,7 +15,7 @@ const (
 	// rangeSize is how much one request reads at most, unless a single frame is larger. What needs few connections has
 	// cheap requests, and gets smaller ones.
 	rangeSize      = 8 << 20
-	smallRangeSize = 2 << 20
+	smallRangeSize = 1 << 20
 	fewConnections = 2
 	// firstRange is the size of the first request; the next ones double it, so that work begins early.
 	firstRange = 1 << 20

@@ -71,7 +71,7 @@ func backupOf(t *testing.T, page *format.Page) (Root, pageSource, bool) {
 		t.Fatal(err)
 	}
 	slot, _ := w.Reserve(format.FramePage, raw, len(z))
-	ref := format.PageRef{Frame: slot.Fill(z), First: page.Dirs[0].Path, Entries: uint32(page.Rows())}
+	ref := page.Ref(slot.Fill(z))
 	data, err := w.Finish()
 	if err != nil {
 		t.Fatal(err)

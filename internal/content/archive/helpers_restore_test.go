@@ -335,7 +335,7 @@ func (b *builder) storePage(p *packing, page *format.Page, digest *format.Digest
 	if b.raw != nil {
 		z, raw = b.recode(p, z, raw)
 	}
-	return format.PageRef{Frame: p.add(format.FramePage, raw, z), First: page.Dirs[0].Path, Entries: uint32(page.Rows())}
+	return page.Ref(p.add(format.FramePage, raw, z))
 }
 
 // recode changes the bytes of a page before they are compressed.

@@ -14,14 +14,8 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/faults"
 )
 
-const (
-	// holeSize is the granularity of holes in what is imported: zeros of this size and alignment are not written.
-	holeSize = 4 << 10
-	// importBuffer is how much is read at once.
-	importBuffer = 1 << 20
-	// maxTarPath bounds the memory that the directories of a tar take.
-	maxTarPath = 16 << 10
-)
+// maxTarPath bounds the memory that the directories of a tar take.
+const maxTarPath = 16 << 10
 
 // Import unpacks a tar that may come from anywhere into an empty directory: of today, of GNU tar, with holes, extended
 // attributes and directories that it does not list. What cannot be kept is in Report.Skipped; what would lead out of the
@@ -51,7 +45,7 @@ type importer struct {
 	parentFD int
 	buf      []byte
 	entries  int
-	room     int64 // how much the files may have together that are still to come, holes included
+	holes    holeReader
 	report   Report
 }
 
@@ -65,11 +59,6 @@ func newImporter(dir string) (*importer, error) {
 		return nil, err
 	}
 	x := &importer{root: r.fd, setter: r, dirs: map[string]*tarMeta{}, parentFD: r.fd, buf: make([]byte, importBuffer)}
-	var err error
-	if x.room, err = capacity(r.fd); err != nil {
-		x.close()
-		return nil, err
-	}
 	return x, nil
 }
 
@@ -80,7 +69,8 @@ func (x *importer) close() {
 
 func (x *importer) run(ctx context.Context, r io.Reader) error {
 	end := &endReader{r: r}
-	tr := tar.NewReader(end)
+	x.holes.r = end
+	tr := tar.NewReader(&x.holes)
 	for {
 		if err := ctx.Err(); err != nil {
 			return err
@@ -92,7 +82,7 @@ func (x *importer) run(ctx context.Context, r io.Reader) error {
 		if err != nil {
 			return fmt.Errorf("read tar: %w", err)
 		}
-		if err := x.entry(ctx, h, tr); err != nil {
+		if err := x.entry(ctx, h, x.holes.data(h), tr); err != nil {
 			return err
 		}
 	}
@@ -150,7 +140,7 @@ func (x *importer) finishDir(path string) error {
 }
 
 // entry writes one entry.
-func (x *importer) entry(ctx context.Context, h *tar.Header, content io.Reader) error {
+func (x *importer) entry(ctx context.Context, h *tar.Header, holes *tarHoles, content io.Reader) error {
 	if x.entries++; x.entries%1000 == 0 {
 		faults.Point("archive.import.entry")
 	}
@@ -164,6 +154,9 @@ func (x *importer) entry(ctx context.Context, h *tar.Header, content io.Reader) 
 	}
 	if err != nil {
 		return fmt.Errorf("read tar: %w", err)
+	}
+	if m.kind == tar.TypeReg {
+		m.holes = holes
 	}
 	if err := x.write(ctx, &m, content); err != nil {
 		return fmt.Errorf("write %s: %w", display(m.path), err)
@@ -342,11 +335,7 @@ func (x *importer) writeFile(ctx context.Context, m *tarMeta, name string, conte
 			err = closeErr
 		}
 	}()
-	if m.size > x.room { // holes are read as zeros, and a few bytes may claim any number of them
-		return fmt.Errorf("%w: the files of the tar are larger than the filesystem, holes included: unpack it with `tar` and back that up", unix.ENOSPC)
-	}
-	x.room -= m.size
-	if err := x.fill(ctx, fd, m.size, content); err != nil {
+	if err := x.fillFile(ctx, fd, m, content); err != nil {
 		return err
 	}
 	return x.setAll(fd, m)
@@ -361,41 +350,4 @@ func (x *importer) setAll(fd int, m *tarMeta) error {
 		x.report.altered(m.path, err)
 	}
 	return nil
-}
-
-// fill writes the content and leaves holes where it is zero.
-func (x *importer) fill(ctx context.Context, fd int, size int64, content io.Reader) error {
-	for off := int64(0); off < size; {
-		if err := ctx.Err(); err != nil {
-			return err
-		}
-		part := x.buf[:min(size-off, importBuffer)]
-		if _, err := io.ReadFull(content, part); err != nil {
-			return fmt.Errorf("read its content: %w", err)
-		}
-		if err := writeSparse(fd, part, off); err != nil {
-			return err
-		}
-		off += int64(len(part))
-	}
-	return unix.Ftruncate(fd, size)
-}
-
-// writeSparse writes the runs of blocks that are not zero.
-func writeSparse(fd int, part []byte, off int64) error {
-	start := -1
-	for i := 0; i < len(part); i += holeSize {
-		if zero := isZero(part[i:min(i+holeSize, len(part))]); !zero && start < 0 {
-			start = i
-		} else if zero && start >= 0 {
-			if err := pwriteFull(fd, part[start:i], off+int64(start)); err != nil {
-				return err
-			}
-			start = -1
-		}
-	}
-	if start < 0 {
-		return nil
-	}
-	return pwriteFull(fd, part[start:], off+int64(start))
 }

@@ -20,9 +20,10 @@ var errDevice = errors.New("is a device")
 // tarMeta is everything about an entry of a tar except its content.
 type tarMeta struct {
 	format.Meta
-	path   string // "" is the root
-	kind   byte   // TypeReg, TypeDir, TypeSymlink, TypeLink, TypeFifo, TypeChar (a whiteout)
-	size   int64  // of regular files
+	path   string    // "" is the root
+	kind   byte      // TypeReg, TypeDir, TypeSymlink, TypeLink, TypeFifo, TypeChar (a whiteout)
+	size   int64     // of what the tar has of a regular file
+	holes  *tarHoles // of a regular file that has some
 	target string
 }
 

@@ -15,7 +15,6 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 )
@@ -223,7 +222,7 @@ func TestS6_HugeSizesAreRefused(t *testing.T) {
 	var b bytes.Buffer
 	g.Expect(tar.NewWriter(&b).WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: "a", Size: 1 << 62, Format: tar.FormatPAX})).To(Succeed())
 	_, err := archive.Import(t.Context(), &b, t.TempDir())
-	g.Expect(err).To(MatchError(unix.ENOSPC))
+	g.Expect(err).To(MatchError(ContainSubstring("write a: read its content: unexpected EOF")))
 }
 
 func TestImportReportsErrorsOfItsReader(t *testing.T) {
@@ -253,29 +252,14 @@ func FuzzImport(f *testing.F) {
 	}
 	f.Add(tarOf(f, rootEntry(), dirEntry("d/"), fileEntry("d/f"), linkEntry("g", "d/f"), symlinkEntry("s", "d"),
 		tar.Header{Typeflag: tar.TypeFifo, Name: "p", ModTime: time.Unix(-1, 5)}))
+	for _, tt := range holeTars {
+		f.Add(tt.tar(f))
+	}
 	f.Fuzz(func(t *testing.T, data []byte) {
 		g := NewWithT(t)
 		base := t.TempDir()
 		g.Expect(os.Mkdir(base+"/in", 0o700)).To(Succeed())
-		ctx, cancel := context.WithTimeout(t.Context(), time.Second) // a sparse file may have any size
-		defer cancel()
-		_, _ = archive.Import(ctx, bytes.NewReader(data), base+"/in")
+		_, _ = archive.Import(t.Context(), bytes.NewReader(data), base+"/in")
 		g.Expect(os.ReadDir(base)).To(HaveLen(1))
 	})
-}
-
-// A few bytes can claim any number of zeros, which are not worth the time that they take.
-func TestImportRefusesMoreThanTheFilesystem(t *testing.T) {
-	for _, format := range []string{"gnu", "pax"} {
-		t.Run(format, func(t *testing.T) {
-			g := NewWithT(t)
-			dir := t.TempDir()
-			sh(t, dir, `truncate -s 15T big; tar --sparse --format=`+format+` -cf t.tar big`)
-			f, err := os.Open(dir + "/t.tar")
-			g.Expect(err).NotTo(HaveOccurred())
-			defer f.Close()
-			_, err = archive.Import(t.Context(), f, t.TempDir())
-			g.Expect(err).To(MatchError(ContainSubstring("write big: no space left on device: the files of the tar are larger than the filesystem")))
-		})
-	}
 }

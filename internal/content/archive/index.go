@@ -31,7 +31,7 @@ const (
 type Index struct {
 	table  []byte   // of the root that it describes
 	pages  [][]byte // as they are stored, in the order of the table
-	dev    uint64   // of the tree
+	tree   uint64   // see [identity]
 	stamps []stamp  // of every row, see [Tree]
 }
 
@@ -48,8 +48,8 @@ func stampOf(st *unix.Stat_t) stamp {
 }
 
 // newIndex returns an index of a root whose rows are all unknown. pages are the stored frames of the pages in order.
-func newIndex(table []byte, pages [][]byte, dev uint64, rows int) *Index {
-	ix := &Index{table: table, pages: pages, dev: dev, stamps: make([]stamp, rows)}
+func newIndex(table []byte, pages [][]byte, tree uint64, rows int) *Index {
+	ix := &Index{table: table, pages: pages, tree: tree, stamps: make([]stamp, rows)}
 	for i := range ix.stamps {
 		ix.stamps[i].racy = true
 	}
@@ -133,7 +133,7 @@ func (ix *Index) write(f io.Writer) error {
 	sum := sha256.New()
 	w := bufio.NewWriterSize(io.MultiWriter(f, sum), indexBuffer)
 	b := []byte(indexMagic)
-	for _, n := range []uint64{ix.dev, uint64(len(ix.table)), uint64(len(ix.pages)), uint64(len(ix.stamps))} {
+	for _, n := range []uint64{ix.tree, uint64(len(ix.table)), uint64(len(ix.pages)), uint64(len(ix.stamps))} {
 		b = binary.LittleEndian.AppendUint64(b, n)
 	}
 	_, _ = w.Write(b) // Flush tells of the first error
@@ -200,7 +200,7 @@ func decodeIndex(b []byte) (*Index, error) {
 	if n[1] > math.MaxInt32 || n[2] > math.MaxInt32 || n[3] > math.MaxInt32 || n[1]+4*n[2]+stampSize*n[3] > uint64(len(rest)) {
 		return nil, errIndex
 	}
-	ix := &Index{dev: n[0], table: rest[:n[1]:n[1]], pages: make([][]byte, n[2]), stamps: make([]stamp, n[3])}
+	ix := &Index{tree: n[0], table: rest[:n[1]:n[1]], pages: make([][]byte, n[2]), stamps: make([]stamp, n[3])}
 	lengths := rest[n[1]:]
 	rest = lengths[4*n[2]:]
 	for i := range ix.stamps {

@@ -47,7 +47,7 @@ func (m *manifest) discard(ctx context.Context) (*Result, error) {
 // index describes the tree as it was when the scan began, which was before everything was flushed. What a clock says that was
 // set back meanwhile is earlier.
 func (m *manifest) index(table []byte, pages [][]byte) *Index {
-	ix := &Index{table: table, pages: pages, dev: m.tree.dev, stamps: m.assembler.stamps}
+	ix := &Index{table: table, pages: pages, tree: m.tree.id, stamps: m.assembler.stamps}
 	ix.seal(earlier(m.tree.began, time.Now()))
 	return ix
 }
@@ -97,7 +97,8 @@ func (m *manifest) storePages(ctx context.Context) error {
 		if err != nil {
 			return err
 		}
-		m.refs = append(m.refs, format.PageRef{Frame: f, First: out.first, Entries: out.entries})
+		out.ref.Frame = f
+		m.refs = append(m.refs, out.ref)
 		m.stored = append(m.stored, stored)
 		out.zstd = nil
 	}

@@ -17,7 +17,7 @@ type parent struct {
 	refs   []format.PageRef
 	stored [][]byte // the pages as they are stored
 	stamps []stamp  // of its rows; nil if this node knows nothing of them
-	dev    uint64   // of the tree that the stamps are of
+	tree   uint64   // that the stamps are of, see [identity]
 }
 
 // openParent takes the pages from the index, or else from the store. Without a parent it is nil.
@@ -37,7 +37,7 @@ func openParent(ctx context.Context, o *CreateOptions, join func(context.Context
 	if ix := o.Index; ix.describes(o.Parent) && len(ix.pages) == len(p.refs) && len(ix.stamps) <= rows {
 		p.stored = ix.pages
 		if !o.Reread {
-			p.stamps, p.dev = ix.stamps, ix.dev
+			p.stamps, p.tree = ix.stamps, ix.tree
 		}
 		return p, nil
 	}

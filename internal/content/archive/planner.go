@@ -1,9 +1,7 @@
 package archive
 
 import (
-	"cmp"
 	"fmt"
-	"slices"
 	"strings"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
@@ -231,10 +229,7 @@ func (b *planner) hasEntry(name string) bool {
 		if s.entries[len(s.entries)-1].Name < name {
 			continue
 		}
-		_, found := slices.BinarySearchFunc(s.entries, name, func(e format.Entry, name string) int {
-			return cmp.Compare(e.Name, name)
-		})
-		return found
+		return entryIn(&format.Dir{Entries: s.entries}, name) != nil
 	}
 	return false
 }

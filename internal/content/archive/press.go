@@ -22,11 +22,10 @@ type draft struct {
 
 // pageOut is what becomes of a page.
 type pageOut struct {
-	reuse   int // page of the parent that it is, or -1
-	first   string
-	entries uint32
-	zstd    []byte
-	raw     int
+	reuse int            // page of the parent that it is, or -1
+	ref   format.PageRef // but for its frame
+	zstd  []byte
+	raw   int
 }
 
 // count counts a row before it is added, which is the parent's row at the cursor or is not.
@@ -90,8 +89,8 @@ func (p *press) blank() *draft {
 // add takes a page over, with the frames that its entries name.
 func (p *press) add(d *draft, frames []format.Frame) {
 	d.page.Frames = frames
-	d.out = &pageOut{reuse: -1, first: d.page.Dirs[0].Path, entries: uint32(d.page.Rows())}
-	if d.reuse >= 0 && p.refs[d.reuse].Entries == d.out.entries && p.stays(d.reuse) {
+	d.out = &pageOut{reuse: -1, ref: d.page.Ref(format.Frame{})}
+	if d.reuse >= 0 && p.refs[d.reuse].Entries == d.out.ref.Entries && p.stays(d.reuse) {
 		d.out.reuse = d.reuse
 	}
 	p.outs = append(p.outs, d.out)

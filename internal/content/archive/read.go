@@ -131,7 +131,7 @@ func find(ctx context.Context, root Root, source Source, key *format.Key, path s
 		return nil, nil, err
 	}
 	f := &finder{path: want.paths[0]}
-	pr := pageReader{source: source, key: key, refs: pick(refs, want.files(refs)), gap: rangeSize, each: f.page}
+	pr := pageReader{source: source, key: key, refs: pick(refs, []int{filePage(refs, f.path)}), gap: rangeSize, each: f.page}
 	if err := pr.run(ctx); err != nil {
 		return nil, nil, fmt.Errorf("find %s: %w", display(path), err)
 	}
@@ -158,18 +158,7 @@ type finder struct {
 }
 
 func (f *finder) page(p readPage) error {
-	in := dirOf(f.path)
-	for i := range p.page.Dirs {
-		d := &p.page.Dirs[i]
-		if d.Path != in {
-			continue
-		}
-		for j := range d.Entries {
-			if join(in, d.Entries[j].Name) == f.path {
-				f.entry, f.frames = &d.Entries[j], p.page.Frames
-			}
-		}
-	}
+	f.entry, f.frames = entryOf(p.page, f.path), p.page.Frames
 	return nil
 }
 

@@ -80,7 +80,7 @@ type restorer struct {
 	fd    int // of the directory
 	uid   uint32
 	gid   uint32
-	dev   uint64
+	tree  uint64 // see [identity]
 
 	owner [2]uint32 // of the directory, before
 
@@ -142,7 +142,11 @@ func (r *restorer) look(fd int) error {
 	if err := unix.Faccessat(fd, ".", unix.W_OK, 0); err != nil {
 		return err
 	}
-	r.dev, r.owner = st.Dev, [2]uint32{st.Uid, st.Gid}
+	r.owner = [2]uint32{st.Uid, st.Gid}
+	var err error
+	if r.tree, err = identity(fd); err != nil {
+		return err
+	}
 	return expectEmpty(fd)
 }
 
@@ -263,7 +267,7 @@ func (r *restorer) load(ctx context.Context) error {
 	if r.report.UnreadableCount > 0 { // pages are lost
 		return nil
 	}
-	r.ix = newIndex(r.root.Table, r.pages, r.dev, len(r.plan.dirs)+int(r.plan.entries))
+	r.ix = newIndex(r.root.Table, r.pages, r.tree, len(r.plan.dirs)+int(r.plan.entries))
 	return nil
 }
 
@@ -293,22 +297,6 @@ func (r *restorer) addPage(b *planner, p readPage) error {
 	}
 	r.damaged(r.table[p.number].First, p.err)
 	return nil
-}
-
-// loadSome reads only the pages that are needed for the paths, in as few requests as can be.
-func (r *restorer) loadSome(ctx context.Context, b *planner, want *selection) error {
-	r.table = pick(r.table, want.pages(r.table))
-	pr := pageReader{source: r.o.Source, key: r.o.Key, share: r.share, refs: r.table, limit: r.o.Connections, gap: rangeSize, atOnce: true, salvage: r.o.Salvage}
-	pr.each = func(p readPage) error { return r.addPage(b, p) }
-	if err := pr.run(ctx); err != nil {
-		return err
-	}
-	if err := want.missing(); err != nil {
-		return err
-	}
-	plan, err := b.finish()
-	r.plan = plan
-	return err
 }
 
 // writeTree makes the directories, and the files with content. While directories are made the first frames are read and

@@ -144,22 +144,28 @@ func (p *plan) children(dir int32, do func(child int32) error) error {
 	return nil
 }
 
-// makeDirs makes all directories, open to their owner until they are finished. Parents come before what is in them.
+// makeDirs makes all directories, open to their owner until they are finished. They come level by level: those of one level can
+// be made side by side.
 func (r *restorer) makeDirs(ctx context.Context) error {
-	h := r.hands[0]
-	for i := range r.plan.dirs {
-		d := int32(i)
-		if r.plan.dirs[i].end == d+1 {
-			continue
-		}
-		if d%256 == 0 && ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if err := r.makeChildren(h, d); err != nil {
+	for level := []int32{0}; len(level) > 0; level = r.plan.parentsIn(level) {
+		if err := r.each(ctx, len(level), func(h *hand, i int) error { return r.makeChildren(h, level[i]) }); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// parentsIn returns the directories directly in others that have directories themselves.
+func (p *plan) parentsIn(dirs []int32) (parents []int32) {
+	for _, d := range dirs {
+		_ = p.children(d, func(c int32) error {
+			if p.dirs[c].end > c+1 {
+				parents = append(parents, c)
+			}
+			return nil
+		})
+	}
+	return parents
 }
 
 func (r *restorer) makeChildren(h *hand, dir int32) error {

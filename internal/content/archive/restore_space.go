@@ -2,7 +2,6 @@ package archive
 
 import (
 	"fmt"
-	"math"
 
 	"golang.org/x/sys/unix"
 
@@ -65,16 +64,4 @@ func (p *plan) needs() (bytes, inodes int64) {
 		}
 	})
 	return bytes, inodes
-}
-
-// capacity is the size of a filesystem in bytes, and 1 TiB of one that does not tell it.
-func capacity(fd int) (int64, error) {
-	var st unix.Statfs_t
-	if err := unix.Fstatfs(fd, &st); err != nil {
-		return 0, fmt.Errorf("look for space: %w", err)
-	}
-	if st.Blocks == 0 || st.Blocks > math.MaxInt64/uint64(st.Bsize) {
-		return 1 << 40, nil
-	}
-	return int64(st.Blocks) * st.Bsize, nil
 }

@@ -41,6 +41,9 @@ func scan(ctx context.Context, dir string) (*scanTree, error) {
 	if err = statxFD(t.fd, &st); err == nil {
 		t.dev = unix.Mkdev(st.Dev_major, st.Dev_minor)
 		t.rootXattrs, t.rootErr = readXattrs(xattrsOf(t.fd))
+		t.id, err = identity(t.fd)
+	}
+	if err == nil {
 		err = t.run(ctx)
 	}
 	if err != nil {
@@ -53,11 +56,13 @@ func scan(ctx context.Context, dir string) (*scanTree, error) {
 func (t *scanTree) run(ctx context.Context) error {
 	s := &scanner{tree: t, todo: []scanTask{{dir: t.root}}}
 	s.idle = sync.NewCond(&s.mu)
+	meters := make([]usageMeter, runtime.GOMAXPROCS(0))
 	var wg sync.WaitGroup
-	for range runtime.GOMAXPROCS(0) {
-		wg.Go(func() { s.work(ctx) })
+	for i := range meters {
+		wg.Go(func() { s.work(ctx, &meters[i]) })
 	}
 	wg.Wait()
+	t.usage = total(meters)
 	if s.err != nil {
 		return s.err
 	}
@@ -124,8 +129,8 @@ func (s *scanner) notDir(d *dirNode, instead *row, p *problem) {
 	}
 }
 
-func (s *scanner) work(ctx context.Context) {
-	w := &scanWorker{scanner: s, opener: newOpener(s.tree.root, s.tree.fd), dents: make([]byte, 128<<10)}
+func (s *scanner) work(ctx context.Context, meter *usageMeter) {
+	w := &scanWorker{scanner: s, opener: newOpener(s.tree.root, s.tree.fd), dents: make([]byte, 128<<10), meter: meter}
 	defer w.opener.close()
 	for {
 		task, ok := s.next()
@@ -150,6 +155,7 @@ type scanWorker struct {
 	long   []problem // names that nothing but this filesystem can have
 	st     unix.Statx_t
 	mem    slabs
+	meter  *usageMeter
 }
 
 // foundName is a directory entry.
@@ -173,6 +179,7 @@ func (w *scanWorker) directory(ctx context.Context, d *dirNode) error {
 		return w.notOpened(d, err)
 	}
 	d.self.set(&w.st, w.tree)
+	w.meter.count(w.tree, &w.st)
 	if err := w.list(fd); err != nil && !vanished(err) { // a directory that is being removed has no names
 		d.problems = append(d.problems, problem{err: err})
 	}
@@ -376,6 +383,9 @@ func (w *scanWorker) leaf(d *dirNode, fd int, f foundName) error {
 		return nil
 	}
 	r.set(&w.st, w.tree)
+	if r.kind() != unix.S_IFDIR {
+		w.meter.count(w.tree, &w.st)
+	}
 	switch {
 	case r.kind() == unix.S_IFDIR:
 		w.subdirectory(d, string(w.name(f)))

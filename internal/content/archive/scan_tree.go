@@ -130,11 +130,13 @@ func (d *dirNode) pathAfter(before []byte) []byte {
 // scanTree is what a scan has found.
 type scanTree struct {
 	root  *dirNode
-	fd    int // of the root
-	dev   uint64
+	fd    int    // of the root
+	dev   uint64 // device number of the root
+	id    uint64 // see [identity]
 	began time.Time
 	order []*dirNode // in tree order
 	count int        // of rows, directories excluded
+	usage DiskUsage
 
 	rootXattrs []format.Xattr
 	rootErr    error

@@ -79,10 +79,7 @@ func (s *selection) see(d *format.Dir) {
 		if s.found[i] || dirOf(p) != d.Path {
 			continue
 		}
-		name := strings.TrimPrefix(p[len(d.Path):], "/")
-		_, s.found[i] = slices.BinarySearchFunc(d.Entries, name, func(e format.Entry, name string) int {
-			return strings.Compare(e.Name, name)
-		})
+		s.found[i] = entryIn(d, nameIn(p)) != nil
 	}
 }
 
@@ -109,37 +106,54 @@ func below(path, dir string) bool {
 	return len(path) > len(dir) && path[len(dir)] == '/' && path[:len(dir)] == dir
 }
 
-// pages returns the numbers of the pages that have what a restore of the selection needs: also the directories that it is in.
+// pages returns the numbers of the pages that a restore of the selection needs: those of the directories that it is in, of
+// its files, and of its directories. A path that may be a directory of one page is taken for a file first: see rest.
 func (s *selection) pages(refs []format.PageRef) []int {
-	return s.choose(refs, func(wanted []bool, p string) {
+	wanted := make([]bool, len(refs))
+	for _, p := range s.paths {
 		for dir := p; dir != ""; {
 			dir = dirOf(dir)
-			markDir(refs, wanted, dir)
+			wanted[placeOf(refs, dir, "")] = true
 		}
-		markEntries(refs, wanted, dirOf(p))
-		markTree(refs, wanted, p)
-	})
+		wanted[filePage(refs, p)] = true
+		if first, end := treePages(refs, p); end > first+1 {
+			markAll(wanted, first, end)
+		}
+	}
+	return marked(wanted)
+}
+
+// rest returns the numbers of the pages that are needed besides, because what was taken for a file is not there as one.
+func (s *selection) rest(refs []format.PageRef, read map[int]readPage) []int {
+	wanted := make([]bool, len(refs))
+	for _, p := range s.paths {
+		first, _ := treePages(refs, p)
+		file, known := read[filePage(refs, p)]
+		if _, all := read[first]; !all && !(known && file.page != nil && entryOf(file.page, p) != nil) {
+			wanted[first] = true
+		}
+	}
+	return marked(wanted)
 }
 
 // rows returns the numbers of the pages that have anything of the selection.
 func (s *selection) rows(refs []format.PageRef) []int {
-	return s.choose(refs, func(wanted []bool, p string) {
-		markEntries(refs, wanted, dirOf(p))
-		markTree(refs, wanted, p)
-	})
-}
-
-// files returns the numbers of the pages that have the entries of the selection, if that is what they are.
-func (s *selection) files(refs []format.PageRef) []int {
-	return s.choose(refs, func(wanted []bool, p string) { markEntries(refs, wanted, dirOf(p)) })
-}
-
-func (s *selection) choose(refs []format.PageRef, mark func(wanted []bool, path string)) []int {
 	wanted := make([]bool, len(refs))
 	for _, p := range s.paths {
-		mark(wanted, p)
+		wanted[filePage(refs, p)] = true
+		first, end := treePages(refs, p)
+		markAll(wanted, first, end)
 	}
-	var numbers []int
+	return marked(wanted)
+}
+
+func markAll(wanted []bool, from, to int) {
+	for i := from; i < to; i++ {
+		wanted[i] = true
+	}
+}
+
+func marked(wanted []bool) (numbers []int) {
 	for i, w := range wanted {
 		if w {
 			numbers = append(numbers, i)
@@ -148,36 +162,45 @@ func (s *selection) choose(refs []format.PageRef, mark func(wanted []bool, path 
 	return numbers
 }
 
+// dirOf returns the directory that a path lies in, nameIn what it is called there.
 func dirOf(path string) string { return path[:max(strings.LastIndexByte(path, '/'), 0)] }
 
-// firstPage is the first page that begins with the directory or a later one.
-func firstPage(refs []format.PageRef, dir string) int {
-	return sort.Search(len(refs), func(i int) bool { return format.ComparePaths(refs[i].First, dir) >= 0 })
+func nameIn(path string) string { return path[strings.LastIndexByte(path, '/')+1:] }
+
+// entryOf returns the entry of a path, nil if the page does not have it.
+func entryOf(page *format.Page, path string) *format.Entry {
+	dir := dirOf(path)
+	for i := range page.Dirs {
+		if d := &page.Dirs[i]; d.Path == dir {
+			return entryIn(d, nameIn(path))
+		}
+	}
+	return nil
 }
 
-// markDir marks where a directory can begin: on the last page that begins before it, or on the first that begins with it.
-func markDir(refs []format.PageRef, wanted []bool, dir string) {
-	i := firstPage(refs, dir)
-	if i > 0 {
-		wanted[i-1] = true
+func entryIn(d *format.Dir, name string) *format.Entry {
+	i, found := slices.BinarySearchFunc(d.Entries, name, func(e format.Entry, name string) int { return strings.Compare(e.Name, name) })
+	if !found {
+		return nil
 	}
-	if i < len(refs) && refs[i].First == dir {
-		wanted[i] = true
-	}
+	return &d.Entries[i]
 }
 
-// markEntries marks all pages that can have entries of a directory.
-func markEntries(refs []format.PageRef, wanted []bool, dir string) {
-	markDir(refs, wanted, dir)
-	for i := firstPage(refs, dir); i < len(refs) && refs[i].First == dir; i++ {
-		wanted[i] = true
-	}
+// placeOf is the number of the page that has a name in a directory if any has, or the directory itself if the name is empty.
+func placeOf(refs []format.PageRef, dir, name string) int {
+	return sort.Search(len(refs), func(i int) bool { return refs[i].Compare(dir, name) > 0 }) - 1
 }
 
-// markTree marks all pages that can have anything of a directory or below it.
-func markTree(refs []format.PageRef, wanted []bool, dir string) {
-	markDir(refs, wanted, dir)
-	for i := firstPage(refs, dir); i < len(refs) && (refs[i].First == dir || below(refs[i].First, dir)); i++ {
-		wanted[i] = true
+// filePage is the number of the page that has the entry of a path if any has.
+func filePage(refs []format.PageRef, path string) int {
+	return placeOf(refs, dirOf(path), nameIn(path))
+}
+
+// treePages are the pages that can have anything of a directory or below it: from the first up to the end.
+func treePages(refs []format.PageRef, dir string) (first, end int) {
+	first = placeOf(refs, dir, "")
+	for end = first + 1; end < len(refs) && (refs[end].First == dir || below(refs[end].First, dir)); {
+		end++
 	}
+	return first, end
 }

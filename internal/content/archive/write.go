@@ -17,6 +17,9 @@ import (
 // createFlags make a file that was not there, and follow nothing.
 const createFlags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
+// writeOutSize is from which size on the content of a file is written out early, in bytes.
+const writeOutSize = 256 << 10
+
 // decodeSlack is what makes decoding into a buffer faster.
 const decodeSlack = 64
 
@@ -109,6 +112,7 @@ func (r *restorer) writeFile(h *hand, entry uint32) error {
 		return err
 	}
 	if err = writeFull(fd, data); err == nil {
+		beginWriteOut(fd, 0, e.Size)
 		err = r.finishFile(h, fd, entry)
 	}
 	if closeErr := unix.Close(fd); err == nil {
@@ -252,7 +256,19 @@ func (r *restorer) writePiece(h *hand, fd int, piece *format.Piece) error {
 		return errContent
 	}
 	h.bytes += int64(len(data))
-	return pwriteFull(fd, data, piece.At)
+	if err := pwriteFull(fd, data, piece.At); err != nil {
+		return err
+	}
+	beginWriteOut(fd, piece.At, int64(piece.Len))
+	return nil
+}
+
+// beginWriteOut has the filesystem begin to write out what is large, while other files are still to come: whoever flushes it at the
+// end then waits for little, and learns of errors.
+func beginWriteOut(fd int, at, length int64) {
+	if length >= writeOutSize {
+		_ = unix.SyncFileRange(fd, at, length, unix.SYNC_FILE_RANGE_WRITE)
+	}
 }
 
 // reopen opens a file that was made without content. It is not kept open: there may be many of them.

@@ -84,21 +84,35 @@ func (l *Log) owned(ctx context.Context, claim int64, o Owner) error {
 // attempt with the same ID and another tree, its reference is returned with [ErrEarlier]. A pack that is being collected is
 // [ErrCondemned]: store what is in it anew.
 func (l *Log) Append(ctx context.Context, c Commit, last Name) (Ref, error) {
-	return l.append(ctx, c, last, func(head) error { return nil })
+	return l.append(ctx, c, last, l.head)
 }
 
 // Extend is [Log.Append] for a commit that goes on from last, unless that is not the newest one any more: then nothing is written, and
-// a [LostError] says so. It needs no [Log.Standing] before.
-func (l *Log) Extend(ctx context.Context, c Commit, last Name) (Ref, error) {
-	return l.append(ctx, c, last, func(h head) error {
+// a [LostError] says so. It needs no [Log.Standing] before. With it comes the history as [Log.Listed] showed it at that moment, and the
+// commit: that spares a request to whoever prunes next.
+func (l *Log) Extend(ctx context.Context, c Commit, last Name) (Ref, *Log, error) {
+	var listed *Log
+	ref, err := l.append(ctx, c, last, func(ctx context.Context) (h head, err error) {
+		if listed, err = l.Listed(ctx); err != nil {
+			return head{}, err
+		}
+		return listed.head(ctx)
+	}, func(h head) error {
 		if want := (Name{Claim: c.Name.Claim, Number: numberUnder(c.Name.Claim, last)}); h.newest.Name != want && h.newest.Name != c.Name {
 			return &LostError{Workspace: l.name, Name: want}
 		}
 		return nil
 	})
+	if err != nil {
+		return ref, nil, err
+	}
+	return ref, listed.with(c.Name), nil
 }
 
-func (l *Log) append(ctx context.Context, c Commit, last Name, agree func(head) error) (Ref, error) {
+// append looks who owns the workspace, lets others object to what is there, and commits.
+func (l *Log) append(
+	ctx context.Context, c Commit, last Name, look func(context.Context) (head, error), agree ...func(head) error,
+) (Ref, error) {
 	c, err := l.filled(ctx, c)
 	if err != nil {
 		return Ref{}, err
@@ -110,7 +124,7 @@ func (l *Log) append(ctx context.Context, c Commit, last Name, agree func(head) 
 	if err != nil {
 		return Ref{}, l.wrap("append backup", err)
 	}
-	h, err := l.head(ctx)
+	h, err := look(ctx)
 	if err != nil {
 		return Ref{}, err
 	}
@@ -119,8 +133,10 @@ func (l *Log) append(ctx context.Context, c Commit, last Name, agree func(head) 
 	} else {
 		err = l.fence(ctx, h, c.Name.Claim, c.Name) // ours or not: the write below tells
 	}
-	if err == nil {
-		err = agree(h)
+	for _, ask := range agree {
+		if err == nil {
+			err = ask(h)
+		}
 	}
 	if err != nil {
 		return Ref{}, err

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -441,3 +442,67 @@ func TestStoreGoneIsNotFenced(t *testing.T) {
 	f.Expect(err).To(MatchError(store.ErrNotInitialized))
 	f.Expect(err).NotTo(MatchError(history.ErrFenced))
 }
+
+// What a new owner goes on from stays, whenever he takes over while the old one commits and prunes.
+func TestS4_RetentionKeepsWhatANewOwnerGoesOnFrom(t *testing.T) {
+	for at, want := range map[string]string{"list d/team/w/web/": "1.3", "put d/team/w/web/": "1.3", "delete d/team/w/web/": "1.4"} {
+		for _, keep := range []history.Keep{{Last: 1}, {Last: 2}, {Last: 1, Daily: 1}} {
+			t.Run(fmt.Sprint(at, keep), func(t *testing.T) {
+				f := newFixture(t)
+				f.fill("1.0 1.1 1.2 1.3")
+				took := false
+				old := f.through(storetest.Faulty(f.store, func(op, key string) error {
+					if strings.HasPrefix(op+" "+key, at) && !took {
+						took = true
+						return f.log.PublishClaim(f.ctx, 2, nodeB, nil)
+					}
+					return nil
+				})).Workspace("web")
+				_, listed, err := old.Extend(f.ctx, commit("1.4"), name("1.3"))
+				if err == nil {
+					_, err = listed.Prune(f.ctx, 1, keep)
+				}
+				f.Expect(took).To(BeTrue())
+				f.Expect(err).To(Or(BeNil(), MatchError(history.ErrFenced)))
+				base, _, err := f.log.Base(f.ctx, 2)
+				f.Expect(err).NotTo(HaveOccurred())
+				f.Expect(base.Name.String()).To(Equal(want))
+			})
+		}
+	}
+}
+
+// Whoever prunes after Extend asks for nothing but what goes.
+func TestExtendSparesAListing(t *testing.T) {
+	f := newFixture(t)
+	f.fill("1.0 1.1 1.2 1.3")
+	var calls []string
+	log := f.through(storetest.Faulty(f.store, func(op, key string) error {
+		calls = append(calls, op+" "+key)
+		return nil
+	})).Workspace("web").Remembering()
+	c := commit("1.4")
+	c.Created = time.Unix(1, 0)
+	_, listed, err := log.Extend(f.ctx, c, name("1.3"))
+	f.Expect(err).NotTo(HaveOccurred())
+	f.Expect(join(entriesOf(f, listed))).To(Equal("1.4 1.3 1.2 1.1 1.0"))
+	f.Expect(f.log.Append(f.ctx, commit("1.5"), name("1.4"))).Error().NotTo(HaveOccurred())
+	f.Expect(join(entriesOf(f, listed))).To(Equal("1.4 1.3 1.2 1.1 1.0"), "what comes later does not show")
+	f.Expect(calls[1:]).To(Equal([]string{"list d/team/g/", "list d/team/w/web/", "put " + f.key("1.4")}))
+	f.Expect(listed.Prune(f.ctx, 1, history.Keep{Last: 2})).To(Equal(names("1.2 1.1")))
+	f.Expect(f.listed()).To(Equal("1.5 1.4 1.3 1.0"))
+
+	_, none, err := log.Extend(f.ctx, commit("1.6"), name("1.4"))
+	f.Expect(err).To(MatchError(history.ErrFenced), "somebody else wrote 1.5")
+	f.Expect(none).To(BeNil())
+	f.drop(f.key("1.5"))
+	f.Expect(second2(log.Extend(f.ctx, commit("1.6"), name("1.5")))).To(MatchError(history.ErrLost))
+}
+
+func entriesOf(f *fixture, l *history.Log) []history.Entry {
+	entries, err := l.Entries(f.ctx)
+	f.Expect(err).NotTo(HaveOccurred())
+	return entries
+}
+
+func second2[T, U any](_ T, _ U, err error) error { return err }

@@ -74,8 +74,8 @@ func (l *Log) Newest(ctx context.Context) (Commit, Ref, error) {
 }
 
 // HasTree says whether one of the newest complete backups holds a tree with this digest, of which so many files could not
-// be read. A backup that is damaged, or lacks a pack, holds nothing.
-func (l *Log) HasTree(ctx context.Context, digest string, unreadable int64) (bool, error) {
+// be read, and is whole, which is asked of each. A backup that is damaged, or lacks a pack, holds nothing.
+func (l *Log) HasTree(ctx context.Context, digest string, unreadable int64, whole func(context.Context, Commit) error) (bool, error) {
 	const looked = 20
 	n := 0
 	for e, err := range l.alive(ctx, 0) {
@@ -85,24 +85,22 @@ func (l *Log) HasTree(ctx context.Context, digest string, unreadable int64) (boo
 		if e.Name.IsClaim() {
 			continue
 		}
-		holds, err := l.holds(ctx, e.Name, digest, unreadable)
-		if holds || err != nil && !Gone(err) {
-			return holds, err
+		c, _, err := l.Read(ctx, e.Name)
+		holds := err == nil && c.Complete() && c.Tree.Digest == digest && c.Tree.UnreadableCount == unreadable
+		if holds {
+			err = whole(ctx, c)
+		}
+		if err != nil && !Gone(err) {
+			return false, err
+		}
+		if holds && err == nil {
+			return true, nil
 		}
 		if n++; n == looked {
 			break
 		}
 	}
 	return false, nil
-}
-
-func (l *Log) holds(ctx context.Context, name Name, digest string, unreadable int64) (bool, error) {
-	c, _, err := l.Read(ctx, name)
-	if err != nil || !c.Complete() || c.Tree.Digest != digest || c.Tree.UnreadableCount != unreadable {
-		return false, err
-	}
-	err = l.domain.VerifyPacks(ctx, c.Packs)
-	return err == nil, err
 }
 
 // Verify reads a backup back: its commit is the one that was written, every pack it references is there with its size, and

@@ -1,6 +1,7 @@
 package history_test
 
 import (
+	"context"
 	"errors"
 	"strings"
 	"testing"
@@ -117,7 +118,7 @@ func TestBaseAfterBurial(t *testing.T) {
 	f.Expect(found(f.log.Newest(f.ctx))).To(Equal("none"))
 	f.play("2.0")
 	f.Expect(found(f.log.Base(f.ctx, 2))).To(Equal("none"))
-	f.Expect(f.log.HasTree(f.ctx, "tree of 1.1", 0)).To(BeFalse())
+	f.Expect(f.has("tree of 1.1", 0)).To(BeFalse())
 	f.Expect(f.log.PublishClaim(f.ctx, 3, nodeA, &ref)).To(Succeed())
 	f.Expect(found(f.log.Base(f.ctx, 3))).To(Equal("1.1"))
 }
@@ -146,7 +147,7 @@ func TestS10_BaseIsDamaged(t *testing.T) {
 			f.Expect(err).NotTo(HaveOccurred())
 			key := f.key(c.harmed)
 			if f.drop(key); c.content != "" {
-				f.Expect(f.store.Put(f.ctx, key, []byte(c.content))).To(Succeed())
+				f.Expect(f.store.Put(f.ctx, key, record(c.content))).To(Succeed())
 			}
 			f.Expect(found(f.log.Base(f.ctx, newest))).To(Equal(c.want))
 		})
@@ -181,21 +182,28 @@ func (f *fixture) pack(data string) history.Pack {
 	return p
 }
 
+// has asks for a tree whose packs are there.
+func (f *fixture) has(digest string, unreadable int64) (bool, error) {
+	return f.log.HasTree(f.ctx, digest, unreadable, func(ctx context.Context, c history.Commit) error {
+		return f.domain.VerifyPacks(ctx, c.Packs)
+	})
+}
+
 func TestS1_HasTree(t *testing.T) {
 	f := newFixture(t)
 	f.play("1.0 1.1 ~1.2 2.0 !1.3")
-	f.Expect(f.log.HasTree(f.ctx, "tree of 1.1", 0)).To(BeTrue())
-	f.Expect(f.log.HasTree(f.ctx, "tree of 1.3", 0)).To(BeTrue(), "a fork holds it, too")
-	f.Expect(f.log.HasTree(f.ctx, "tree of 1.0", 0)).To(BeFalse())
-	f.Expect(f.log.HasTree(f.ctx, "", 0)).To(BeFalse(), "the record of a claim has no tree")
-	f.Expect(f.log.HasTree(f.ctx, "tree of 1.2", 1)).To(BeFalse(), "incomplete")
-	f.Expect(f.log.HasTree(f.ctx, "tree of 1.1", 1)).To(BeFalse(), "a file that could not be read now may be one that the backup lacks")
+	f.Expect(f.has("tree of 1.1", 0)).To(BeTrue())
+	f.Expect(f.has("tree of 1.3", 0)).To(BeTrue(), "a fork holds it, too")
+	f.Expect(f.has("tree of 1.0", 0)).To(BeFalse())
+	f.Expect(f.has("", 0)).To(BeFalse(), "the record of a claim has no tree")
+	f.Expect(f.has("tree of 1.2", 1)).To(BeFalse(), "incomplete")
+	f.Expect(f.has("tree of 1.1", 1)).To(BeFalse(), "a file that could not be read now may be one that the backup lacks")
 
 	accepted := incomplete("2.1")
 	accepted.Accepted = true
 	f.append(accepted)
-	f.Expect(f.log.HasTree(f.ctx, "tree of 2.1", 1)).To(BeTrue(), "a person accepted it")
-	f.Expect(f.log.HasTree(f.ctx, "tree of 2.1", 0)).To(BeFalse())
+	f.Expect(f.has("tree of 2.1", 1)).To(BeTrue(), "a person accepted it")
+	f.Expect(f.has("tree of 2.1", 0)).To(BeFalse())
 }
 
 // A backup that is damaged or lacks a pack proves nothing, and does not hide another that holds the tree.
@@ -210,15 +218,15 @@ func TestS1_HasTreeNeedsAllOfIt(t *testing.T) {
 		packs = append(packs, c.Packs...)
 		f.append(c)
 	}
-	f.Expect(f.log.HasTree(f.ctx, "tree", 0)).To(BeTrue())
+	f.Expect(f.has("tree", 0)).To(BeTrue())
 	f.drop(packKey(packs[1]))
-	f.Expect(f.log.HasTree(f.ctx, "tree", 0)).To(BeTrue(), "1.1 holds it")
+	f.Expect(f.has("tree", 0)).To(BeTrue(), "1.1 holds it")
 	f.replace(packKey(packs[0]), "short")
-	f.Expect(f.log.HasTree(f.ctx, "tree", 0)).To(BeFalse())
+	f.Expect(f.has("tree", 0)).To(BeFalse())
 	f.replace(f.key("1.2"), "{")
-	f.Expect(f.log.HasTree(f.ctx, "tree", 0)).To(BeFalse())
+	f.Expect(f.has("tree", 0)).To(BeFalse())
 	f.replace(packKey(packs[0]), "packed for 1.1")
-	f.Expect(f.log.HasTree(f.ctx, "tree", 0)).To(BeTrue(), "the damaged commit hides nothing")
+	f.Expect(f.has("tree", 0)).To(BeTrue(), "the damaged commit hides nothing")
 }
 
 // Only the newest ones are read: a longer history would be too dear.
@@ -228,8 +236,8 @@ func TestHasTreeLooksAtTwenty(t *testing.T) {
 	for i := int64(1); i <= 21; i++ {
 		f.append(commit(history.Name{Claim: 1, Number: i}.String()))
 	}
-	f.Expect(f.log.HasTree(f.ctx, "tree of 1.2", 0)).To(BeTrue())
-	f.Expect(f.log.HasTree(f.ctx, "tree of 1.1", 0)).To(BeFalse())
+	f.Expect(f.has("tree of 1.2", 0)).To(BeTrue())
+	f.Expect(f.has("tree of 1.1", 0)).To(BeFalse())
 }
 
 // Verify looks at one backup, be it the newest or not: what a workspace was restored from may be an older claim's.

@@ -87,10 +87,11 @@ func encode(key string, v any) ([]byte, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode %s: %w", key, err)
 	}
-	if len(data) >= maxObject {
+	data = store.AppendSum(data)
+	if len(data) > maxObject {
 		return nil, fmt.Errorf("encode %s: %d bytes are more than the %d a record may have", key, len(data), maxObject)
 	}
-	return append(data, '\n'), nil
+	return data, nil
 }
 
 // fetch reads a record of limited size.
@@ -102,10 +103,14 @@ func fetch(ctx context.Context, s store.Store, key string) ([]byte, error) {
 	return data, err
 }
 
-// decode reads a record. Unknown fields are those of newer writers of the same format and are passed over.
+// decode reads a record. Unknown fields are those of newer writers of the same format and are passed over. The checksum is that of
+// every format.
 func decode(key string, data []byte, v any) error {
 	var head struct {
 		Format int `json:"format"`
+	}
+	if err := store.CheckSum(data); err != nil {
+		return damaged(key, err)
 	}
 	if err := json.Unmarshal(data, &head); err != nil {
 		return damaged(key, err)

@@ -145,16 +145,17 @@ func (d *Domain) readList(ctx context.Context, key string) (packList, error) {
 	return l, nil
 }
 
-// writeList stores a list below a prefix. One that is there already is the same, by its name.
+// writeList stores a list below a prefix. One that is there already is the same, by its name; that it is there is made sure of.
 func (d *Domain) writeList(ctx context.Context, prefix string, l packList) error {
 	l.Format, l.Domain = formatVersion, d.name
 	data, err := encode(d.key(prefix), l)
 	if err != nil {
 		return err
 	}
-	err = d.store.Put(ctx, d.key(prefix+listName(data)), data)
+	key := d.key(prefix + listName(data))
+	err = d.store.Put(ctx, key, data)
 	if errors.Is(err, store.ErrExists) {
-		return nil
+		_, err = d.readList(ctx, key)
 	}
 	return err
 }

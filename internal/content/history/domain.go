@@ -88,6 +88,25 @@ func (d *Domain) Find(ctx context.Context) error {
 	return fmt.Errorf("there is no domain %s in %s: check the name (%w)", d.name, d.store, err)
 }
 
+// Check makes sure that what describes the domain is whole: which store it is in, whose it is, and what tells its keys apart.
+func (d *Domain) Check(ctx context.Context) error {
+	if _, err := store.Identity(ctx, d.store); err != nil {
+		return err
+	}
+	if err := d.Find(ctx); err != nil {
+		return err
+	}
+	for o, err := range d.scan(ctx, d.key(keyPrefix), "") {
+		if err != nil {
+			return fmt.Errorf("list the keys of domain %s: %w", d.name, err)
+		}
+		if _, err := d.keyRecord(ctx, o.Key); err != nil {
+			return fmt.Errorf("check the keys of domain %s: %w", d.name, err)
+		}
+	}
+	return nil
+}
+
 // Make makes the domain if it is not there, of that cluster. It says whether it did.
 func (d *Domain) Make(ctx context.Context, cluster string) (bool, error) {
 	err := d.Find(ctx)
@@ -150,13 +169,22 @@ func (d *Domain) PutPack(ctx context.Context, id string, data []byte) error {
 	return nil
 }
 
-// ReadPack fills buf with the bytes of a pack from offset on. Nothing is verified. After an error buf must be forgotten.
+// ReadPack fills buf with the bytes of a pack from offset on. Nothing but its length is verified. After an error buf must be forgotten.
 func (d *Domain) ReadPack(ctx context.Context, id string, offset int64, buf []byte) error {
 	p := Pack{ID: id}
 	if err := p.valid(); err != nil {
 		return err
 	}
-	if err := d.store.Read(ctx, d.packKey(p), offset, buf); err != nil {
+	return d.read(ctx, d.packKey(p), offset, buf)
+}
+
+// read reads a part of a pack. One that ends before is damaged.
+func (d *Domain) read(ctx context.Context, key string, offset int64, buf []byte) error {
+	err := d.store.Read(ctx, key, offset, buf)
+	if errors.Is(err, store.ErrTooShort) {
+		err = damaged(key, err)
+	}
+	if err != nil {
 		return fmt.Errorf("read pack: %w", err)
 	}
 	return nil
@@ -171,8 +199,8 @@ func (d *Domain) ComparePack(ctx context.Context, p Pack, buf []byte) error {
 	sum := uint32(0)
 	for at := int64(0); at < p.Size; at += int64(len(buf)) {
 		part := buf[:min(int64(len(buf)), p.Size-at)]
-		if err := d.store.Read(ctx, key, at, part); err != nil {
-			return fmt.Errorf("read pack: %w", err)
+		if err := d.read(ctx, key, at, part); err != nil {
+			return err
 		}
 		sum = crc32.Update(sum, castagnoli, part)
 	}

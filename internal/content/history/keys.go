@@ -9,6 +9,9 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
 
+// keyPrefix is where the records of keys lie in a domain.
+const keyPrefix = "k/"
+
 // ErrOtherKey says that a domain was sealed with another key of the same generation.
 var ErrOtherKey = errors.New("another key")
 
@@ -23,7 +26,7 @@ type keyRecord struct {
 // CheckKey makes sure that all who seal in a domain under one generation have the same key, by what is derived from it. The first
 // one leaves a record; another key is [ErrOtherKey]. What was seen to be right once is not asked again.
 func (d *Domain) CheckKey(ctx context.Context, generation uint32, check string) error {
-	key := d.key("k/" + strconv.FormatUint(uint64(generation), 10))
+	key := d.key(keyPrefix + strconv.FormatUint(uint64(generation), 10))
 	if d.cache.checked(key, check) {
 		return nil
 	}

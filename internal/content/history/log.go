@@ -25,7 +25,8 @@ type Entry struct {
 	Modified time.Time // by the store's clock
 	Size     int64     // bytes of the record, not of the content
 
-	grave bool // it is the tombstone of the claim, and no entry
+	grave    bool // it is the tombstone of the claim, and no entry
+	appended bool // it was written after the others were listed: somebody may have taken over in between
 }
 
 // head is what decides who owns a workspace.

@@ -3,6 +3,7 @@ package history
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -97,6 +98,35 @@ func saved(ctx context.Context, d *Domain, c Commit, old []Pack, fresh string) (
 	return c.Packs, err
 }
 
+// extended makes one of many backups as a node does: it goes on from the one before, asks for nothing else, and prunes by what was listed
+// before the commit.
+func extended(c Commit, old Pack, fresh string) program {
+	return func(ctx context.Context, d *Domain) (string, error) {
+		if _, err := put(fresh)(ctx, d); err != nil {
+			return "", err
+		}
+		c.Packs = []Pack{modelPack(fresh, true), old}
+		_, listed, err := d.Workspace(c.Workspace).Extend(ctx, c, c.Parent.Name)
+		if err == nil {
+			_, err = listed.Prune(ctx, c.Name.Claim, Keep{Last: 1})
+		}
+		return "", err
+	}
+}
+
+// goneOn claims a workspace, and finds what it goes on from, whatever the former owner does.
+func goneOn(workspace string, n int64) program {
+	return func(ctx context.Context, d *Domain) (string, error) {
+		if _, err := claim(workspace, n)(ctx, d); err != nil {
+			return "", err
+		}
+		if _, _, err := d.Workspace(workspace).Base(ctx, n); err != nil {
+			panic(fmt.Sprintf("there is nothing to go on from: %v", err))
+		}
+		return "", nil
+	}
+}
+
 // takeOver claims a workspace and makes a backup of new things only.
 func takeOver(c Commit, fresh string) program {
 	return func(ctx context.Context, d *Domain) (string, error) {
@@ -161,6 +191,14 @@ func TestModel(t *testing.T) {
 				{save(modelCommit("a", "1.2", Name{Claim: 1, Number: 1}), backup("a", Name{Claim: 1, Number: 1}), "late")},
 				{collecting, collecting},
 				{takeOver(modelCommit("a", "2.1", Name{}), "own"), pruned("a", 2)},
+			},
+		},
+		"a new owner goes on while the old one commits and prunes": {
+			before: append(history, appended(modelCommit("a", "1.2", Name{Claim: 1, Number: 1}, old))), ticks: 2, stable: []string{"d/team/s/"}, atOnce: 1,
+			actors: [][]program{
+				{extended(modelCommit("a", "1.3", Name{Claim: 1, Number: 2}), old, "late")},
+				{goneOn("a", 2)},
+				{collecting, collecting},
 			},
 		},
 		"an upload takes days": {

@@ -29,7 +29,8 @@ type candidate struct {
 
 // Prune removes backups that keep does not ask for and returns their names. Only the owner of the newest claim may, once it
 // has a complete backup of its own. The newest one stays whatever keep says, and so do forks until somebody pinned them. What is
-// damaged stays as well, in place of none that can be read.
+// damaged stays as well, in place of none that can be read. After [Log.Extend] the newest one that was listed stays, too: if somebody has
+// taken over since, he goes on from that.
 func (l *Log) Prune(ctx context.Context, claim int64, keep Keep) ([]Name, error) {
 	h, err := l.head(ctx)
 	if err != nil {
@@ -153,7 +154,11 @@ func keepComplete(kept map[Name]bool, candidates []candidate, keep Keep) {
 			complete = append(complete, c)
 		}
 	}
-	for _, c := range complete[:min(len(complete), max(keep.Last, 1))] {
+	last := max(keep.Last, 1)
+	if len(complete) > 0 && complete[0].appended {
+		last = max(last, 2)
+	}
+	for _, c := range complete[:min(len(complete), last)] {
 		kept[c.Name] = true
 	}
 	for _, name := range newestOfDays(complete, keep.Daily) {
@@ -167,6 +172,9 @@ func newestOfDays(complete []candidate, days int) []Name {
 	var order []string
 	for _, c := range complete {
 		day := c.Modified.UTC().Format(time.DateOnly)
+		if c.appended {
+			continue // it is of no day yet, and stays as the newest one
+		}
 		if _, taken := newest[day]; !taken {
 			newest[day] = c.Name
 			order = append(order, day)

@@ -9,19 +9,21 @@ import (
 	. "github.com/onsi/gomega"
 )
 
-// parseCandidates reads "7.2@3 ~7.1@2 !6.3@1": name and day; ~ is incomplete, ! a fork, % a fork that was pinned, ? unknown.
+// parseCandidates reads "7.2@3 ~7.1@2 !6.3@1": name and day; ~ is incomplete, ! a fork, % a fork that was pinned, ? unknown, + appended
+// after the others were listed.
 func parseCandidates(t *testing.T, text string) []candidate {
 	t.Helper()
 	var all []candidate
 	for field := range strings.FieldsSeq(text) {
-		rest, day, dated := strings.Cut(strings.TrimLeft(field, "~!%?"), "@")
+		rest, day, dated := strings.Cut(strings.TrimLeft(field, "~!%?+"), "@")
 		n, err := ParseName(rest)
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
 		c := candidate{Entry: Entry{Name: n}}
-		flags := strings.TrimSuffix(field, strings.TrimLeft(field, "~!%?"))
+		flags := strings.TrimSuffix(field, strings.TrimLeft(field, "~!%?+"))
 		c.pinned = strings.Contains(flags, "%")
 		c.fork = c.pinned || strings.Contains(flags, "!")
 		c.unknown = strings.Contains(flags, "?")
+		c.appended = strings.Contains(flags, "+")
 		c.complete = !n.IsClaim() && !strings.ContainsAny(flags, "~?")
 		if dated {
 			c.Modified, err = time.Parse("2.15:04 2006-01", day+" 2026-01")
@@ -70,6 +72,12 @@ func TestRetention(t *testing.T) {
 		"unknown newest":             {"?1.4 1.3 1.2 1.1 1.0", Keep{Last: 1}, "1.2 1.1"},
 		"only unknown of ours":       {"?2.1 2.0 1.2 1.1 1.0", Keep{Last: 1}, ""},
 		"claim of an unknown one":    {"2.1 2.0 ?1.2 1.1 1.0", Keep{Last: 1}, "1.1"},
+		"appended":                   {"+1.5 1.4 1.3 1.2 1.0", Keep{Last: 2}, "1.3 1.2"},
+		"appended, newest listed":    {"+1.5 1.4 1.3 1.2 1.0", Keep{Last: 1}, "1.3 1.2"},
+		"appended, incomplete last":  {"+1.5 ~1.4 1.3 1.2 1.0", Keep{Last: 1}, "1.2"},
+		"appended incomplete":        {"~+1.5 1.4 1.3 1.2 1.0", Keep{Last: 1}, "1.3 1.2"},
+		"appended first of ours":     {"+2.1 2.0 1.2 1.1 1.0", Keep{Last: 1}, "1.1"},
+		"appended has no day":        {"+1.5 1.4@2.10:00 1.3@1.11:00 1.2@1.10:00 1.0", Keep{Last: 1, Daily: 2}, "1.2"},
 		"all before ours unknown":    {"2.2 2.1 2.0 ?1.2 ?1.1 ?1.0", Keep{Last: 1}, "2.1"},
 	} {
 		t.Run(what, func(t *testing.T) {
@@ -126,6 +134,9 @@ func shaped(shape []byte) []candidate {
 		n.Number++
 	}
 	slices.Reverse(all)
+	if len(all) > 0 && !all[0].Name.IsClaim() {
+		all[0].appended = shape[0]&32 == 32
+	}
 	for i := range all {
 		all[i].fork = all[i].fork && all[i].Name.Claim < all[0].Name.Claim // as candidates sees to it
 	}

@@ -26,8 +26,11 @@ func (l *Log) Remembering() *Log {
 }
 
 // Listed returns a log that shows the history as it is now, whatever comes later: everything that is asked of it is answered from one
-// listing, which takes one request for a thousand backups.
+// listing, which takes one request for a thousand backups. Of such a log it is the log itself.
 func (l *Log) Listed(ctx context.Context) (*Log, error) {
+	if l.listing != nil {
+		return l, nil
+	}
 	listing := []Entry{}
 	for e, err := range l.recordsBy(ctx, 0, maxPage) {
 		if err != nil {
@@ -37,6 +40,15 @@ func (l *Log) Listed(ctx context.Context) (*Log, error) {
 	}
 	l.known.forgetOthers(listing)
 	return &Log{domain: l.domain, name: l.name, known: l.known, listing: listing}, nil
+}
+
+// with returns a listed log that shows a commit, too, which was written a moment later. When that was by the store's clock nobody knows.
+func (l *Log) with(n Name) *Log {
+	more := *l
+	if len(l.listing) == 0 || l.listing[0].Name != n { // else it was there already
+		more.listing = append([]Entry{{Name: n, appended: true}}, l.listing...)
+	}
+	return &more
 }
 
 // since returns what of a listing belongs to claims older than below, everything if that is 0.

@@ -3,18 +3,13 @@ package initializer
 import (
 	"bytes"
 	"context"
-	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"regexp"
 	"strconv"
 	"strings"
-	"syscall"
 	"time"
-
-	"golang.org/x/sys/unix"
 )
 
 const (
@@ -22,73 +17,60 @@ const (
 	keepLast  = 8 << 10
 )
 
-// run starts git in the repository's directory as the owner of the content and returns its trimmed output.
+// run starts git in the repository's directory and returns its trimmed output.
 func (r *repository) run(ctx context.Context, args ...string) (string, error) {
-	stdout, stderr := &head{limit: maxStdout}, &tail{progress: r.git.Progress}
-	cmd := r.command(ctx, args)
-	cmd.Stdout, cmd.Stderr = stdout, stderr
-	err := runGroup(cmd)
-	if ctxErr := ctx.Err(); ctxErr != nil {
-		return "", newError(Timeout, ctxErr, "git %s was stopped: %v", args[0], ctxErr)
-	}
-	if errors.Is(err, fs.ErrPermission) {
-		return "", newError(Failed, err, "start git as uid %d: permission denied; git must be executable and every directory above %s "+
-			"open to that user (mode 0711)", r.target.UID, r.dir)
-	}
-	if err != nil {
-		return "", r.classify(args[0], stderr.String(), err)
-	}
-	return strings.TrimSpace(stdout.buf.String()), nil
+	stdout := &head{limit: maxStdout}
+	err := r.stream(ctx, stdout, args...)
+	return strings.TrimSpace(stdout.buf.String()), err
 }
 
-// command goes through a shell only to set the umask and to forbid core files, which would contain credentials.
+// stream starts git and hands its output over as it comes. What git leaves running ends with the task.
+func (r *repository) stream(ctx context.Context, stdout io.Writer, args ...string) error {
+	stderr := &tail{progress: r.progress}
+	cmd := r.command(ctx, args)
+	cmd.Stdout, cmd.Stderr = stdout, stderr
+	err := cmd.Run()
+	if ctxErr := ctx.Err(); ctxErr != nil {
+		return newError(Timeout, ctxErr, "git %s was stopped: %v", args[0], ctxErr)
+	}
+	if err != nil {
+		return r.classify(args[0], stderr.String(), err)
+	}
+	return nil
+}
+
 func (r *repository) command(ctx context.Context, args []string) *exec.Cmd {
-	program := r.git.Program
+	program := r.program
 	if program == "" {
 		program = "/usr/bin/git"
 	}
-	argv := append([]string{"-c", `umask 022; ulimit -c 0; exec "$0" "$@"`, program}, r.options()...)
-	cmd := exec.CommandContext(ctx, "/bin/sh", append(argv, args...)...)
+	cmd := exec.CommandContext(ctx, program, append(r.options(), args...)...)
 	cmd.Dir = r.dir
-	cmd.Env = environment(r.remote)
-	cmd.SysProcAttr = &syscall.SysProcAttr{
-		Credential: &syscall.Credential{Uid: r.target.UID, Gid: r.target.GID, Groups: []uint32{}},
-		Setpgid:    true,
-		Pdeathsig:  syscall.SIGKILL,
-	}
-	cmd.Cancel = func() error { return unix.Kill(-cmd.Process.Pid, unix.SIGKILL) }
+	cmd.Env = environment(r.remote, r.secret)
 	cmd.WaitDelay = 5 * time.Second
 	if r.secret.file != nil {
 		cmd.ExtraFiles = []*os.File{r.secret.file}
 	}
+	if r.secret.kind == keySecret {
+		cmd.ExtraFiles = append(cmd.ExtraFiles, r.itself)
+	}
 	return cmd
 }
 
-// runGroup ends what is left of the process group while the leader's number cannot have been given to another.
-func runGroup(cmd *exec.Cmd) error {
-	if err := cmd.Start(); err != nil {
-		return err
-	}
-	for {
-		err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil)
-		if !errors.Is(err, unix.EINTR) {
-			break
-		}
-	}
-	_ = unix.Kill(-cmd.Process.Pid, unix.SIGKILL)
-	return cmd.Wait()
-}
-
-func environment(r remote) []string {
+func environment(r remote, s *secret) []string {
 	allowed := r.scheme
 	if r.also != "" {
 		allowed += ":" + r.also
 	}
+	ssh := "/bin/false"
+	if s.kind == keySecret {
+		ssh = "/proc/self/fd/" + itselfFD + " " + sshProgram
+	}
 	return []string{
 		"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C",
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1",
-		"GIT_TERMINAL_PROMPT=0", "GIT_PROTOCOL_FROM_USER=0", "GIT_LFS_SKIP_SMUDGE=1",
-		"GIT_SSH_COMMAND=/bin/false", "GIT_OPTIONAL_LOCKS=0", "GIT_ALLOW_PROTOCOL=" + allowed,
+		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "GIT_PROTOCOL_FROM_USER=0", "GIT_LFS_SKIP_SMUDGE=1",
+		"GIT_SSH_COMMAND=" + ssh, "GIT_SSH_VARIANT=ssh", "GIT_OPTIONAL_LOCKS=0", "GIT_ALLOW_PROTOCOL=" + allowed,
 	}
 }
 
@@ -96,17 +78,21 @@ func environment(r remote) []string {
 func (r *repository) options() []string {
 	values := []string{
 		"protocol.allow=never", "protocol." + r.remote.scheme + ".allow=always",
-		"http.followRedirects=initial", "http.lowSpeedLimit=1", "http.lowSpeedTime=120",
+		"http.followRedirects=" + r.redirects(), "http.lowSpeedLimit=1", "http.lowSpeedTime=120",
 		"transfer.credentialsInUrl=die", "transfer.fsckObjects=true",
 		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true", "core.protectNTFS=true", "core.protectHFS=true",
 		"init.templateDir=", "submodule.recurse=false", "fetch.recurseSubmodules=false", "safe.bareRepository=explicit",
 		"checkout.workers=0", "gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false",
-		"core.askPass=", "credential.helper=",
+		"core.askPass=", "credential.helper=", "core.fsync=none",
 	}
 	if r.remote.also != "" {
 		values = append(values, "protocol."+r.remote.also+".allow=always")
 	}
-	if r.secret.file != nil {
+	switch r.secret.kind {
+	case noSecret, keySecret:
+	case bearerSecret:
+		values = append(values, "include.path=/proc/self/fd/"+secretFD)
+	case basicSecret:
 		values = append(values, "credential."+r.remote.scheme+"://"+r.remote.host+".helper="+r.remote.helper())
 	}
 	options := make([]string, 0, 2*len(values)+1)
@@ -114,6 +100,14 @@ func (r *repository) options() []string {
 		options = append(options, "-c", v)
 	}
 	return append(options, "--no-pager")
+}
+
+// redirects says which of them git follows. It would show a bearer token to the new host as well; a password it would not.
+func (r *repository) redirects() string {
+	if r.secret.kind == bearerSecret {
+		return "false"
+	}
+	return "initial"
 }
 
 // classify turns git's words into a kind; git's exit code says nothing.
@@ -130,8 +124,9 @@ func kindOf(stderr string) Kind {
 		kind Kind
 		any  []string
 	}{
+		{Full, []string{"No space left on device", "Disk quota exceeded"}},
 		{Unauthorized, []string{"Authentication failed", "could not read Username", "could not read Password",
-			"returned error: 401", "returned error: 403"}},
+			"returned error: 401", "returned error: 403", "unable to authenticate", "host key verification failed"}},
 		{NotFound, []string{"returned error: 404", "returned error: 410", "not found in upstream", "couldn't find remote ref",
 			"not our ref", "does not advertise", "not valid: is this a git repository?"}},
 		{Invalid, []string{"not allowed", "is not supported", "is not a valid"}},
@@ -174,7 +169,7 @@ func (h *head) Write(p []byte) (int, error) {
 
 // tail keeps the last bytes of an output and reports the progress it contains.
 type tail struct {
-	progress func(string, int)
+	progress func(Progress)
 	last     []byte
 	cut      bool // the beginning of last is not that of a line
 	line     []byte
@@ -209,24 +204,30 @@ func (t *tail) String() string {
 }
 
 func (t *tail) report(line string) {
-	stage, percent, ok := parseProgress(line)
-	if ok && t.progress != nil {
-		t.progress(stage, percent)
+	if p, ok := parseProgress(line); ok && t.progress != nil {
+		t.progress(p)
 	}
 }
 
 // parseProgress knows git's own stages only: the server can say anything else.
-func parseProgress(line string) (stage string, percent int, ok bool) {
-	m := regexp.MustCompile(`^(Receiving objects|Resolving deltas|Updating files|Checking connectivity): +([0-9]{1,3})% `).FindStringSubmatch(line + " ")
+func parseProgress(line string) (Progress, bool) {
+	const stages = `Receiving objects|Resolving deltas|Updating files|Checking connectivity`
+	m := regexp.MustCompile(`^(` + stages + `): +([0-9]{1,3})% \(([0-9]{1,12})/([0-9]{1,12})\)(?:, ([0-9.]{1,9}) (bytes|[KMG]iB))?`).
+		FindStringSubmatch(line)
 	if m == nil {
-		return "", 0, false
+		return Progress{}, false
 	}
-	percent, err := strconv.Atoi(m[2])
-	return m[1], percent, err == nil && percent <= 100
+	p := Progress{Stage: m[1]}
+	p.Percent, _ = strconv.Atoi(m[2])
+	p.Done, _ = strconv.ParseInt(m[3], 10, 64)
+	p.Total, _ = strconv.ParseInt(m[4], 10, 64)
+	amount, _ := strconv.ParseFloat(m[5], 64)
+	p.Bytes = int64(amount * map[string]float64{"bytes": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30}[m[6]])
+	return p, p.Percent <= 100
 }
 
 func progressLine(line string) bool {
-	_, _, ok := parseProgress(line)
+	_, ok := parseProgress(line)
 	return ok || strings.HasPrefix(line, "remote: Counting objects") || strings.HasPrefix(line, "remote: Compressing objects") ||
 		strings.HasPrefix(line, "remote: Enumerating objects") || strings.HasPrefix(line, "remote: Total ")
 }

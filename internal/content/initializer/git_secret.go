@@ -2,6 +2,8 @@ package initializer
 
 import (
 	"encoding/base64"
+	"encoding/json"
+	"fmt"
 	"net/url"
 	"os"
 	"regexp"
@@ -13,37 +15,73 @@ import (
 // secretFD is the descriptor under which git's children find the credentials: the first of exec.Cmd.ExtraFiles.
 const secretFD = "3"
 
-// secret holds the credentials in a sealed memory file, which git's credential helper reads through an inherited
+// itselfFD is the descriptor of this program, where git shall run it as its ssh.
+const itselfFD = "4"
+
+// secret holds the credentials in a sealed memory file, which git's credential helper, git itself or ssh reads through an inherited
 // descriptor. A pipe would do for one question only, and anything with a name could be found.
 type secret struct {
 	file   *os.File
+	kind   secretKind
 	values []string // what must never be shown
 }
 
-func newSecret(c *Credentials) (*secret, error) {
+type secretKind int
+
+const (
+	noSecret secretKind = iota
+	// basicSecret is what the helper prints.
+	basicSecret
+	// bearerSecret is a file of git's configuration.
+	bearerSecret
+	// keySecret is for ssh.
+	keySecret
+)
+
+func newSecret(c *Credentials, r remote) (*secret, error) {
 	if c == nil {
 		return &secret{}, nil
 	}
-	fd, err := unix.MemfdCreate("credentials", unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
-	if err != nil {
-		return nil, newError(Failed, err, "hold credentials in memory: %v", err)
+	s := &secret{values: hidden(*c)}
+	text := ""
+	switch {
+	case r.scheme == "ssh":
+		s.kind = keySecret
+		data, err := json.Marshal(sshSecret{Key: c.Key, KnownHosts: c.KnownHosts})
+		if err != nil {
+			return nil, err
+		}
+		text = string(data)
+	case c.Bearer != "":
+		s.kind = bearerSecret
+		text = fmt.Sprintf("[http %q]\n\textraHeader = %q\n", r.scheme+"://"+r.host+"/", "Authorization: Bearer "+c.Bearer)
+	default:
+		s.kind = basicSecret
+		text = "username=" + c.Username + "\npassword=" + c.Password + "\n"
 	}
-	s := &secret{file: os.NewFile(uintptr(fd), "credentials"), values: hidden(*c)}
-	if err := s.write(*c); err != nil {
-		s.close()
-		return nil, newError(Failed, err, "hold credentials in memory: %v", err)
+	var err error
+	if s.file, err = memoryFile("credentials", text); err != nil {
+		return nil, err
 	}
 	return s, nil
 }
 
-// write seals the file afterwards, so that nobody who gets the descriptor can change what git will answer.
-func (s *secret) write(c Credentials) error {
-	if _, err := s.file.WriteString("username=" + c.Username + "\npassword=" + c.Password + "\n"); err != nil {
-		return err
+// memoryFile returns a file without a name, sealed so that nobody who gets the descriptor can change what is in it.
+func memoryFile(name, text string) (*os.File, error) {
+	fd, err := unix.MemfdCreate(name, unix.MFD_CLOEXEC|unix.MFD_ALLOW_SEALING)
+	if err != nil {
+		return nil, newError(Failed, err, "hold credentials in memory: %v", err)
 	}
+	f := os.NewFile(uintptr(fd), name)
 	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
-	_, err := unix.FcntlInt(s.file.Fd(), unix.F_ADD_SEALS, seals)
-	return err
+	if _, err = f.WriteString(text); err == nil {
+		_, err = unix.FcntlInt(f.Fd(), unix.F_ADD_SEALS, seals)
+	}
+	if err != nil {
+		_ = f.Close()
+		return nil, newError(Failed, err, "hold credentials in memory: %v", err)
+	}
+	return f, nil
 }
 
 func (s *secret) close() {
@@ -54,17 +92,25 @@ func (s *secret) close() {
 
 // hidden lists the forms in which credentials can come back in a message. Well-known user names are no secret.
 func hidden(c Credentials) []string {
-	user, password := c.Username, c.Password
-	both := base64.StdEncoding.EncodeToString([]byte(user + ":" + password))
-	alone := base64.StdEncoding.EncodeToString([]byte(password))
-	switch user {
-	case "git", "oauth2", "x-access-token":
-		return []string{both, alone, password, url.QueryEscape(password), url.PathEscape(password)}
+	var values []string
+	for _, v := range []string{c.Password, c.Bearer, strings.TrimSpace(c.Key)} {
+		if v != "" {
+			values = append(values, base64.StdEncoding.EncodeToString([]byte(v)), v, url.QueryEscape(v), url.PathEscape(v))
+		}
 	}
-	return []string{
-		both, alone, password, url.QueryEscape(password), url.PathEscape(password),
-		user, url.QueryEscape(user), url.PathEscape(user),
+	for line := range strings.Lines(c.Key) {
+		if line = strings.TrimSpace(line); len(line) > 16 {
+			values = append(values, line)
+		}
 	}
+	if c.Password != "" {
+		values = append([]string{base64.StdEncoding.EncodeToString([]byte(c.Username + ":" + c.Password))}, values...)
+	}
+	switch c.Username {
+	case "", "git", "oauth2", "x-access-token":
+		return values
+	}
+	return append(values, c.Username, url.QueryEscape(c.Username), url.PathEscape(c.Username))
 }
 
 // helper is the value of git's credential.<url>.helper. Git asks it only for this URL; it looks at the question

@@ -18,6 +18,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 )
 
 const owner = 33333
@@ -33,8 +34,21 @@ func newTarget(t *testing.T) initializer.Target {
 	return initializer.Target{Dir: dir, UID: owner, GID: owner + 1}
 }
 
-func newGit() initializer.Git {
-	return initializer.Git{AllowedSchemes: []string{"http", "https"}, Timeout: time.Minute}
+func TestMain(m *testing.M) {
+	initializer.Enter()
+	os.Exit(m.Run())
+}
+
+func newSandbox(t *testing.T, visible ...string) *sandbox.Sandbox {
+	t.Helper()
+	s, err := sandbox.New(t.Context(), sandbox.Options{Visible: visible})
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	return s
+}
+
+func newGit(t *testing.T, visible ...string) initializer.Git {
+	t.Helper()
+	return initializer.Git{Sandbox: newSandbox(t, visible...), AllowedSchemes: []string{"http", "https"}, Timeout: time.Minute}
 }
 
 func read(t *testing.T, elem ...string) string {
@@ -95,7 +109,7 @@ func TestGitTargets(t *testing.T) {
 			g := NewWithT(t)
 			target := newTarget(t)
 			tt.spec.URL = url
-			result, err := newGit().Run(t.Context(), target, tt.spec)
+			result, err := newGit(t).Run(t.Context(), target, tt.spec)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(result.Source).To(Equal(initializer.SourceGit))
 			g.Expect(*result.Git).To(Equal(tt.head))
@@ -142,7 +156,7 @@ func TestGitCommitOutsideBranches(t *testing.T) {
 	hidden := git(t, bare, "commit-tree", "-m", "hidden", "-p", "main", "main^{tree}")
 	git(t, bare, "update-ref", "refs/pull/1/head", hidden)
 
-	result, err := newGit().Run(t.Context(), newTarget(t), initializer.GitSpec{URL: url, Commit: hidden})
+	result, err := newGit(t).Run(t.Context(), newTarget(t), initializer.GitSpec{URL: url, Commit: hidden})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(*result.Git).To(Equal(initializer.GitHead{Commit: hidden}))
 }
@@ -160,7 +174,7 @@ func TestGitEmptyRepository(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			tt.spec.URL = s.URL + "/empty.git"
-			result, err := newGit().Run(t.Context(), newTarget(t), tt.spec)
+			result, err := newGit(t).Run(t.Context(), newTarget(t), tt.spec)
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(*result.Git).To(Equal(initializer.GitHead{Branch: tt.want}))
 		})
@@ -195,7 +209,7 @@ func TestGitErrors(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			started := time.Now()
-			_, err := newGit().Run(t.Context(), newTarget(t), tt.spec)
+			_, err := newGit(t).Run(t.Context(), newTarget(t), tt.spec)
 			g.Expect(err).To(MatchError(tt.is))
 			g.Expect(err).To(MatchError(ContainSubstring(tt.message)))
 			g.Expect(time.Since(started)).To(BeNumerically("<", 20*time.Second))
@@ -245,7 +259,7 @@ func TestS6_GitRefusesInjection(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			target := newTarget(t)
-			_, err := initializer.Git{Program: "/bin/false"}.Run(t.Context(), target, spec)
+			_, err := initializer.Git{Program: "/bin/false"}.Run(t.Context(), target, spec) // not even a sandbox is needed
 			g.Expect(err).To(MatchError(initializer.ErrInvalid))
 			g.Expect(err.Error()).NotTo(ContainSubstring("hunter2"))
 			g.Expect(os.ReadDir(target.Dir)).To(BeEmpty())
@@ -265,21 +279,19 @@ func withSecret(url, password string) initializer.GitSpec {
 }
 
 // spy returns a git that writes down the arguments and environment of every git process, and of all their children
-// by way of GIT_TRACE, and then is git.
-func spy(t *testing.T) (program, log string) {
+// by way of GIT_TRACE, and then is git. The log lies beside the repository, the only place that can be written to.
+func spy(t *testing.T, target initializer.Target) (program, log string) {
 	t.Helper()
 	g := NewWithT(t)
 	dir := t.TempDir()
 	g.Expect(os.Chmod(filepath.Dir(dir), 0o711)).To(Succeed())
-	log = filepath.Join(dir, "log")
-	g.Expect(os.WriteFile(log, nil, 0o666)).To(Succeed())
-	g.Expect(os.Chmod(log, 0o666)).To(Succeed())
 	program = filepath.Join(dir, "git")
-	script := "#!/bin/sh\n{ printf '%s\\n' \"$@\"; env; } >>" + log + "\n" +
-		"( while kill -0 $$ 2>/dev/null; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' >>" + log + "; done ) &\n" +
-		"GIT_TRACE=" + log + " GIT_TRACE_CURL_NO_DATA=1 /usr/bin/git \"$@\"\n"
+	const inside = "/workspace/log"
+	script := "#!/bin/sh\n{ printf '%s\\n' \"$@\"; env; } >>" + inside + "\n" +
+		"( while kill -0 $$ 2>/dev/null; do cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ 2>/dev/null | tr '\\0' '\\n' >>" + inside + "; done ) &\n" +
+		"GIT_TRACE=" + inside + " GIT_TRACE_CURL_NO_DATA=1 /usr/bin/git \"$@\"\n"
 	g.Expect(os.WriteFile(program, []byte(script), 0o755)).To(Succeed())
-	return program, log
+	return program, filepath.Join(target.Dir, "log")
 }
 
 func TestS8_GitCredentialsAreNowhere(t *testing.T) {
@@ -288,15 +300,18 @@ func TestS8_GitCredentialsAreNowhere(t *testing.T) {
 	url := s.repo(t, "r")
 	s.lock("s3cret-Pa55/word+x")
 	target := newTarget(t)
-	git := newGit()
+	git := newGit(t)
 	var log string
-	git.Program, log = spy(t)
+	git.Program, log = spy(t, target)
+	git.Sandbox = newSandbox(t, filepath.Dir(git.Program))
+	spec := withSecret(url, s.password)
+	spec.CheckoutLocation = "web"
 
-	result, err := git.Run(t.Context(), target, withSecret(url, s.password))
+	result, err := git.Run(t.Context(), target, spec)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(result.Git.Branch).To(Equal("main"))
 
-	g.Expect(read(t, target.Dir, ".git/config")).To(And(ContainSubstring("url = "+url), Not(ContainSubstring("credential"))))
+	g.Expect(read(t, target.Dir, "web/.git/config")).To(And(ContainSubstring("url = "+url), Not(ContainSubstring("credential"))))
 	found := read(t, log)
 	g.Expect(found).To(ContainSubstring("GIT_TERMINAL_PROMPT=0"), "the spy works")
 	g.Expect(found).To(ContainSubstring("git remote-http"), "the spy sees children")
@@ -312,7 +327,7 @@ func TestGitConfigHasNoLeftovers(t *testing.T) {
 	s := newServer(t)
 	url := s.repo(t, "r")
 	target := newTarget(t)
-	_, err := newGit().Run(t.Context(), target, initializer.GitSpec{URL: url})
+	_, err := newGit(t).Run(t.Context(), target, initializer.GitSpec{URL: url})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(strings.Fields(git(t, target.Dir, "config", "--local", "--name-only", "--list"))).To(Equal([]string{
 		"core.repositoryformatversion", "core.filemode", "core.bare", "core.logallrefupdates",
@@ -343,7 +358,7 @@ func TestS8_GitRedirectGetsNoCredentials(t *testing.T) {
 			}))
 			t.Cleanup(front.Close)
 
-			_, err := newGit().Run(t.Context(), newTarget(t), withSecret(front.URL+"/r.git", "s3cret"))
+			_, err := newGit(t).Run(t.Context(), newTarget(t), withSecret(front.URL+"/r.git", "s3cret"))
 			if password != "" {
 				g.Expect(err).To(MatchError(initializer.ErrUnauthorized))
 			}
@@ -374,7 +389,7 @@ func TestS6_GitRunsNoHooks(t *testing.T) {
 	t.Setenv("GIT_CONFIG_GLOBAL", dir+"/.gitconfig")
 
 	target := newTarget(t)
-	_, err := newGit().Run(t.Context(), target, initializer.GitSpec{URL: url})
+	_, err := newGit(t).Run(t.Context(), target, initializer.GitSpec{URL: url})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(canary).NotTo(BeAnExistingFile())
 	g.Expect(filepath.Join(target.Dir, ".git/hooks")).NotTo(BeADirectory())
@@ -393,7 +408,7 @@ func TestS6_GitDoesNotFetchSubmodules(t *testing.T) {
 	git(t, s.root, "clone", "--quiet", "--bare", work, "r.git")
 
 	target := newTarget(t)
-	_, err := newGit().Run(t.Context(), target, initializer.GitSpec{URL: s.URL + "/r.git"})
+	_, err := newGit(t).Run(t.Context(), target, initializer.GitSpec{URL: s.URL + "/r.git"})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(os.ReadDir(filepath.Join(target.Dir, "sub"))).To(BeEmpty())
 	g.Expect(filepath.Join(target.Dir, ".git/modules")).NotTo(BeADirectory())
@@ -415,7 +430,7 @@ func hanging(t *testing.T) string {
 
 func TestGitTimeout(t *testing.T) {
 	g := NewWithT(t)
-	git := newGit()
+	git := newGit(t)
 	git.Timeout = 300 * time.Millisecond
 	started := time.Now()
 	target := newTarget(t)
@@ -429,11 +444,12 @@ func TestGitTimeout(t *testing.T) {
 func TestGitCancelEndsTheWholeGroup(t *testing.T) {
 	g := NewWithT(t)
 	target := newTarget(t)
+	git := newGit(t)
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan error, 1)
 	url := hanging(t)
 	go func() {
-		_, err := newGit().Run(ctx, target, initializer.GitSpec{URL: url})
+		_, err := git.Run(ctx, target, initializer.GitSpec{URL: url})
 		done <- err
 	}()
 	g.Eventually(func() int { return len(processesIn(target.Dir)) }, "10s", "5ms").Should(BeNumerically(">=", 2))
@@ -445,12 +461,16 @@ func TestGitCancelEndsTheWholeGroup(t *testing.T) {
 	g.Eventually(func() []string { return processesIn(target.Dir) }, "2s", "5ms").Should(BeEmpty())
 }
 
-// processesIn lists the processes whose working directory is dir.
+// processesIn lists the processes whose working directory is dir, in whatever namespace.
 func processesIn(dir string) []string {
+	want, err := os.Stat(dir)
+	if err != nil {
+		return nil
+	}
 	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
 	var found []string
 	for _, link := range links {
-		if cwd, err := os.Readlink(link); err == nil && cwd == dir {
+		if cwd, err := os.Stat(link); err == nil && os.SameFile(cwd, want) {
 			found = append(found, link)
 		}
 	}
@@ -464,34 +484,46 @@ func TestGitLeavesNoChildren(t *testing.T) {
 	g.Expect(os.Chmod(filepath.Dir(dir), 0o711)).To(Succeed())
 	program := filepath.Join(dir, "git")
 	g.Expect(os.WriteFile(program, []byte("#!/bin/sh\nsleep 1000 >/dev/null 2>&1 &\nexit 1\n"), 0o755)).To(Succeed())
-	git := newGit()
+	git := newGit(t, dir)
 	git.Program = program
 	_, err := git.Run(t.Context(), target, initializer.GitSpec{URL: "http://example.com/r.git"})
 	g.Expect(err).To(MatchError(initializer.ErrFailed))
 	g.Eventually(func() []string { return processesIn(target.Dir) }, "2s", "5ms").Should(BeEmpty())
 }
 
-func TestGitParentsNotTraversable(t *testing.T) {
+// With mounts of its own, git needs no way to its directory.
+func TestGitBelowPrivateDirectories(t *testing.T) {
 	g := NewWithT(t)
+	s := newServer(t)
+	url := s.repo(t, "r")
 	target := newTarget(t)
 	g.Expect(os.Chmod(filepath.Dir(target.Dir), 0o700)).To(Succeed())
-	_, err := newGit().Run(t.Context(), target, initializer.GitSpec{URL: "http://example.com/r.git"})
-	g.Expect(err).To(MatchError(ContainSubstring("open to that user (mode 0711)")))
+	_, err := newGit(t).Run(t.Context(), target, initializer.GitSpec{URL: url})
+	g.Expect(err).NotTo(HaveOccurred())
 }
 
 func TestGitReportsProgress(t *testing.T) {
 	g := NewWithT(t)
 	s := newServer(t)
 	url := s.repo(t, "r")
-	git := newGit()
+	git := newGit(t)
 	var mu sync.Mutex
 	stages := map[string]int{}
-	git.Progress = func(stage string, percent int) {
+	git.Progress = func(p initializer.Progress) {
 		mu.Lock()
 		defer mu.Unlock()
-		stages[stage] = percent
+		stages[p.Stage] = p.Percent
 	}
 	_, err := git.Run(t.Context(), newTarget(t), initializer.GitSpec{URL: url})
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(stages).To(HaveKeyWithValue("Receiving objects", 100))
+}
+
+func TestGitReportsWhatItMade(t *testing.T) {
+	g := NewWithT(t)
+	s := newServer(t)
+	url := s.repo(t, "r")
+	result, err := newGit(t).Run(t.Context(), newTarget(t), initializer.GitSpec{URL: url})
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect([]int64{result.Files, result.Bytes}).To(Equal([]int64{3, int64(len("two") + len("#!/bin/sh\n") + len("README"))}))
 }

@@ -23,36 +23,39 @@ type remote struct {
 
 // validate refuses what could be mistaken for an option, a command or a path, before git sees it.
 func (g Git) validate(spec GitSpec) (remote, error) {
-	r, err := g.validateURL(spec.URL)
+	r, err := validateURL("git", spec.URL, g.schemes())
 	if err != nil {
 		return remote{}, err
 	}
 	if err := validateTarget(spec); err != nil {
 		return remote{}, err
 	}
-	if err := validateLocation(spec.CheckoutLocation); err != nil {
+	if err := validatePath("checkout location", spec.CheckoutLocation); err != nil {
 		return remote{}, err
+	}
+	if err := validateExtent(spec); err != nil {
+		return remote{}, err
+	}
+	if r.scheme == "ssh" {
+		return r, validateKey(spec.Credentials)
 	}
 	return r, validateCredentials(spec.Credentials)
 }
 
-func (g Git) validateURL(raw string) (remote, error) {
-	if raw == "" || len(raw) > maxURL || raw[0] == '-' || hasControl(raw) || strings.ContainsAny(raw, " \\\"'") {
-		return remote{}, newError(Invalid, nil, "the git URL is empty, too long, or has characters that are not allowed")
+// validateURL takes only what a URL of this kind needs. A user name is a part of URLs of ssh, where it is no secret.
+func validateURL(what, raw string, schemes []string) (remote, error) {
+	u, err := parseURL(what, raw)
+	if err != nil {
+		return remote{}, err
 	}
-	u, err := url.Parse(raw)
-	if err != nil { // the parser's message may repeat a password
-		return remote{}, newError(Invalid, nil, "the git URL cannot be parsed")
-	}
-	schemes := g.schemes()
 	if !slices.Contains(schemes, u.Scheme) {
-		return remote{}, newError(Invalid, nil, "git URL scheme %q is not allowed; use %s", u.Scheme, strings.Join(schemes, " or "))
+		return remote{}, newError(Invalid, nil, "%s URL scheme %q is not allowed; use %s", what, u.Scheme, strings.Join(schemes, " or "))
 	}
-	if u.User != nil {
-		return remote{}, newError(Invalid, nil, "the git URL has a user name or password in it; put them into the secret")
+	if u.User != nil && (u.Scheme != "ssh" || !validUser(u.User)) {
+		return remote{}, newError(Invalid, nil, "the %s URL has a user name or password in it; put them into the secret", what)
 	}
 	if !validHost(u.Host) || u.Fragment != "" || u.Opaque != "" {
-		return remote{}, newError(Invalid, nil, "the git URL needs a plain host name and no fragment")
+		return remote{}, newError(Invalid, nil, "the %s URL needs a plain host name and no fragment", what)
 	}
 	r := remote{scheme: u.Scheme, host: u.Host}
 	if u.Scheme == "http" && slices.Contains(schemes, "https") {
@@ -61,18 +64,37 @@ func (g Git) validateURL(raw string) (remote, error) {
 	return r, nil
 }
 
+func parseURL(what, raw string) (*url.URL, error) {
+	if raw == "" || len(raw) > maxURL || raw[0] == '-' || hasControl(raw) || strings.ContainsAny(raw, " \\\"'") {
+		return nil, newError(Invalid, nil, "the %s URL is empty, too long, or has characters that are not allowed", what)
+	}
+	u, err := url.Parse(raw)
+	if err != nil { // the parser's message may repeat a password
+		return nil, newError(Invalid, nil, "the %s URL cannot be parsed", what)
+	}
+	return u, nil
+}
+
+func validUser(u *url.Userinfo) bool {
+	_, password := u.Password()
+	return !password && regexp.MustCompile(`^[A-Za-z0-9_][A-Za-z0-9._-]{0,63}$`).MatchString(u.Username())
+}
+
 // schemes returns the allowed schemes, limited to those whose handling is implemented here.
-func (g Git) schemes() []string {
-	if len(g.AllowedSchemes) == 0 {
+func (g Git) schemes() []string { return known(g.AllowedSchemes, "ssh") }
+
+// known keeps the schemes that are implemented: those of the web, and others that the caller knows.
+func known(allowed []string, others ...string) []string {
+	if len(allowed) == 0 {
 		return []string{"https"}
 	}
-	var known []string
-	for _, s := range g.AllowedSchemes {
-		if s == "https" || s == "http" {
-			known = append(known, s)
+	var schemes []string
+	for _, s := range allowed {
+		if s == "https" || s == "http" || slices.Contains(others, s) {
+			schemes = append(schemes, s)
 		}
 	}
-	return known
+	return schemes
 }
 
 // validHost keeps to characters that mean nothing to a shell or to git's configuration keys.
@@ -100,7 +122,8 @@ func validateTarget(spec GitSpec) error {
 	return nil
 }
 
-func validateLocation(location string) error {
+// validatePath takes plain relative paths, and "".
+func validatePath(what, location string) error {
 	if location == "" {
 		return nil
 	}
@@ -110,20 +133,28 @@ func validateLocation(location string) error {
 		bad = bad || strings.EqualFold(part, ".git") || len(part) > 255
 	}
 	if bad {
-		return newError(Invalid, nil, "checkout location %q is not a plain relative path", location)
+		return newError(Invalid, nil, "%s %q is not a plain relative path", what, location)
 	}
 	return nil
 }
 
 func validateCredentials(c *Credentials) error {
-	if c == nil {
+	switch {
+	case c == nil:
 		return nil
+	case strings.ContainsAny(c.Username+c.Password+c.Bearer, "\n\r\x00"):
+		return newError(Invalid, nil, "the credentials contain a line break; write the secret without one")
+	case c.Bearer != "" && c.Username+c.Password == "":
+		return nil
+	case c.Username == "" || c.Password == "" || c.Bearer != "":
+		return newError(Invalid, nil, "the credentials need a user name and a password, or a bearer token")
 	}
-	if c.Username == "" || c.Password == "" {
-		return newError(Invalid, nil, "the git credentials need a user name and a password")
-	}
-	if strings.ContainsAny(c.Username+c.Password, "\n\r\x00") {
-		return newError(Invalid, nil, "the git credentials contain a line break; write the secret without one")
+	return nil
+}
+
+func validateKey(c *Credentials) error {
+	if c == nil || c.Key == "" || c.KnownHosts == "" {
+		return newError(Unauthorized, nil, "a URL of ssh needs a secret with a private key and known_hosts")
 	}
 	return nil
 }

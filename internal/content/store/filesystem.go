@@ -53,9 +53,20 @@ func (f *filesystem) Put(ctx context.Context, key string, data []byte) error {
 		return fmt.Errorf("put into %s: %w", f, err)
 	}
 	if err := f.put(ctx, key, data); err != nil {
-		return fmt.Errorf("put %s into %s: %w", key, f, err)
+		return fmt.Errorf("put %s into %s: %w", key, f, advised(err))
 	}
 	return nil
+}
+
+// advised says what to do about a file system that takes nothing more.
+func advised(err error) error {
+	switch {
+	case errors.Is(err, unix.ENOSPC), errors.Is(err, unix.EDQUOT):
+		return &RefusedError{Err: err, Advice: "the store is full: give it more room, or raise its quota"}
+	case errors.Is(err, unix.EROFS):
+		return &RefusedError{Err: err, Advice: "mount the store such that it can be written to"}
+	}
+	return err
 }
 
 func (f *filesystem) put(ctx context.Context, key string, data []byte) error {

@@ -84,12 +84,23 @@ func TestS2_FilesystemDiskFull(t *testing.T) {
 	big := make([]byte, 2<<20)
 	err := s.Put(t.Context(), "d/big", big)
 	g.Expect(err).To(MatchError(unix.ENOSPC))
-	g.Expect(err).To(MatchError(ContainSubstring("d/big")))
+	g.Expect(err).To(MatchError(MatchRegexp(`^put d/big into file://\S+: write .tmp-\w+: no space left on device: the store is full: give it more room, or raise its quota$`)))
 	_, err = s.Stat(t.Context(), "d/big")
 	g.Expect(err).To(MatchError(store.ErrNotFound))
 	g.Expect(s.List(t.Context(), "d/", "", 0)).To(BeEmpty())
 	g.Expect(os.ReadDir(filepath.Join(dir, ".tmp"))).To(BeEmpty(), "room is given back")
 	g.Expect(s.Put(t.Context(), "d/big", big[:500<<10])).To(Succeed())
+}
+
+func TestFilesystemThatIsReadOnly(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	mountTmpfs(t, dir, "size=1m")
+	s := newStore(t, dir)
+	g.Expect(unix.Mount("", dir, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")).To(Succeed())
+	g.Expect(s.Put(t.Context(), "key", nil)).To(MatchError(MatchRegexp(
+		`^put key into file://\S+: .*read-only file system: mount the store such that it can be written to$`)))
+	g.Expect(s.Get(t.Context(), store.IdentityKey, 1000)).NotTo(BeEmpty())
 }
 
 // An unmounted or removed root is an error in every call, never an empty store, and nothing is written into it.

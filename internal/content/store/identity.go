@@ -28,7 +28,7 @@ func Init(ctx context.Context, s Store) (string, error) {
 	if err != nil {
 		return "", fmt.Errorf("initialize store %s: %w", s, err)
 	}
-	err = s.Put(ctx, IdentityKey, append(data, '\n'))
+	err = s.Put(ctx, IdentityKey, AppendSum(data))
 	if err != nil && !errors.Is(err, ErrExists) {
 		return "", fmt.Errorf("initialize store %s: %w", s, err)
 	}
@@ -51,7 +51,7 @@ func Identity(ctx context.Context, s Store) (string, error) {
 
 func parseIdentity(s Store, data []byte) (string, error) {
 	var i identity
-	if err := json.Unmarshal(data, &i); err != nil {
+	if err := errors.Join(CheckSum(data), json.Unmarshal(data, &i)); err != nil {
 		return "", fmt.Errorf("identify store %s: %s is damaged: %w", s, IdentityKey, err)
 	}
 	if i.Format > identityFormat {

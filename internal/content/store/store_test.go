@@ -1,10 +1,13 @@
 package store_test
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -15,18 +18,45 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/store/storetest"
 )
 
+// record is a JSON object with its checksum; what is none stays what it is.
+func record(content string) []byte {
+	if !strings.HasSuffix(content, "}") {
+		return []byte(content)
+	}
+	return store.AppendSum([]byte(content))
+}
+
+// Every bit of a record counts, and none may be missing.
+func TestEveryBitOfARecordCounts(t *testing.T) {
+	g := NewWithT(t)
+	whole := store.AppendSum([]byte(`{"format":1,"id":"x"}`))
+	g.Expect(store.CheckSum(whole)).To(Succeed())
+	g.Expect(json.Valid(whole)).To(BeTrue())
+	for i := range whole {
+		for bit := range 8 {
+			changed := bytes.Clone(whole)
+			changed[i] ^= 1 << bit
+			g.Expect(store.CheckSum(changed)).NotTo(Succeed(), "bit %d of byte %d", bit, i)
+		}
+		g.Expect(store.CheckSum(whole[:i])).NotTo(Succeed())
+		g.Expect(store.CheckSum(whole[i+1:])).NotTo(Succeed())
+	}
+	g.Expect(store.CheckSum(append(whole, '\n'))).NotTo(Succeed())
+}
+
 func TestIdentityDamaged(t *testing.T) {
 	for content, want := range map[string]string{
-		"":                          "damaged",
-		"{":                         "damaged",
-		`{"format":1}`:              "format or id is missing",
-		`{"id":"x"}`:                "format or id is missing",
-		`{"format":2,"id":"x"}`:     "format 2, this version knows 1: update ws-daemon",
-		string(make([]byte, 1<<20)): "damaged",
+		"":                             "damaged",
+		"{":                            "damaged",
+		`{"format":1,"id":"x"}` + "\n": "does not end with its checksum",
+		`{"format":1}`:                 "format or id is missing",
+		`{"id":"x"}`:                   "format or id is missing",
+		`{"format":2,"id":"x"}`:        "format 2, this version knows 1: update ws-daemon",
+		string(make([]byte, 1<<20)):    "damaged",
 	} {
 		g := NewWithT(t)
 		dir := t.TempDir()
-		g.Expect(os.WriteFile(filepath.Join(dir, store.IdentityKey), []byte(content), 0o600)).To(Succeed())
+		g.Expect(os.WriteFile(filepath.Join(dir, store.IdentityKey), record(content), 0o600)).To(Succeed())
 		s, err := store.NewFilesystem(dir)
 		g.Expect(err).NotTo(HaveOccurred())
 		_, err = store.Identity(t.Context(), s)

@@ -27,6 +27,9 @@ type Crashes struct {
 	Disk func(t *testing.T) string
 	// Open returns the driver of a disk.
 	Open func(disk string) (volume.Driver, error)
+	// Reboot, if it is set, cuts the power of a disk right after the process was killed, and gives it back. Then one fault point on each
+	// way is walked, unless the build has the tag "long".
+	Reboot func(t *testing.T, disk string)
 	// Empty expects that nothing is left on a disk after its only volume was removed.
 	Empty func(t *testing.T, disk string)
 	// Whole expects what else has to be true of the volume "a".
@@ -131,6 +134,9 @@ func (c Crashes) Run(t *testing.T) {
 		crash := crash{Crashes: c, binary: binary, first: way.first, goal: way.goal}
 		var points []string
 		t.Run(way.goal.String()+"/points", func(t *testing.T) { points = crash.points(t) })
+		if c.Reboot != nil {
+			points = Some(points)
+		}
 		for _, point := range points {
 			t.Run(fmt.Sprintf("%s/%s", way.goal, point), func(t *testing.T) { crash.run(t, point) })
 		}
@@ -170,6 +176,9 @@ func (c crash) run(t *testing.T, point string) {
 	g := NewWithT(t)
 	disk := c.disk(t)
 	g.Expect(c.child(t.Context(), disk, faultstest.Kill(point))).To(MatchError(ContainSubstring("signal: killed")))
+	if c.Reboot != nil {
+		c.Reboot(t, disk)
+	}
 	g.Expect(c.child(t.Context(), disk, faultstest.Kill(""))).To(Succeed())
 	if c.goal.at == volume.None {
 		c.Empty(t, disk)

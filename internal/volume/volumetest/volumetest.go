@@ -35,6 +35,7 @@ func Run(t *testing.T, create func(t *testing.T) volume.Driver) {
 		{"Capacity", (*suite).capacity},
 		{"Usage", (*suite).usage},
 		{"SnapshotAndClone", (*suite).copies},
+		{"Templates", (*suite).templates},
 		{"Remove", (*suite).remove},
 		{"Marker", (*suite).marker},
 		{"Life", (*suite).life},

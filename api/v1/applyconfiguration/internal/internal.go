@@ -129,7 +129,25 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: free
       type:
         namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+    - name: freeInodes
+      type:
+        scalar: numeric
+    - name: inodes
+      type:
+        scalar: numeric
+    - name: message
+      type:
+        scalar: string
     - name: name
+      type:
+        scalar: string
+    - name: pressure
+      type:
+        list:
+          elementType:
+            namedType: dev.wsdaemon.ws-daemon.api.v1.Resource
+          elementRelationship: associative
+    - name: reason
       type:
         scalar: string
     - name: size
@@ -343,6 +361,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 33333
+- name: dev.wsdaemon.ws-daemon.api.v1.Resource
+  scalar: string
 - name: dev.wsdaemon.ws-daemon.api.v1.RestoreSpec
   map:
     fields:
@@ -448,6 +468,27 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: time
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+- name: dev.wsdaemon.ws-daemon.api.v1.Space
+  map:
+    fields:
+    - name: free
+      type:
+        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
+    - name: freeInodes
+      type:
+        scalar: numeric
+    - name: inodes
+      type:
+        scalar: numeric
+    - name: pressure
+      type:
+        list:
+          elementType:
+            namedType: dev.wsdaemon.ws-daemon.api.v1.Resource
+          elementRelationship: associative
+    - name: size
+      type:
+        namedType: io.k8s.apimachinery.pkg.api.resource.Quantity
 - name: dev.wsdaemon.ws-daemon.api.v1.StopPolicy
   scalar: string
 - name: dev.wsdaemon.ws-daemon.api.v1.VolumeSpec
@@ -536,6 +577,12 @@ var schemaYAML = typed.YAMLObject(`types:
           elementRelationship: associative
           keys:
           - type
+    - name: summary
+      type:
+        scalar: string
+    - name: workingArea
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.Space
 - name: dev.wsdaemon.ws-daemon.api.v1.WorkspaceSpec
   map:
     fields:

@@ -18,8 +18,9 @@ type Encoder struct {
 	page  pageEncoder
 }
 
-// window is how far back matches are looked for. Twice as much would need 4 MiB more for each encoder, and save half a percent.
-const window = 2 << 20
+// window is how far back matches are looked for: a whole block of files. With half of it, which saves 2 MiB for each encoder, the
+// encoder moves its history along for every 128 KiB of the second half, and a full backup takes a tenth more CPU time.
+const window = 4 << 20
 
 // pageWindow bounds the memory for compressing pages. Few are larger than a tenth of it.
 const pageWindow = 256 << 10
@@ -185,7 +186,7 @@ func (d *Decoder) Page(key *Key, ref PageRef, stored []byte) (*Page, error) {
 	if err != nil {
 		return nil, fmt.Errorf("frame %d of pack %s: %w", ref.Frame.Index, ref.Frame.Pack, err)
 	}
-	if p.Dirs[0].Path != ref.First || p.Rows() != int(ref.Entries) {
+	if p.Ref(ref.Frame) != ref {
 		return nil, ref.Frame.damaged("it is not the page that the table names")
 	}
 	return p, nil

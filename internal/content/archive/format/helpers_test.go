@@ -97,8 +97,7 @@ func smallPage() *Page {
 
 // refOf is the row of the page table for a page that lies in a frame of its own.
 func refOf(p *Page, stored []byte, raw int) PageRef {
-	return PageRef{First: p.Dirs[0].Path, Entries: uint32(p.Rows()), Frame: Frame{Pack: testID(3), Offset: headerSize,
-		Stored: uint32(len(stored)), Raw: uint32(raw), Hash: sha256.Sum256(stored)}}
+	return p.Ref(Frame{Pack: testID(3), Offset: headerSize, Stored: uint32(len(stored)), Raw: uint32(raw), Hash: sha256.Sum256(stored)})
 }
 
 func encodePage(g Gomega, e *Encoder, p *Page) ([]byte, PageRef) {

@@ -90,6 +90,16 @@ func (p *Page) Rows() int {
 	return n
 }
 
+// Ref is the page's row in the page table, if it is stored in that frame.
+func (p *Page) Ref(f Frame) PageRef {
+	first := &p.Dirs[0]
+	ref := PageRef{Frame: f, First: first.Path, Entries: uint32(p.Rows())}
+	if first.Continued && len(first.Entries) > 0 {
+		ref.Name = first.Entries[0].Name
+	}
+	return ref
+}
+
 // Follows checks that a page may stand after another: in order, no directory without its parent, no entry twice. For the
 // first page prev is nil: it begins with the root.
 func (p *Page) Follows(prev *Page) error {

@@ -1,6 +1,7 @@
 package format
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"strings"
@@ -24,6 +25,7 @@ const (
 // Columns of a table, in their order.
 const (
 	tableColPaths  = iota // per page: the end of its first directory's path, and NUL
+	tableColNames         // per page: the name that it continues that directory with, and NUL
 	tableColRows          // per page: bytes shared with the path before, number of rows
 	tableColFrames        // where the pages lie
 	tableColPacks         // ids of the packs, with their key generations
@@ -82,32 +84,39 @@ func tableBytes(refs []PageRef) []byte {
 		b := binary.AppendUvarint(cols[tableColRows], uint64(n))
 		cols[tableColRows] = binary.AppendUvarint(b, uint64(r.Entries))
 		cols[tableColPaths] = append(append(cols[tableColPaths], r.First[n:]...), 0)
+		cols[tableColNames] = append(append(cols[tableColNames], r.Name...), 0)
 		prev = r.First
 	}
 	cols[tableColPacks], cols[tableColFrames], cols[tableColHashes] = frames.ids, frames.rows, frames.sums
 	return appendColumns(nil, []uint64{uint64(len(frames.packs)), uint64(len(refs))}, cols)
 }
 
+// Compare says where a page begins: before the place of a name in a directory (-1), there, or after it. The place of a
+// directory itself is that of an empty name. All that a tree has at a place, the last page has that begins there or before.
+func (r *PageRef) Compare(dir, name string) int {
+	return cmp.Or(ComparePaths(r.First, dir), cmp.Compare(r.Name, name))
+}
+
 // checkTable holds a table against every rule, before it is written and after it was read.
 func checkTable(refs []PageRef) error {
-	if len(refs) == 0 || len(refs) > MaxPages || refs[0].First != "" {
+	if len(refs) == 0 || len(refs) > MaxPages || refs[0].First != "" || refs[0].Name != "" {
 		return fmt.Errorf("it has %d pages, or does not begin with the root", len(refs))
 	}
 	prev, paths, rows, raw := "", 0, 0, int64(0)
 	for i := range refs {
 		r := &refs[i]
-		if !validPath(r.First) || ComparePaths(prev, r.First) > 0 {
-			return fmt.Errorf("page %d begins with %.100q, the one before with %.100q", i, r.First, prev)
+		if !validPath(r.First) || r.Name != "" && !validName(r.Name) || i > 0 && refs[i-1].Compare(r.First, r.Name) >= 0 {
+			return fmt.Errorf("page %d cannot begin with %.100q in %.100q, after one with %.100q", i, r.Name, r.First, prev)
 		}
 		if r.Entries < 1 || r.Entries > MaxPageRows || r.Frame.Raw > MaxPageRaw || !r.Frame.plausible() {
 			return fmt.Errorf("page %d has %d rows in frame %d of %d bytes", i, r.Entries, r.Frame.Index, r.Frame.Raw)
 		}
-		paths += pathCost(prev, r.First)
+		paths += pathCost(prev, r.First) + len(r.Name)
 		rows, raw = rows+int(r.Entries), raw+int64(r.Frame.Raw)
 		prev = r.First
 	}
 	if paths > maxTablePaths {
-		return fmt.Errorf("its paths have %d bytes", paths)
+		return fmt.Errorf("its paths and names have %d bytes", paths)
 	}
 	if rows > MaxRows || raw > maxTreeRaw {
 		return fmt.Errorf("the tree has %d rows in %d bytes, more than %d or %d", rows, raw, MaxRows, int64(maxTreeRaw))
@@ -189,7 +198,7 @@ func decodeTable(raw []byte) ([]PageRef, error) {
 	for i := range refs {
 		refs[i].Frame = frames[i]
 	}
-	if err := readFirsts(refs, cols[tableColRows], cols[tableColPaths]); err != nil {
+	if err := readFirsts(refs, cols[tableColRows], cols[tableColPaths], cols[tableColNames]); err != nil {
 		return nil, err
 	}
 	if err := checkTable(refs); err != nil {
@@ -198,7 +207,7 @@ func decodeTable(raw []byte) ([]PageRef, error) {
 	return refs, nil
 }
 
-func readFirsts(refs []PageRef, rows, ends reader) error {
+func readFirsts(refs []PageRef, rows, ends, names reader) error {
 	var memory pathReader
 	if !memory.measure(rows, ends, len(refs), 1, maxTablePaths) {
 		return damaged("page table", "its paths do not fit, or are too long")
@@ -206,8 +215,9 @@ func readFirsts(refs []PageRef, rows, ends reader) error {
 	for i := range refs {
 		refs[i].First = memory.next(&rows, &ends)
 		refs[i].Entries = uint32(rows.upTo(MaxPageRows))
+		refs[i].Name = string(names.text())
 	}
-	if !rows.done() || !ends.done() {
+	if !rows.done() || !ends.done() || !names.done() {
 		return damaged("page table", "its columns do not fit")
 	}
 	return nil

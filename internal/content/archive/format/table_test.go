@@ -24,15 +24,24 @@ func sampleTable() []PageRef {
 		}
 		refs[i] = PageRef{Frame: f, First: first, Entries: uint32(100 + i)}
 	}
-	refs[6].Frame.Gen = 9
+	refs[1].Name, refs[6].Name, refs[6].Frame.Gen = "m", "odd\nname\xff", 9
+	return refs
+}
+
+// ascending are n pages of one directory.
+func ascending(ref PageRef, n int) []PageRef {
+	refs := slices.Repeat([]PageRef{ref}, n)
+	for i := range refs[1:] {
+		refs[1+i].Name = fmt.Sprintf("%07d", i)
+	}
 	return refs
 }
 
 func TestTableRoundTrip(t *testing.T) {
 	deep := strings.TrimSuffix(strings.Repeat("d/", MaxPath/2), "/")
-	many := slices.Repeat(sampleTable()[:1], 20_000)
-	for i := range many {
-		many[i].First = strings.TrimPrefix(fmt.Sprintf("%07d", i), "0000000")
+	many := ascending(sampleTable()[0], 20_000)
+	for i := range many[:10_000] {
+		many[10_000+i].First, many[10_000+i].Name = fmt.Sprintf("%07d", i), ""
 	}
 	for name, refs := range map[string][]PageRef{
 		"sample":   sampleTable(),
@@ -68,6 +77,10 @@ func TestTableRefusesWhatBreaksARule(t *testing.T) {
 		"no page":             func([]PageRef) []PageRef { return nil },
 		"not the root first":  func(r []PageRef) []PageRef { return r[2:] },
 		"out of order":        func(r []PageRef) []PageRef { r[3].First = "Z"; return r },
+		"twice":               func(r []PageRef) []PageRef { r[2].First, r[2].Name = "", "m"; return r },
+		"names descend":       func(r []PageRef) []PageRef { r[2].First, r[2].Name = "", "l"; return r },
+		"no name":             func(r []PageRef) []PageRef { r[6].Name = ".."; return r },
+		"root continued":      func(r []PageRef) []PageRef { r[0].Name = "a"; return r },
 		"no path":             func(r []PageRef) []PageRef { r[6].First = "z//"; return r },
 		"no rows":             func(r []PageRef) []PageRef { r[6].Entries = 0; return r },
 		"too many rows":       func(r []PageRef) []PageRef { r[6].Entries = MaxPageRows + 1; return r },
@@ -76,11 +89,11 @@ func TestTableRefusesWhatBreaksARule(t *testing.T) {
 		"frame in the header": func(r []PageRef) []PageRef { r[0].Frame.Offset--; return r },
 		"too many rows in all": func(r []PageRef) []PageRef {
 			r[0].Entries = MaxPageRows
-			return slices.Repeat(r[:1], MaxRows/MaxPageRows+1)
+			return ascending(r[0], MaxRows/MaxPageRows+1)
 		},
 		"too large in all": func(r []PageRef) []PageRef {
 			r[0].Frame.Raw = MaxPageRaw
-			return slices.Repeat(r[:1], maxTreeRaw/MaxPageRaw+1)
+			return ascending(r[0], maxTreeRaw/MaxPageRaw+1)
 		},
 		"empty frame": func(r []PageRef) []PageRef { r[0].Frame.Stored = 0; return r },
 	} {

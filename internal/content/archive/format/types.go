@@ -113,9 +113,10 @@ type Page struct {
 	Dirs   []Dir
 }
 
-// PageRef is a row of the page table.
+// PageRef is a row of the page table. Pages ascend by First, those of one directory by Name: what a page has is told without it.
 type PageRef struct {
 	Frame   Frame
 	First   string // path of the first directory
+	Name    string // of the first entry if that directory is continued, else empty
 	Entries uint32 // entries and directories in it
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
@@ -58,4 +59,13 @@ func Corrupt(has, given string) error {
 		Err:    fmt.Errorf("the store has other bytes than it was given: their CRC32C is %q, not %q", has, given),
 		Advice: "what it holds cannot be trusted; check its disks and what is between it and this node",
 	}
+}
+
+// MaxSkew is how far the clocks of node and store may be apart before requests that are signed with the time are refused.
+const MaxSkew = 5 * time.Minute
+
+// ClocksDiffer is the advice for a node whose clock is not the store's.
+func ClocksDiffer(store time.Time) string {
+	return fmt.Sprintf("the clocks differ: it is %s here and %s at the store; set the clock of this node",
+		time.Now().UTC().Format(time.RFC3339), store.UTC().Format(time.RFC3339))
 }

@@ -36,7 +36,8 @@ type client struct {
 func (c *client) Create(ctx context.Context, key string, data []byte) error {
 	sum := checksum(data)
 	return c.ofBucket(c.do(ctx, func(ctx context.Context) error {
-		call := c.objects.Insert(c.bucket, &storage.Object{Name: key, Crc32c: sum, ContentType: "application/octet-stream"})
+		// The name is no part of the body, where a flipped bit would make an object of another name.
+		call := c.objects.Insert(c.bucket, &storage.Object{Crc32c: sum, ContentType: "application/octet-stream"}).Name(key)
 		call = call.IfGenerationMatch(0).Fields("name", "crc32c")
 		// Chunks of no size are one request, which nobody but us repeats.
 		o, err := call.Media(bytes.NewReader(data), googleapi.ChunkSize(0), googleapi.ContentType("application/octet-stream")).Context(ctx).Do()

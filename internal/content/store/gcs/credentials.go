@@ -7,6 +7,7 @@ import (
 	"net/http"
 	"os"
 	"sync"
+	"time"
 
 	"cloud.google.com/go/auth"
 	"cloud.google.com/go/auth/credentials"
@@ -115,10 +116,11 @@ func (a *authorized) explain(err error) error {
 	var refused *auth.Error
 	if errors.As(err, &refused) && refused.Response != nil && refused.Response.StatusCode < http.StatusInternalServerError &&
 		refused.Response.StatusCode != http.StatusTooManyRequests {
-		return &store.RefusedError{
-			Err:    fmt.Errorf("the credentials of the store were refused: %s", refused.Response.Status),
-			Advice: "replace them: the key may have been deleted, or the service account disabled",
+		advice := "replace them: the key may have been deleted, or the service account disabled"
+		if date, err := http.ParseTime(refused.Response.Header.Get("Date")); err == nil && time.Since(date).Abs() > bucket.MaxSkew {
+			advice = bucket.ClocksDiffer(date)
 		}
+		return &store.RefusedError{Err: fmt.Errorf("the credentials of the store were refused: %s", refused.Response.Status), Advice: advice}
 	}
 	return fmt.Errorf("get a token for the store: %w", err)
 }

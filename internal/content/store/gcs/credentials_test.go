@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"sync"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -31,6 +32,7 @@ type secured struct {
 	known  bool   // whether accounts are known
 	valid  string // the token that is accepted
 	issued int
+	late   time.Duration // how far the clock of this server is ahead
 }
 
 func secure(t *testing.T) (*secured, string) {
@@ -53,6 +55,9 @@ func (s *secured) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.valid = fmt.Sprintf("token-%d", s.issued)
 	}
 	valid := s.valid
+	if s.late > 0 {
+		w.Header().Set("Date", time.Now().Add(s.late).UTC().Format(http.TimeFormat))
+	}
 	s.mu.Unlock()
 	switch {
 	case denied && token:
@@ -176,4 +181,37 @@ func TestGCSLimitsAreNoRefusals(t *testing.T) {
 		return proxy.Fault{}
 	})
 	g.Expect(at.Put(ctx, "key", nil)).To(Succeed())
+}
+
+// A store that confirms another checksum than it was sent is not trusted.
+func TestGCSStoreThatCorrupts(t *testing.T) {
+	g, ctx := NewWithT(t), t.Context()
+	p := storetest.Proxied(t, server.Endpoint)
+	s := store.WithPatience(open(t, p.URL), store.Patience{Attempt: 10 * time.Second, Total: time.Minute})
+	g.Expect(store.Init(ctx, s)).Error().NotTo(HaveOccurred())
+	reply := fmt.Sprintf(`{"name": %q, "crc32c": "AAAAAA=="}`, prefix(t)+"/key")
+	p.Break(func(r proxy.Request) proxy.Fault {
+		if r.Method != http.MethodPost {
+			return proxy.Fault{}
+		}
+		return proxy.Fault{Answer: http.StatusOK, Body: reply, Header: http.Header{"Content-Type": {"application/json"}}}
+	})
+	err := s.Put(ctx, "key", []byte("data"))
+	g.Expect(err).To(MatchError(ContainSubstring(`put key into ` + s.String() + `: the store has other bytes than it was given: their CRC32C is "AAAAAA=="`)))
+	g.Expect(err).To(MatchError(ContainSubstring("what it holds cannot be trusted")))
+}
+
+// A clock that is wrong makes every token request void. The keys are not to blame.
+func TestGCSClockSkew(t *testing.T) {
+	g := NewWithT(t)
+	s, ca := secure(t)
+	s.set(false)
+	s.late = 10 * time.Minute
+	file := filepath.Join(t.TempDir(), "key.json")
+	account(t, file, s.URL+"/token")
+	at := store.WithPatience(open(t, s.URL, "ca-file="+ca, "credentials-file="+file), store.Patience{Attempt: time.Minute, Total: time.Hour})
+	_, err := at.Get(t.Context(), "key", 10)
+	var refused *store.RefusedError
+	g.Expect(errors.As(err, &refused)).To(BeTrue(), "it is final: %v", err)
+	g.Expect(refused.Advice).To(MatchRegexp(`^the clocks differ: it is \S+Z here and \S+Z at the store; set the clock of this node$`))
 }

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
-	"time"
 
 	"github.com/minio/minio-go/v7"
 
@@ -104,8 +103,7 @@ func (c *client) advice(e minio.ErrorResponse, reply *bucket.Reply) string {
 	case badCredentials(e.Code):
 		return "the credentials are wrong or have expired: replace them, where they are read from they are read again"
 	case e.Code == "RequestTimeTooSkewed" || e.Code == "RequestExpired":
-		return fmt.Sprintf("the clocks differ: it is %s here and %s at the store; set the clock of this node",
-			time.Now().UTC().Format(time.RFC3339), reply.Date.Format(time.RFC3339))
+		return bucket.ClocksDiffer(reply.Date)
 	case e.Code == "QuotaExceeded" || strings.HasSuffix(e.Code, "StorageFull") || e.StatusCode == http.StatusInsufficientStorage:
 		return "the store is full: give it more room, or raise its quota"
 	case wrongRegion(e):

@@ -116,6 +116,10 @@ func TestS3CredentialsAreReadAgain(t *testing.T) {
 					os.WriteFile(filepath.Join(dir, "secret-access-key"), []byte(value), 0o600))
 			},
 		},
+		"mounted Secret": {
+			func(dir string) string { return "credentials-dir=" + dir },
+			mountSecret,
+		},
 		"file": {
 			func(dir string) string {
 				return "credentials-file=" + filepath.Join(dir, "credentials") + "&profile=backups"
@@ -141,6 +145,22 @@ func TestS3CredentialsAreReadAgain(t *testing.T) {
 			g.Expect(s.Get(ctx, "key", 10)).To(Equal([]byte("x")))
 		})
 	}
+}
+
+// mountSecret writes credentials like a kubelet: all files change at once, by one rename of a link.
+func mountSecret(dir, key, value string) error {
+	version, err := os.MkdirTemp(dir, "..")
+	if err != nil {
+		return err
+	}
+	errs := []error{os.Symlink(filepath.Base(version), filepath.Join(dir, "..data_tmp"))}
+	for name, content := range map[string]string{"access-key-id": key, "secret-access-key": value} {
+		errs = append(errs, os.WriteFile(filepath.Join(version, name), []byte(content), 0o600))
+		if err := os.Symlink(filepath.Join("..data", name), filepath.Join(dir, name)); !errors.Is(err, os.ErrExist) {
+			errs = append(errs, err)
+		}
+	}
+	return errors.Join(append(errs, os.Rename(filepath.Join(dir, "..data_tmp"), filepath.Join(dir, "..data")))...)
 }
 
 func TestS3CredentialsFromTheEnvironment(t *testing.T) {

@@ -4,6 +4,7 @@ package v1
 
 import (
 	resource "k8s.io/apimachinery/pkg/api/resource"
+	apiv1 "wsdaemon.dev/ws-daemon/api/v1"
 )
 
 // ClassCapacityApplyConfiguration represents a declarative configuration of the ClassCapacity type for use
@@ -15,12 +16,13 @@ type ClassCapacityApplyConfiguration struct {
 	Name *string `json:"name,omitempty"`
 	// driver of the class.
 	Driver *string `json:"driver,omitempty"`
-	// size of the space.
-	Size *resource.Quantity `json:"size,omitempty"`
+	// reason why the class cannot be used, VolumeGroupNotFound for example; absent if it can.
+	Reason *string `json:"reason,omitempty"`
+	// message tells more about the reason, and what to do.
+	Message                 *string `json:"message,omitempty"`
+	SpaceApplyConfiguration `json:""`
 	// allocated is the sum of the sizes of its volumes.
 	Allocated *resource.Quantity `json:"allocated,omitempty"`
-	// free is what is left to be written, a spare reserve subtracted.
-	Free *resource.Quantity `json:"free,omitempty"`
 	// volumes is how many there are.
 	Volumes *int32 `json:"volumes,omitempty"`
 	// thinDataPercent is how full a thin pool's data is.
@@ -51,11 +53,61 @@ func (b *ClassCapacityApplyConfiguration) WithDriver(value string) *ClassCapacit
 	return b
 }
 
+// WithReason sets the Reason field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Reason field is set to the value of the last call.
+func (b *ClassCapacityApplyConfiguration) WithReason(value string) *ClassCapacityApplyConfiguration {
+	b.Reason = &value
+	return b
+}
+
+// WithMessage sets the Message field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Message field is set to the value of the last call.
+func (b *ClassCapacityApplyConfiguration) WithMessage(value string) *ClassCapacityApplyConfiguration {
+	b.Message = &value
+	return b
+}
+
 // WithSize sets the Size field in the declarative configuration to the given value
 // and returns the receiver, so that objects can be built by chaining "With" function invocations.
 // If called multiple times, the Size field is set to the value of the last call.
 func (b *ClassCapacityApplyConfiguration) WithSize(value resource.Quantity) *ClassCapacityApplyConfiguration {
-	b.Size = &value
+	b.SpaceApplyConfiguration.Size = &value
+	return b
+}
+
+// WithFree sets the Free field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Free field is set to the value of the last call.
+func (b *ClassCapacityApplyConfiguration) WithFree(value resource.Quantity) *ClassCapacityApplyConfiguration {
+	b.SpaceApplyConfiguration.Free = &value
+	return b
+}
+
+// WithInodes sets the Inodes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Inodes field is set to the value of the last call.
+func (b *ClassCapacityApplyConfiguration) WithInodes(value int64) *ClassCapacityApplyConfiguration {
+	b.SpaceApplyConfiguration.Inodes = &value
+	return b
+}
+
+// WithFreeInodes sets the FreeInodes field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the FreeInodes field is set to the value of the last call.
+func (b *ClassCapacityApplyConfiguration) WithFreeInodes(value int64) *ClassCapacityApplyConfiguration {
+	b.SpaceApplyConfiguration.FreeInodes = &value
+	return b
+}
+
+// WithPressure adds the given value to the Pressure field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Pressure field.
+func (b *ClassCapacityApplyConfiguration) WithPressure(values ...apiv1.Resource) *ClassCapacityApplyConfiguration {
+	for i := range values {
+		b.SpaceApplyConfiguration.Pressure = append(b.SpaceApplyConfiguration.Pressure, values[i])
+	}
 	return b
 }
 
@@ -64,14 +116,6 @@ func (b *ClassCapacityApplyConfiguration) WithSize(value resource.Quantity) *Cla
 // If called multiple times, the Allocated field is set to the value of the last call.
 func (b *ClassCapacityApplyConfiguration) WithAllocated(value resource.Quantity) *ClassCapacityApplyConfiguration {
 	b.Allocated = &value
-	return b
-}
-
-// WithFree sets the Free field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Free field is set to the value of the last call.
-func (b *ClassCapacityApplyConfiguration) WithFree(value resource.Quantity) *ClassCapacityApplyConfiguration {
-	b.Free = &value
 	return b
 }
 

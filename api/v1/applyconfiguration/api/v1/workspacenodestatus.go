@@ -13,9 +13,13 @@ import (
 type WorkspaceNodeStatusApplyConfiguration struct {
 	// areaID is the identity of the node's working area.
 	AreaID *string `json:"areaID,omitempty"`
+	// summary says in a line how much room each class has, or why it cannot be used.
+	Summary *string `json:"summary,omitempty"`
+	// workingArea is the disk of the daemon's own files. Without room there, no class takes new workspaces.
+	WorkingArea *SpaceApplyConfiguration `json:"workingArea,omitempty"`
 	// classes are the volume classes that the node offers.
 	Classes []ClassCapacityApplyConfiguration `json:"classes,omitempty"`
-	// conditions: Ready, DiskPressure, SafeToRemove, StoreAvailable, ConfigReloadPending.
+	// conditions: Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed, StoreAvailable, ConfigReloadPending.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
@@ -30,6 +34,22 @@ func WorkspaceNodeStatus() *WorkspaceNodeStatusApplyConfiguration {
 // If called multiple times, the AreaID field is set to the value of the last call.
 func (b *WorkspaceNodeStatusApplyConfiguration) WithAreaID(value string) *WorkspaceNodeStatusApplyConfiguration {
 	b.AreaID = &value
+	return b
+}
+
+// WithSummary sets the Summary field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Summary field is set to the value of the last call.
+func (b *WorkspaceNodeStatusApplyConfiguration) WithSummary(value string) *WorkspaceNodeStatusApplyConfiguration {
+	b.Summary = &value
+	return b
+}
+
+// WithWorkingArea sets the WorkingArea field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the WorkingArea field is set to the value of the last call.
+func (b *WorkspaceNodeStatusApplyConfiguration) WithWorkingArea(value *SpaceApplyConfiguration) *WorkspaceNodeStatusApplyConfiguration {
+	b.WorkingArea = value
 	return b
 }
 

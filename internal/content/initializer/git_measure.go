@@ -1,0 +1,102 @@
+package initializer
+
+import (
+	"bytes"
+	"context"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// measure counts what a checkout will make, and refuses it if the volume is too small. A tree whose directories repeat each other
+// can name more files than any disk holds, in a few kilobytes: the count ends there, too.
+func (r *repository) measure(ctx context.Context) (files, bytes int64, err error) {
+	rev := "HEAD"
+	if r.spec.Commit != "" {
+		rev = strings.ToLower(r.spec.Commit)
+	}
+	space, err := freeSpace(r.dir)
+	if err != nil {
+		return 0, 0, err
+	}
+	counter := &treeCounter{space: space}
+	err = r.stream(ctx, counter, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", rev)
+	if counter.full != nil {
+		return 0, 0, counter.full
+	}
+	return counter.files, counter.bytes, err
+}
+
+// space is what a file system has left.
+type space struct {
+	bytes, files int64 // files is negative if the file system does not count them
+	block        int64
+}
+
+func freeSpace(dir string) (space, error) {
+	var st unix.Statfs_t
+	if err := unix.Statfs(dir, &st); err != nil {
+		return space{}, newError(Failed, err, "measure the volume: %v", err)
+	}
+	s := space{bytes: int64(st.Bavail) * st.Bsize, files: int64(st.Ffree), block: st.Bsize}
+	if st.Files == 0 {
+		s.files = -1
+	}
+	return s, nil
+}
+
+// treeCounter adds up what git lists: a mode, a type, an id and a size, then a name and a zero. Names may be of any length.
+type treeCounter struct {
+	space        space
+	entries      int64
+	files, bytes int64
+	taken        int64 // in whole blocks
+	head         []byte
+	full         error
+}
+
+const maxTreeHead = 128 // without the name
+
+// Write takes a part of the list; it fails as soon as the volume is known to be too small.
+func (c *treeCounter) Write(p []byte) (int, error) {
+	n := len(p)
+	for len(p) > 0 {
+		end := bytes.IndexByte(p, 0)
+		part := p
+		if end >= 0 {
+			part = p[:end]
+		}
+		c.head = append(c.head, part[:min(len(part), maxTreeHead-len(c.head))]...)
+		if end < 0 {
+			return n, nil
+		}
+		c.count()
+		if c.full != nil {
+			return 0, c.full
+		}
+		c.head, p = c.head[:0], p[end+1:]
+	}
+	return n, nil
+}
+
+func (c *treeCounter) count() {
+	info, _, _ := bytes.Cut(c.head, []byte{'\t'})
+	fields := strings.Fields(string(info))
+	c.entries++
+	size := int64(0)
+	if len(fields) == 4 && fields[1] == "blob" {
+		c.files++
+		size, _ = strconv.ParseInt(fields[3], 10, 64)
+		c.bytes += size
+	}
+	c.taken += (size + c.space.block - 1) / c.space.block * c.space.block
+	if c.taken > c.space.bytes {
+		c.full = newError(Full, nil, "the checkout takes more than the %d MiB that the volume has left after the download: "+
+			"enlarge spec.volume.size", c.space.bytes>>20)
+	}
+	if c.space.files >= 0 && c.entries > c.space.files {
+		c.full = newError(Full, nil, "the checkout has more than the %d files and directories that the volume has left: "+
+			"raise spec.volume.inodes or enlarge spec.volume.size", c.space.files)
+	}
+}

@@ -1,0 +1,275 @@
+package initializer
+
+import (
+	"context"
+	"errors"
+	"io/fs"
+	"os"
+	"os/exec"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
+)
+
+// gitTask clones in the sandbox, whose working directory is the target.
+func gitTask(ctx context.Context, call *sandbox.Call) (any, error) {
+	var order gitOrder
+	if err := call.Decode(&order); err != nil {
+		return nil, err
+	}
+	git := Git{Program: order.Program, AllowedSchemes: order.Schemes}
+	remote, err := git.validate(order.Spec)
+	if err != nil {
+		return nil, err
+	}
+	dir, err := makeLocation(order.Spec.CheckoutLocation)
+	if err != nil {
+		return nil, err
+	}
+	secret, err := newSecret(order.Spec.Credentials, remote)
+	if err != nil {
+		return nil, err
+	}
+	defer secret.close()
+	itself, err := os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return nil, err
+	}
+	defer func() { _ = itself.Close() }()
+	r := &repository{
+		itself: itself, program: order.Program, dir: dir, remote: remote, spec: order.Spec, secret: secret,
+		progress: func(p Progress) { call.Report(p) },
+	}
+	return r.fill(ctx)
+}
+
+// repository is one clone in the making.
+type repository struct {
+	itself   *os.File // this program
+	program  string
+	dir      string
+	remote   remote
+	spec     GitSpec
+	secret   *secret
+	progress func(Progress)
+}
+
+// fill downloads first, and checks out when it is known that what was downloaded fits into the volume.
+func (r *repository) fill(ctx context.Context) (gitOutcome, error) {
+	var out gitOutcome
+	if err := r.checkBranchName(ctx); err != nil {
+		return out, err
+	}
+	if err := r.clone(ctx); err != nil {
+		return out, err
+	}
+	born, err := r.born(ctx)
+	if err != nil {
+		return out, err
+	}
+	if born {
+		if err := r.fetch(ctx); err != nil {
+			return out, err
+		}
+		if out.Files, out.Bytes, err = r.measure(ctx); err != nil {
+			return out, err
+		}
+	}
+	if err := r.checkout(ctx, born); err != nil {
+		return out, err
+	}
+	out.Head, err = r.head(ctx)
+	return out, err
+}
+
+// checkBranchName lets git judge the name, which it knows better than a regular expression.
+func (r *repository) checkBranchName(ctx context.Context) error {
+	name := r.spec.Branch + r.spec.LocalBranch
+	if name == "" {
+		return nil
+	}
+	if _, err := r.run(ctx, "check-ref-format", "refs/heads/"+name); err != nil {
+		if exit := (*exec.ExitError)(nil); !errors.As(err, &exit) || exit.ExitCode() != 1 {
+			return err // git could not judge
+		}
+		return newError(Invalid, err, "branch name %q is not valid", name)
+	}
+	return nil
+}
+
+func (r *repository) clone(ctx context.Context) error {
+	args := []string{"clone", "--no-checkout", "--template=", "--origin=origin", "--no-recurse-submodules", "--progress"}
+	if r.spec.Branch != "" {
+		args = append(args, "--branch="+r.spec.Branch)
+	}
+	_, err := r.run(ctx, append(args, "--", r.spec.URL, ".")...)
+	return err
+}
+
+// born reports whether there is a commit to check out. Only a repository without any branch may have none.
+func (r *repository) born(ctx context.Context) (bool, error) {
+	if r.spec.Commit != "" {
+		return true, nil
+	}
+	if _, err := r.run(ctx, "rev-parse", "--verify", "--quiet", "HEAD^{commit}"); err == nil {
+		return true, nil
+	} else if errors.Is(err, ErrTimeout) {
+		return false, err
+	}
+	refs, err := r.run(ctx, "for-each-ref", "--count=1", "refs/remotes/origin")
+	if err != nil {
+		return false, err
+	}
+	if refs != "" {
+		return false, newError(NotFound, nil, "the repository's HEAD names a branch that does not exist; name a branch")
+	}
+	return false, nil
+}
+
+// fetch asks the server for the commit if no branch or tag leads to it.
+func (r *repository) fetch(ctx context.Context) error {
+	if r.spec.Commit == "" {
+		return nil
+	}
+	id := strings.ToLower(r.spec.Commit)
+	found, err := r.hasCommit(ctx, id)
+	if err != nil || found {
+		return err
+	}
+	return r.fetchCommit(ctx, id)
+}
+
+func (r *repository) fetchCommit(ctx context.Context, id string) error {
+	_, err := r.run(ctx, "fetch", "--no-write-fetch-head", "--no-recurse-submodules", "--progress", "origin", id)
+	if e := new(Error); errors.As(err, &e) && e.Kind != Failed && e.Kind != NotFound {
+		return err
+	}
+	found, hasErr := r.hasCommit(ctx, id)
+	if hasErr != nil {
+		return hasErr
+	}
+	if !found {
+		return newError(NotFound, err, "commit %s does not exist in the repository", id)
+	}
+	return nil
+}
+
+// hasCommit also refuses ids of tags and abbreviations: what is checked out must be exactly what was named.
+func (r *repository) hasCommit(ctx context.Context, id string) (bool, error) {
+	out, err := r.run(ctx, "rev-parse", "--verify", "--quiet", id+"^{commit}")
+	if errors.Is(err, ErrTimeout) {
+		return false, err
+	}
+	return err == nil && out == id, nil
+}
+
+func (r *repository) checkout(ctx context.Context, born bool) error {
+	switch {
+	case r.spec.Commit != "":
+		_, err := r.run(ctx, "checkout", "--force", "--progress", "--detach", strings.ToLower(r.spec.Commit), "--")
+		return err
+	case r.spec.Branch != "":
+		return r.checkoutBranch(ctx)
+	case r.spec.LocalBranch != "":
+		return r.checkoutLocal(ctx, born)
+	case !born:
+		return nil
+	}
+	return r.checkoutHead(ctx)
+}
+
+func (r *repository) checkoutHead(ctx context.Context) error {
+	_, err := r.run(ctx, "checkout", "--force", "--progress", "HEAD", "--")
+	return err
+}
+
+// checkoutBranch makes sure that the clone stands on the branch: clone's option also takes the name of a tag.
+func (r *repository) checkoutBranch(ctx context.Context) error {
+	head, err := r.head(ctx)
+	if err != nil {
+		return err
+	}
+	if head.Branch != r.spec.Branch || head.Commit == "" {
+		return newError(NotFound, nil, "branch %q does not exist in the repository", r.spec.Branch)
+	}
+	return r.checkoutHead(ctx)
+}
+
+func (r *repository) checkoutLocal(ctx context.Context, born bool) error {
+	name := r.spec.LocalBranch
+	if !born {
+		_, err := r.run(ctx, "symbolic-ref", "HEAD", "refs/heads/"+name)
+		return err
+	}
+	head, err := r.head(ctx)
+	if err != nil {
+		return err
+	}
+	if head.Branch == name { // clone has made it already, but tracking its namesake
+		if _, err := r.run(ctx, "branch", "--unset-upstream", name); err != nil {
+			return err
+		}
+		return r.checkoutHead(ctx)
+	}
+	_, err = r.run(ctx, "checkout", "--force", "--progress", "--no-track", "-b", name, "HEAD", "--")
+	return err
+}
+
+func (r *repository) head(ctx context.Context) (GitHead, error) {
+	var h GitHead
+	var err error
+	if h.Branch, err = r.optional(ctx, "symbolic-ref", "--quiet", "HEAD"); err != nil {
+		return h, err
+	}
+	h.Branch = strings.TrimPrefix(h.Branch, "refs/heads/")
+	h.Commit, err = r.optional(ctx, "rev-parse", "--verify", "--quiet", "HEAD^{commit}")
+	return h, err
+}
+
+// optional runs a query whose failure means "there is none".
+func (r *repository) optional(ctx context.Context, args ...string) (string, error) {
+	out, err := r.run(ctx, args...)
+	if errors.Is(err, ErrTimeout) {
+		return "", err
+	}
+	if err != nil {
+		return "", nil //nolint:nilerr // Quiet queries fail when there is no answer.
+	}
+	return out, nil
+}
+
+// makeLocation makes the directory of the repository below the working directory, and returns its path. What is there already was
+// put there by earlier steps, which may be hostile: links are not followed, and the directory itself must be empty.
+func makeLocation(location string) (string, error) {
+	if location == "" {
+		return ".", nil
+	}
+	root, err := os.OpenRoot(".")
+	if err != nil {
+		return "", newError(Failed, err, "open target: %v", err)
+	}
+	defer func() { _ = root.Close() }()
+	path := ""
+	for part := range strings.SplitSeq(location, "/") {
+		path = strings.TrimPrefix(path+"/"+part, "/")
+		if err := makeDirectory(root, path); err != nil {
+			return "", newError(Failed, err, "create checkout location %q: %v", path, err)
+		}
+	}
+	return path, nil
+}
+
+// makeDirectory makes a directory unless there is one.
+func makeDirectory(root *os.Root, path string) error {
+	err := root.Mkdir(path, 0o755)
+	if !errors.Is(err, fs.ErrExist) {
+		return err
+	}
+	info, err := root.Lstat(path)
+	if err == nil && !info.IsDir() {
+		err = &fs.PathError{Op: "mkdir", Path: path, Err: fs.ErrExist}
+	}
+	return err
+}

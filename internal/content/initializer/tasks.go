@@ -1,0 +1,18 @@
+package initializer
+
+import "wsdaemon.dev/ws-daemon/internal/content/sandbox"
+
+// The names of what runs in the sandbox.
+const (
+	taskGit      = "git"
+	taskDownload = "download"
+)
+
+// Enter makes this process a sandbox, or the ssh of a git in one, if it was started to be that, and then never returns. Every program that fills workspaces calls
+// it first of all.
+func Enter() {
+	enterSSH()
+	sandbox.Enter(map[string]sandbox.Task{
+		taskGit: gitTask, taskDownload: downloadTask,
+	})
+}

@@ -1,0 +1,5 @@
+//go:build long
+
+package volumetest
+
+const everyPoint = true
