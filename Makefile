@@ -109,6 +109,8 @@ test: ## Install what the tests need, and run them all.
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
 	@hack/stage.sh fuzz hack/fuzz.sh 10s
 	@hack/stage.sh vm $(MAKE) --no-print-directory vm-test VM_FLAGS='--packages=$(VM_PACKAGES) --timeout=30m $(VM_FLAGS)'
+	@hack/stage.sh vm-fidelity $(MAKE) --no-print-directory vm-test VM_ARGS=-test.run=Fidelity \
+		VM_FLAGS='--packages=internal/content/archive --disks=xfs,ext4 --results=bin/vm-fidelity $(VM_FLAGS)'
 
 .PHONY: test-unit
 test-unit: ## Run the tests inside the packages, with the race detector.

@@ -289,7 +289,9 @@ func (r *NodeReconciler) find(ctx context.Context, report *v1.WorkspaceNode, ent
 		f.safe = f.ready
 		return f, nil //nolint:nilerr // it is what is reported
 	}
-	w.orphans.consent(report.Annotations[v1.AnnotationRemoveOrphans], w.Clock.Now())
+	if w.orphans.consent(report.Annotations[v1.AnnotationRemoveOrphans], w.Clock.Now()) {
+		r.wake(ctx, namesOf(entries))
+	}
 	f.stalled = w.orphans.alarm(entries, w.Clock.Now(), w.Settings.OrphanGrace, w.Node)
 	f.safe, err = r.safeToRemove(ctx, entries, d)
 	return f, err
@@ -306,6 +308,7 @@ func sandboxed(s *sandbox.Sandbox) *finding {
 // describe takes what was found into the status.
 func (r *NodeReconciler) describe(status *v1.WorkspaceNodeStatus, f findings, entries []state.Entry, d disks) {
 	now := r.Workspaces.Clock.Now()
+	r.sayOthers(status, now)
 	setCondition(&status.Conditions, v1.ConditionReady, f.ready, 0, now)
 	setCondition(&status.Conditions, v1.ConditionDiskPressure, f.pressure, 0, now)
 	setCondition(&status.Conditions, v1.ConditionSafeToRemove, f.safe, 0, now)

@@ -44,14 +44,30 @@ func (d *scarce) Capacity(context.Context) (volume.Capacity, error) {
 	return used(int64(d.percent+2*d.caches), 10), d.err
 }
 
-func (d *scarce) Evict(context.Context) (bool, error) {
+// The caches are templates.
+func (d *scarce) Templates(context.Context) ([]volume.Template, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
-	if d.caches == 0 {
-		return false, nil
+	var list []volume.Template
+	for i := range d.caches {
+		list = append(list, volume.Template{Name: strconv.Itoa(i)})
 	}
+	return list, nil
+}
+
+func (d *scarce) DropTemplate(context.Context, string) error {
+	d.mu.Lock()
+	defer d.mu.Unlock()
 	d.caches--
-	return true, nil
+	return nil
+}
+
+func (d *scarce) KeepTemplate(context.Context, string, string) error { return volume.ErrNotSupported }
+
+func (d *scarce) CloneTemplate(
+	context.Context, string, volume.Spec, func(volume.Marker, string) (volume.Marker, error),
+) (volume.Info, error) {
+	return volume.Info{}, volume.ErrNotSupported
 }
 
 func (d *scarce) set(percent, caches int, err error) {

@@ -121,7 +121,8 @@ func TestS10_APersonLetsOrphansGo(t *testing.T) {
 		_, allowed := o.allow(all[0], all, now, orphanGrace)
 		g.Expect(allowed).To(BeFalse(), name)
 	}
-	o.consent(noon.Add(-orphanGrace).Format(time.RFC3339), now)
+	g.Expect(o.consent(noon.Add(-orphanGrace).Format(time.RFC3339), now)).To(BeTrue())
+	g.Expect(o.consent(noon.Add(-orphanGrace).Format(time.RFC3339), now)).To(BeFalse(), "it is no news")
 	for i, want := range []bool{true, true, false, false} {
 		_, allowed := o.allow(all[i], all, now, orphanGrace)
 		g.Expect(allowed).To(Equal(want), "volume %d", i)

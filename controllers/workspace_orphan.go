@@ -157,16 +157,18 @@ func due(e state.Entry, now time.Time, grace time.Duration) bool {
 	return e.MissingSince != nil && !forgotten(e, now, grace) && now.Sub(*e.MissingSince) >= grace
 }
 
-// consent takes the annotation by which a person lets volumes go whose objects were missed by a time. One that lies ahead would
-// be good for what nobody knows of yet.
-func (o *orphanage) consent(annotation string, now time.Time) {
+// consent takes the annotation by which a person lets volumes go whose objects were missed by a time, and says whether it is news.
+// A time that lies ahead would be good for what nobody knows of yet.
+func (o *orphanage) consent(annotation string, now time.Time) bool {
 	at, err := time.Parse(time.RFC3339, annotation)
 	if err != nil || at.After(now) {
 		at = time.Time{}
 	}
 	o.mu.Lock()
 	defer o.mu.Unlock()
+	news := !at.Equal(o.accepted)
 	o.accepted = at
+	return news
 }
 
 // allow says whether a volume may go, and whether that is said for the first time; what was allowed stays allowed. If more are due

@@ -21,6 +21,7 @@ type bench struct {
 	tools   []tool
 	sizes   map[string]treeSize // of trees
 	results results
+	warmed  int64 // bytes
 }
 
 // newBench copies the kept tree to the scratch directory.

@@ -42,6 +42,7 @@ const comparison = `## What can be compared, and what cannot
   the limit, and the threads of loop devices use the same cores as the tools.
 - Memory is that of the largest process. Values of some MB are those of what starts the tools.
 - On a virtual machine, the first use of a page of memory can take much longer than the next. That hits any tool; the fastest round shows it least.
+  Before trees of small files are measured, as much memory as they need is used once.
 
 `
 

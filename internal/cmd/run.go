@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
@@ -263,7 +264,8 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 	chores := newChores(d.cfg, workspaces, d.found)
 	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
 	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads
-	if err := d.metrics.Register(registry.Registry, controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)); err != nil {
+	others := []prometheus.Collector{controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)}
+	if err := d.metrics.Register(registry.Registry, others...); err != nil {
 		return err
 	}
 	d.health.Require("cache", cacheSynced(mgr))

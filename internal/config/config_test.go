@@ -118,7 +118,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"byte order mark":        {"\xef\xbb\xbf{}", "line 1: the file begins with a byte order mark: save it as plain UTF-8"},
 		"no text":                {"{\n\"a\": \"\xff\"}", "line 2: this is not UTF-8 text"},
 		"zeros":                  {"{\x00}", "line 1: this is not JSON: invalid character '\\x00' looking for beginning of object key string"},
-		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, timeouts`},
+		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, sandbox, timeouts`},
 		"a typing error":         {with(`"workingArea"`, `"workingarea"`), `line 2: content.workingarea: there is no such key; did you mean workingArea?`},
 		"unknown section":        {with(`"storage"`, `"storages"`), `line 3: storages: there is no such key; did you mean storage?`},
 		"unknown class key":      {with(`"allowUnlimited"`, `"allowunlimited"`), `line 4: volumes.classes.default.allowunlimited: there is no such key; did you mean allowUnlimited?`},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -327,20 +328,28 @@ func TestEvictionEndsWhenThereIsRoom(t *testing.T) {
 	}
 }
 
-// caching is a driver with caches.
+// caching is a driver with templates.
 type caching struct {
 	volume.Driver
+	volume.Templater
 
 	left int
 	err  error
 }
 
-func (c *caching) Evict(context.Context) (bool, error) {
-	if c.err != nil || c.left == 0 {
-		return false, c.err
+func (c *caching) Templates(context.Context) ([]volume.Template, error) {
+	var list []volume.Template
+	for i := range c.left {
+		list = append(list, volume.Template{Name: strconv.Itoa(i)})
 	}
-	c.left--
-	return true, nil
+	return list, nil
+}
+
+func (c *caching) DropTemplate(context.Context, string) error {
+	if c.err == nil {
+		c.left--
+	}
+	return c.err
 }
 
 // A marker that cannot be understood is nobody's: the content stays, and the others go on.

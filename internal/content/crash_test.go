@@ -1,6 +1,9 @@
 package content_test
 
 import (
+	"archive/tar"
+	"bytes"
+	"crypto/sha256"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -104,6 +107,24 @@ func saveGoals() map[string]goal {
 				f.Expect(len(f.restored(before))).To(BeNumerically(">", 39_000_000))
 			},
 		},
+		"import": {
+			prepare: func(_ *fixture, n *node) { n.f.Expect(importTar(n, "one")).To(Succeed()) },
+			job: func(n *node) error {
+				if err := os.Setenv("TMPDIR", n.importing()); err != nil { //nolint:usetesting // the process is a child, and ends after it
+					return err
+				}
+				return importTar(n, "two")
+			},
+			check: func(f *fixture, n *node) {
+				f.Expect(os.ReadDir(n.importing())).To(BeEmpty(), "nothing is left")
+				f.Expect(f.entries()).To(Equal("1.2 1.1 1.0"))
+				for name, data := range map[string]string{"1.1": "one", "1.2": "two"} {
+					c, _ := f.commit(name)
+					f.Expect(c.Tree.Files).To(BeEquivalentTo(importedFiles))
+					f.Expect(f.restored(c)).To(HavePrefix("file-0000=" + data))
+				}
+			},
+		},
 		"snapshot": {
 			prepare: func(_ *fixture, n *node) { n.fill(1); n.write("file", "one") },
 			job: func(n *node) error {
@@ -150,16 +171,48 @@ func saveGoals() map[string]goal {
 	}
 }
 
+// importedFiles are enough for the importer to be killed in the middle.
+const importedFiles = 1500
+
+// importing is where an import of a child unpacks.
+func (n *node) importing() string { return n.disk + ".importing" }
+
+// importTar imports many files with the same content.
+func importTar(n *node, data string) error {
+	n.f.t.Helper()
+	n.f.Expect(os.MkdirAll(n.importing(), 0o700)).To(Succeed())
+	var b bytes.Buffer
+	w := tar.NewWriter(&b)
+	n.f.Expect(w.WriteHeader(&tar.Header{Typeflag: tar.TypeDir, Name: "./", Mode: 0o755})).To(Succeed())
+	for i := range importedFiles {
+		h := tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprintf("file-%04d", i), Mode: 0o600, Size: int64(len(data))}
+		n.f.Expect(w.WriteHeader(&h)).To(Succeed())
+		n.f.Expect(w.Write([]byte(data))).Error().NotTo(HaveOccurred())
+	}
+	n.f.Expect(w.Close()).To(Succeed())
+	d, err := history.OpenDomain(n.f.ctx, n.f.store, "team", cluster, false)
+	if err != nil {
+		return err
+	}
+	_, err = content.Standalone{Domain: d, Namespace: "team", Workspace: "web", Cluster: cluster}.Import(n.f.ctx, &b)
+	return err
+}
+
 // writeHalfDead fills three packs, each with files that stay and files that do not.
 func (n *node) writeHalfDead() {
 	n.f.t.Helper()
-	random := rand.NewChaCha8([32]byte{1})
-	data := make([]byte, 3_990_000)
 	for i := range 10 {
-		_, _ = random.Read(data)
-		n.write(fmt.Sprintf("%d-dies", i), string(data))
+		n.writeNoise(fmt.Sprintf("%d-dies", i), 3_990_000)
 		n.write(fmt.Sprintf("%d-stays", i), fmt.Sprint("stays ", i))
 	}
+}
+
+// writeNoise writes a file that cannot be compressed, and that no other name has.
+func (n *node) writeNoise(name string, size int) {
+	n.f.t.Helper()
+	data := make([]byte, size)
+	_, _ = rand.NewChaCha8(sha256.Sum256([]byte(name))).Read(data)
+	n.write(name, string(data))
 }
 
 func (n *node) killHalf() {

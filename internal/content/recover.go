@@ -74,7 +74,7 @@ func (k *Keeper) arrive(ctx context.Context, class string, driver volume.Driver,
 		return fmt.Errorf("volume class %s: %w", class, errors.Join(err, listed))
 	}
 	k.identified.Store(class, true)
-	return nil
+	return k.sweepTemplates(ctx)
 }
 
 func (k *Keeper) recoverVolume(ctx context.Context, class string, driver volume.Driver, info volume.Info) (Subject, error) {

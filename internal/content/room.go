@@ -35,25 +35,21 @@ func (k *Keeper) AreaRoom() (volume.Room, error) {
 
 // CanEvict says whether a class has a driver that keeps caches.
 func (k *Keeper) CanEvict(class string) bool {
-	_, ok := k.Volumes[class].(volume.Evictor)
+	_, ok := k.Volumes[class].(volume.Templater)
 	return ok
 }
 
-// Evict removes caches of a class, those first that were used longest ago, until its disk has enough room, or there are none
+// Evict removes templates of a class, those first that were used longest ago, until its disk has enough room, or there are none
 // left. It returns how many went, also beside an error.
 func (k *Keeper) Evict(ctx context.Context, class string, enough func(volume.Capacity) bool) (int, error) {
-	evictor, ok := k.Volumes[class].(volume.Evictor)
-	if !ok {
-		return 0, nil
-	}
 	for n := 0; ; n++ {
 		room, err := k.Capacity(ctx, class)
 		if err != nil || enough(room) {
 			return n, err
 		}
-		gone, err := evictor.Evict(ctx)
+		gone, err := k.EvictTemplate(ctx, class)
 		if err != nil {
-			return n, fmt.Errorf("evict a cache of volume class %s: %w", class, err)
+			return n, fmt.Errorf("evict a template of volume class %s: %w", class, err)
 		}
 		if !gone {
 			return n, nil

@@ -277,12 +277,17 @@ func relink(path, name string) error {
 	return os.Link(path, name)
 }
 
-// sweepTemplates removes templates that are too many, and indexes whose templates are gone.
+// sweepTemplates removes templates that are too many, and indexes whose templates are gone. A disk that is not known to be ours has none
+// of ours; while one is missing, no index is known to be of no use.
 func (k *Keeper) sweepTemplates(ctx context.Context) error {
-	there := map[string]bool{}
+	there, missing := map[string]bool{}, false
 	for class, driver := range k.Volumes {
 		driver, ok := driver.(volume.Templater)
 		if !ok {
+			continue
+		}
+		if _, ours := k.identified.Load(class); !ours {
+			missing = true
 			continue
 		}
 		list, err := driver.Templates(ctx)
@@ -298,7 +303,7 @@ func (k *Keeper) sweepTemplates(ctx context.Context) error {
 		}
 	}
 	entries, err := os.ReadDir(filepath.Dir(k.templateIndex("x")))
-	if err != nil {
+	if err != nil || missing {
 		return nil //nolint:nilerr // There is none yet.
 	}
 	for _, e := range entries {

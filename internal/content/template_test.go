@@ -338,6 +338,13 @@ func TestTemplatesMakeRoom(t *testing.T) {
 	r.UID, r.Name = "uid-4", "uid-4"
 	f.Expect(b.Prepare(f.ctx, r, 1<<20, 0)).To(Succeed())
 	f.Expect(d.names()).To(BeEmpty())
+
+	d.full = false
+	b.begin("uid-6", "one")
+	b.begin("uid-7", "two")
+	f.Expect(b.CanEvict("default")).To(BeTrue())
+	f.Expect(b.Evict(f.ctx, "default", func(volume.Capacity) bool { return len(d.names()) == 1 })).To(Equal(1))
+	f.Expect(b.Evict(f.ctx, "default", func(volume.Capacity) bool { return false })).To(Equal(1), "there are no more")
 	b.Volumes["default"] = alwaysFull{d.Driver}
 	r.UID = "uid-5"
 	f.Expect(b.Prepare(f.ctx, r, 1<<20, 0)).To(MatchError(volume.ErrCapacity))

@@ -1,7 +1,6 @@
 package volume
 
 import (
-	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -30,13 +29,6 @@ type Capacity struct {
 	Allocated int64
 	// Thin is how full the thin pool is; nil where there is none.
 	Thin *Fill
-}
-
-// Evictor is a [Driver] that keeps caches, which may go whenever their room is needed.
-type Evictor interface {
-	// Evict removes the cache that was used longest ago, and says whether there was one. One that is in use at this moment
-	// counts as none.
-	Evict(ctx context.Context) (bool, error)
 }
 
 // MeasureRoom measures the filesystem that a directory or file lies on; ErrReadOnly if nothing can be written to it.

@@ -57,7 +57,9 @@ func TestS5_InstantStart(t *testing.T) {
 	n.drop(web)
 	n.Area.Close()
 
-	run := func(uid, variable string) error { return binary.Run(t.Context(), rootVariable+"="+root, uidVariable+"="+uid, variable) }
+	run := func(uid, variable string) error {
+		return binary.Run(t.Context(), rootVariable+"="+root, uidVariable+"="+uid, variable)
+	}
 	for _, way := range []struct {
 		name   string
 		cloned bool
@@ -138,7 +140,7 @@ func (n *keeping) pool() []string {
 }
 
 // fileStore opens the store of a node without a cluster, and makes it if it is new.
-func fileStore(g *WithT, ctx context.Context, dir string) store.Store {
+func fileStore(ctx context.Context, g *WithT, dir string) store.Store {
 	s, err := store.NewFilesystem(dir)
 	g.Expect(err).NotTo(HaveOccurred())
 	if _, err := store.Identity(ctx, s); err != nil {

@@ -150,7 +150,7 @@ func TestS6_HostileBackupsAreRefused(t *testing.T) {
 }
 
 // A hole costs nothing, however large the file says it is.
-func TestS6_HugeHolesCostNothing(t *testing.T) {
+func TestS6_FidelityOfHugeHoles(t *testing.T) {
 	g := NewWithT(t)
 	b := build(t).dir("", format.Meta{}).file("z", "1")
 	b.edit = func(p *format.Page) {
@@ -212,6 +212,10 @@ func TestDeepTree(t *testing.T) {
 			g.Expect(err).NotTo(HaveOccurred())
 			g.Expect(read.Digest).To(Equal(report.Digest))
 			again := create(t, dir, archive.CreateOptions{Sink: b.store, Source: b.store, Parent: &root, Index: index})
+			g.Expect(again.Report.Digest).To(Equal(report.Digest))
+			if !again.Unchanged { // a clock of whole ticks stood at a whole second: that is not trusted, and Create cuts other pages than the builder
+				again = create(t, dir, archive.CreateOptions{Sink: b.store, Source: b.store, Parent: &again.Root, Index: again.Index})
+			}
 			g.Expect(again.Unchanged).To(BeTrue())
 			sh(t, filepath.Dir(dir), `rm -rf `+filepath.Base(dir)+`/*`)
 		})

@@ -45,7 +45,7 @@ func (b *backups) mapped(name string) []byte {
 }
 
 // Only the first store to a page since that was written out touches the times of its file, so a backup writes it out.
-func TestStoresThroughAMapping(t *testing.T) {
+func TestFidelityOfStoresThroughAMapping(t *testing.T) {
 	for name, during := range map[string]func(m []byte){
 		"before it": func([]byte) {},
 		"while it":  func(m []byte) { m[1]++ }, // after it was written out: the page can be written to without a trace again

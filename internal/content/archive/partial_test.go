@@ -35,7 +35,7 @@ func TestS3_RestoreNamesWhatLacksAttributes(t *testing.T) {
 }
 
 // Attributes beyond what is read of a file are missed, not left out in silence. XFS keeps so many, others refuse them before.
-func TestS3_TooManyAttributesAreNamed(t *testing.T) {
+func TestS3_FidelityOfTooManyAttributes(t *testing.T) {
 	g := NewWithT(t)
 	b := &backups{t: t, dir: diskDir(t), store: newPackStore()}
 	sh(t, b.dir, `mkdir d; echo f >f; echo g >g; head -c 9M /dev/zero | tr '\0' x >large`)
@@ -86,7 +86,7 @@ func TestS3_FileThatBecomesADirectoryIsNamed(t *testing.T) {
 }
 
 // A filesystem puts the nearest time in the place of one that it cannot hold, and says nothing. We do.
-func TestTimesThatTheFilesystemCannotHoldAreNamed(t *testing.T) {
+func TestFidelityOfTimesThatTheFilesystemCannotHold(t *testing.T) {
 	g := NewWithT(t)
 	far := format.Meta{Mode: 0o755, Sec: math.MaxInt64 / 4, Nsec: 5}
 	b := build(t).dir("", format.Meta{}).entry(format.Entry{Name: "empty", Meta: far}).file("f", "content").symlink("s", "t").dir("d", far)
@@ -113,7 +113,7 @@ func TestTimesThatTheFilesystemCannotHoldAreNamed(t *testing.T) {
 }
 
 // The largest attribute that the filesystem takes comes back: 64 KiB on XFS, most of a block on ext4.
-func TestLargestAttribute(t *testing.T) {
+func TestFidelityOfTheLargestAttribute(t *testing.T) {
 	g := NewWithT(t)
 	dir := diskDir(t)
 	sh(t, dir, `echo f >f; mkdir d`)

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"runtime/debug"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -195,6 +196,7 @@ func (r *restorer) run(ctx context.Context) error {
 	if err := r.load(ctx); err != nil {
 		return err
 	}
+	debug.FreeOSMemory() // what decoding took is nothing of what writing needs: large buffers
 	if err := r.checkSpace(); err != nil {
 		return err
 	}
