@@ -113,7 +113,7 @@ func (k *Keeper) note(ctx context.Context, s Subject, err error) error {
 		}
 		b.Attempts++
 		b.Failure, b.LastFailure, b.Reason = err.Error(), now, reasonOf(err)
-		b.NextAttempt = now.Add(Backoff(b.Attempts, k.RetryMax, s.UID))
+		b.NextAttempt = now.Add(Backoff(b.Attempts, k.Tuned().RetryMax, s.UID))
 	})
 	return errors.Join(err, record)
 }
