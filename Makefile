@@ -34,6 +34,7 @@ CACHE := $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/ws-daemon/tools
 version_of = $(shell sed -n 's|^.*$(1) \(v[^ ]*\).*|\1|p' hack/tools/$(2)/go.mod | tail -n 1)
 CONTROLLER_GEN := $(CACHE)/controller-gen-$(call version_of,sigs.k8s.io/controller-tools,generate)
 CRD_REF_DOCS := $(CACHE)/crd-ref-docs-$(call version_of,github.com/elastic/crd-ref-docs,generate)
+PROMTOOL := $(CACHE)/promtool-$(call version_of,github.com/prometheus/prometheus,prometheus)
 GOLANGCI_LINT := $(CACHE)/golangci-lint-$(call version_of,github.com/golangci/golangci-lint/v2,lint)
 # Directory of kubectl, kube-apiserver and etcd; asked for only by the recipes that need it, for it may be built first.
 KUBE_TOOLS = $$(go run ./hack/cluster/cmd tools)
@@ -78,6 +79,10 @@ api-docs: $(CRD_REF_DOCS) ## Generate docs/api.md, the objects field by field.
 		--renderer=markdown --output-path=docs/api.md --log-level=ERROR
 	go run ./hack/docs api/v1 >> docs/api.md
 
+.PHONY: reference
+reference: ## Generate the configuration's schema, and the tables of keys and metrics in docs/operations.md.
+	go run ./hack/reference
+
 .PHONY: fmt
 fmt: $(GOLANGCI_LINT) ## Format the code and sort the imports.
 	$(GOLANGCI_LINT) fmt
@@ -97,8 +102,8 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 
 .PHONY: test
 test: ## Install what the tests need, and run them all.
-	@hack/stage.sh packages hack/packages.sh gcc git attr acl libcap2-bin python3 zstd e2fsprogs
-	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores
+	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs
+	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL)
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
@@ -221,3 +226,6 @@ $(CRD_REF_DOCS):
 
 $(GOLANGCI_LINT):
 	@hack/tool.sh hack/tools/lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint $@
+
+$(PROMTOOL):
+	@hack/tool.sh hack/tools/prometheus github.com/prometheus/prometheus/cmd/promtool $@

@@ -5,3 +5,8 @@
 // read from the disk and the journal, not from memory. All conditions are computed in workspace_status.go and written
 // once per pass. No file is touched, no program run and no connection opened here, except to the API server.
 package controllers
+
+// Whoever wants to read the metrics from elsewhere is made known, and allowed to, by the API server.
+//
+// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
+// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create

@@ -44,6 +44,8 @@ const (
 type NodeReconciler struct {
 	// Workspaces are told of a cordon, and own what is reported.
 	Workspaces *WorkspaceReconciler
+	// Conditions returns what else the daemon says of its node; nil for nothing.
+	Conditions func() []NodeCondition
 
 	pause     time.Duration // between two passes; nodePause if it is zero
 	looked    time.Time     // when the last pass began
@@ -98,6 +100,8 @@ func (r *NodeReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.
 	if req.Name != w.Node {
 		return ctrl.Result{}, nil
 	}
+	w.settings.RLock()
+	defer w.settings.RUnlock()
 	if early := r.early(r.looked, cmp.Or(r.pause, nodePause)); early > 0 {
 		return ctrl.Result{RequeueAfter: early}, nil
 	}
@@ -304,6 +308,7 @@ func sandboxed(s *sandbox.Sandbox) *finding {
 // describe takes what was found into the status.
 func (r *NodeReconciler) describe(status *v1.WorkspaceNodeStatus, f findings, entries []state.Entry, d disks) {
 	now := r.Workspaces.Clock.Now()
+	r.sayOthers(status, now)
 	setCondition(&status.Conditions, v1.ConditionReady, f.ready, 0, now)
 	setCondition(&status.Conditions, v1.ConditionDiskPressure, f.pressure, 0, now)
 	setCondition(&status.Conditions, v1.ConditionSafeToRemove, f.safe, 0, now)

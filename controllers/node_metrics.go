@@ -4,6 +4,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/metrics"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -19,32 +20,33 @@ func NewMetrics(w *WorkspaceReconciler) Metrics { return Metrics{w} }
 // areaDisk is the value of the label disk for the working area. No class can be named like that.
 const areaDisk = "(working area)"
 
-func metric(name, help string, labels ...string) *prometheus.Desc {
-	return prometheus.NewDesc("ws_daemon_"+name, help, labels, nil)
-}
-
 var (
-	diskUsable     = metric("disk_usable", "Whether the disk of a volume class, or of the working area, can be used.", "disk")
-	diskSize       = metric("disk_size_bytes", "Size of the disk, or of the thin pool.", "disk")
-	diskFree       = metric("disk_free_bytes", "Bytes that can still be written, the reserve included.", "disk")
-	diskInodes     = metric("disk_inodes", "Inodes that the disk has, where it counts them.", "disk")
-	diskFreeInodes = metric("disk_free_inodes", "Inodes that are left.", "disk")
-	diskAllocated  = metric("disk_allocated_bytes", "Sum of the sizes of all volumes.", "disk")
-	diskThinFill   = metric("disk_thin_used_ratio", "How full a thin pool's data or metadata are.", "disk", "of")
-	diskPressure   = metric("disk_pressure", "Whether the disk has too little of a resource, so that it takes no new workspaces.", "disk", "resource")
-	safeToRemove   = metric("node_safe_to_remove", "Whether everything on the node is backed up or released, and nobody can change any of it.")
-	orphanCount    = metric("orphans", "Volumes whose objects are missing.")
-	orphansGone    = metric("orphans_removed_total", "Volumes without an object that were let go since the start of the daemon.")
-	evictedCaches  = metric("caches_evicted_total", "Caches that went because their room was needed, since the start of the daemon.", "disk")
+	diskUsable     = metrics.Define(metrics.Gauge, "disk_usable", "Whether the disk of a volume class, or of the working area, can be used.", "disk")
+	diskSize       = metrics.Define(metrics.Gauge, "disk_size_bytes", "Size of the disk, or of the thin pool.", "disk")
+	diskFree       = metrics.Define(metrics.Gauge, "disk_free_bytes", "Bytes that can still be written, the reserve included.", "disk")
+	diskInodes     = metrics.Define(metrics.Gauge, "disk_inodes", "Inodes that the disk has, where it counts them.", "disk")
+	diskFreeInodes = metrics.Define(metrics.Gauge, "disk_free_inodes", "Inodes that are left.", "disk")
+	diskAllocated  = metrics.Define(metrics.Gauge, "disk_allocated_bytes", "Sum of the sizes of all volumes.", "disk")
+	diskThinFill   = metrics.Define(metrics.Gauge, "disk_thin_used_ratio", "How full a thin pool's data or metadata are.", "disk", "of")
+	diskPressure   = metrics.Define(metrics.Gauge, "disk_pressure", "Whether the disk has too little of a resource, so that it takes no new workspaces.", "disk", "resource")
+	safeToRemove   = metrics.Define(metrics.Gauge, "node_safe_to_remove", "Whether everything on the node is backed up or released, and nobody can change any of it.")
+	orphanCount    = metrics.Define(metrics.Gauge, "orphans", "Volumes whose objects are missing.")
+	orphansGone    = metrics.Define(metrics.Counter, "orphans_removed_total", "Volumes without an object that were let go since the start of the daemon.")
+	evictedCaches  = metrics.Define(metrics.Counter, "caches_evicted_total", "Caches that went because their room was needed, since the start of the daemon.", "disk")
 )
+
+// MetricDefinitions are those of a node and its disks.
+func MetricDefinitions() []metrics.Definition {
+	return []metrics.Definition{
+		diskUsable, diskSize, diskFree, diskInodes, diskFreeInodes, diskAllocated, diskThinFill, diskPressure,
+		safeToRemove, orphanCount, orphansGone, evictedCaches,
+	}
+}
 
 // Describe tells which metrics there are.
 func (m Metrics) Describe(to chan<- *prometheus.Desc) {
-	for _, d := range []*prometheus.Desc{
-		diskUsable, diskSize, diskFree, diskInodes, diskFreeInodes, diskAllocated, diskThinFill, diskPressure,
-		safeToRemove, orphanCount, orphansGone, evictedCaches,
-	} {
-		to <- d
+	for _, d := range MetricDefinitions() {
+		to <- d.Desc()
 	}
 }
 
@@ -95,12 +97,12 @@ func collectRoom(to chan<- prometheus.Metric, name string, r volume.Room) {
 	}
 }
 
-func send(to chan<- prometheus.Metric, d *prometheus.Desc, value float64, labels ...string) {
-	to <- prometheus.MustNewConstMetric(d, prometheus.GaugeValue, value, labels...)
+func send(to chan<- prometheus.Metric, d metrics.Definition, value float64, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d.Desc(), prometheus.GaugeValue, value, labels...)
 }
 
-func count(to chan<- prometheus.Metric, d *prometheus.Desc, n int, labels ...string) {
-	to <- prometheus.MustNewConstMetric(d, prometheus.CounterValue, float64(n), labels...)
+func count(to chan<- prometheus.Metric, d metrics.Definition, n int, labels ...string) {
+	to <- prometheus.MustNewConstMetric(d.Desc(), prometheus.CounterValue, float64(n), labels...)
 }
 
 func truth(b bool) float64 {

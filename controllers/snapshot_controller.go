@@ -80,6 +80,8 @@ func (r *SnapshotReconciler) JobEnded(key jobs.Key) {
 
 // Reconcile makes one pass over a snapshot.
 func (r *SnapshotReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	r.Workspaces.settings.RLock()
+	defer r.Workspaces.settings.RUnlock()
 	var snapshot v1.Snapshot
 	if err := r.Workspaces.Get(ctx, req.NamespacedName, &snapshot); err != nil {
 		for _, key := range r.Workspaces.Jobs.Find(snapshotJob + req.String() + "/") {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
-	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
@@ -34,15 +34,6 @@ import (
 // +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
-
-// Settings are the parts of the configuration that decisions depend on.
-type Settings struct {
-	Timeouts    config.Timeouts
-	RetryMax    time.Duration
-	OrphanGrace time.Duration
-	Classes     map[string]config.Class
-	Node        config.Node
-}
 
 // WorkspaceReconciler brings the workspaces of one node to the state that their objects ask for.
 type WorkspaceReconciler struct {
@@ -55,7 +46,8 @@ type WorkspaceReconciler struct {
 	Jobs     *jobs.Manager
 	Clock    clock.PassiveClock
 	// Node is the name of this node.
-	Node     string
+	Node string
+	// Settings change by Reconfigure once passes are made.
 	Settings Settings
 
 	// Wake reconciles the workspaces it receives: of jobs that ended, and of everything that lay on the node at the start.
@@ -66,6 +58,8 @@ type WorkspaceReconciler struct {
 	WentBack chan struct{}
 	// Changed wakes the reconciler of the node: what lies on it may have changed.
 	Changed chan event.TypedGenericEvent[types.NamespacedName]
+
+	settings sync.RWMutex // held by passes while they read Settings
 
 	memory    memory
 	orphans   orphanage
@@ -104,18 +98,25 @@ func (r *WorkspaceReconciler) JobEnded(key jobs.Key) {
 		r.Jobs.ForgetUID(key.UID)
 	}
 	if phase := r.Jobs.State(key).Phase; phase == jobs.Done || phase == jobs.None {
-		select {
-		case r.Changed <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Name: r.Node}}:
-		default: // it is going to be looked at
-		}
+		r.LookAtNode()
 	}
 	if name, ok := r.memory.nameOf(key.UID); ok {
 		r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: name}
 	}
 }
 
+// LookAtNode has the node reported anew.
+func (r *WorkspaceReconciler) LookAtNode() {
+	select {
+	case r.Changed <- event.TypedGenericEvent[types.NamespacedName]{Object: types.NamespacedName{Name: r.Node}}:
+	default: // it is going to be looked at
+	}
+}
+
 // Reconcile makes one pass over a workspace.
 func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Result, error) {
+	r.settings.RLock()
+	defer r.settings.RUnlock()
 	var ws v1.Workspace
 	if err := r.Get(ctx, req.NamespacedName, &ws); err != nil {
 		if !apierrors.IsNotFound(err) {

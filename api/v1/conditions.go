@@ -1,6 +1,7 @@
 package v1
 
-// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled and Sandboxed.
+// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed,
+// StoreAvailable and ConfigReloadPending.
 const (
 	// ConditionReady is True (reason Running) when volume and content are usable and nobody wants them to stop. Its reason is
 	// the one word for people in `kubectl get ws`: that of VolumeReady or ContentReady while one of them is not True, or
@@ -27,6 +28,12 @@ const (
 	ConditionDiskPressure = "DiskPressure"
 	// ConditionSafeToRemove is True on a node of which every content is backed up or released.
 	ConditionSafeToRemove = "SafeToRemove"
+	// ConditionStoreAvailable is True on a node whose requests the object store answers. While it is False, content stays on the node
+	// and everything else goes on.
+	ConditionStoreAvailable = "StoreAvailable"
+	// ConditionConfigReloadPending is True on a node whose daemon does not run what its configuration file says: some of it needs a
+	// restart, or the file is not valid.
+	ConditionConfigReloadPending = "ConfigReloadPending"
 )
 
 // Reasons of Ready.
@@ -147,6 +154,18 @@ const (
 	ReasonPodsRemain = "PodsRemain"
 )
 
+// Reasons of StoreAvailable and ConfigReloadPending, beside StoreUnavailable.
+const (
+	// ReasonStoreAnswers means that the object store answered the last request.
+	ReasonStoreAnswers = "StoreAnswers"
+	// ReasonConfigCurrent means that the daemon runs what its configuration file says.
+	ReasonConfigCurrent = "ConfigCurrent"
+	// ReasonRestartNeeded means that the keys that the message names are taken over by a restart of the daemon.
+	ReasonRestartNeeded = "RestartNeeded"
+	// ReasonConfigInvalid means that the configuration file is refused; the daemon runs on with what it had.
+	ReasonConfigInvalid = "ConfigInvalid"
+)
+
 // Reasons of a Snapshot's Ready condition, beside those above.
 const (
 	// ReasonSnapshotted means that the snapshot can be restored.
@@ -195,6 +214,8 @@ const (
 	EventOrphan = "Orphan"
 	// EventNodeMarked tells that the taint or the annotation against scale-down was set on the Node, or removed.
 	EventNodeMarked = "NodeMarked"
+	// EventConfigReloaded tells that a changed configuration was taken over, as far as that goes without a restart.
+	EventConfigReloaded = "ConfigReloaded"
 )
 
 // Annotations by which a person decides. Each is good for the one thing it names.

@@ -28,7 +28,7 @@ type WorkspaceNodeStatus struct {
 	// +kubebuilder:validation:MaxItems=32
 	Classes []ClassCapacity `json:"classes,omitempty"`
 
-	// conditions: Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed.
+	// conditions: Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed, StoreAvailable, ConfigReloadPending.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"wsdaemon.dev/ws-daemon/hack/process"
+	"wsdaemon.dev/ws-daemon/hack/tools"
 )
 
 const (
@@ -86,28 +87,28 @@ func (s *Server) Stop() error {
 	return nil
 }
 
-func (s *Server) start(ctx context.Context, dir string, log io.Writer, t tool, env, dirs []string, args func(port int) []string) error {
-	program, err := t.build(ctx, log)
+func (s *Server) start(ctx context.Context, dir string, log io.Writer, t tools.Tool, env, dirs []string, args func(port int) []string) error {
+	program, err := t.Build(ctx, log)
 	if err != nil {
 		return err
 	}
 	for _, d := range dirs {
 		if err := os.MkdirAll(d, 0o700); err != nil {
-			return fmt.Errorf("start %s: %w", t.name, err)
+			return fmt.Errorf("start %s: %w", t.Name, err)
 		}
 	}
 	port, err := freePort(ctx)
 	if err != nil {
-		return fmt.Errorf("start %s: %w", t.name, err)
+		return fmt.Errorf("start %s: %w", t.Name, err)
 	}
 	s.Endpoint = "http://" + address(port)
-	s.process, err = process.Start(filepath.Join(dir, t.name+".log"), env, program, args(port)...)
+	s.process, err = process.Start(filepath.Join(dir, t.Name+".log"), env, program, args(port)...)
 	if err != nil {
 		return err
 	}
 	if err := s.await(ctx); err != nil {
 		_ = s.Stop()
-		return fmt.Errorf("start %s: %w: %s", t.name, err, s.process.Tail(10))
+		return fmt.Errorf("start %s: %w: %s", t.Name, err, s.process.Tail(10))
 	}
 	return nil
 }
@@ -171,7 +172,7 @@ func address(port int) string {
 
 // AddUser makes a user of the S3 server, who may do what a bucket policy allows.
 func (s *Server) AddUser(ctx context.Context, accessKey, secretKey string) error {
-	program, err := versitygw().build(ctx, io.Discard)
+	program, err := versitygw().Build(ctx, io.Discard)
 	if err != nil {
 		return err
 	}

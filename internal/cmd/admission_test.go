@@ -122,7 +122,7 @@ func TestS10_RunRefusesTheAreaOfAnotherClusterOrNode(t *testing.T) {
 
 func TestRunRefusesWhatItCannotUse(t *testing.T) {
 	n := newNode(t)
-	n.Expect(refused(t, "run", "--config=/nowhere")).To(HavePrefix("read configuration: "))
+	n.Expect(refused(t, "run", "--config=/nowhere")).To(HavePrefix("configuration /nowhere does not exist"))
 	n.Expect(os.Remove(n.area)).To(Succeed())
 	n.Expect(refused(t, n.args("node-a", "run")...)).To(HavePrefix("open working area: "))
 }

@@ -62,6 +62,7 @@ type options struct {
 	config     string
 	node       string
 	kubeconfig string
+	pprof      string
 }
 
 func (o *options) flags(cmd *cobra.Command) {

@@ -4,8 +4,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/http"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -13,13 +13,14 @@ import (
 	"k8s.io/apimachinery/pkg/util/wait"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"wsdaemon.dev/ws-daemon/controllers"
+	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/health"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
@@ -40,8 +41,38 @@ const (
 type chores struct {
 	workspaces *controllers.WorkspaceReconciler
 	found      []content.Subject
+
+	mu    sync.Mutex
+	rules storeRules
+}
+
+// storeRules are what the configuration says of tending the store.
+type storeRules struct {
+	// grace is how long backups of deleted workspaces stay.
 	grace      time.Duration
 	collection history.CollectOptions
+}
+
+func newChores(cfg config.Config, workspaces *controllers.WorkspaceReconciler, found []content.Subject) *chores {
+	c := &chores{workspaces: workspaces, found: found}
+	c.configure(cfg)
+	return c
+}
+
+// configure takes over what may change, for the next hour.
+func (c *chores) configure(cfg config.Config) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.rules = storeRules{
+		grace:      cfg.Content.TombstoneGrace.Duration,
+		collection: history.CollectOptions{Delete: cfg.Content.Collect.Delete, Wait: cfg.Content.Collect.Wait.Duration},
+	}
+}
+
+func (c *chores) now() storeRules {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.rules
 }
 
 // wake has everything looked at that lay on the node at the start, also what no object asks for any more.
@@ -86,13 +117,14 @@ func (c *chores) tendStore(ctx context.Context, logger logr.Logger) error {
 	if !mine {
 		return err
 	}
+	rules := c.now()
 	errs := []error{err, store.Sweep(ctx, k.Store)}
 	domains, err := history.Domains(ctx, k.Store)
 	errs = append(errs, err)
-	counting, err := c.collects(ctx)
+	counting, err := c.collects(ctx, rules)
 	errs = append(errs, err)
 	for _, domain := range domains {
-		removed, err := k.Tend(ctx, domain, c.grace)
+		removed, err := k.Tend(ctx, domain, rules.grace)
 		if errors.Is(err, history.ErrOtherCluster) {
 			continue // that one tends it
 		}
@@ -101,7 +133,7 @@ func (c *chores) tendStore(ctx context.Context, logger logr.Logger) error {
 		}
 		errs = append(errs, err)
 		if counting && err == nil { // after what has had its time
-			errs = append(errs, c.collect(ctx, logger, domain))
+			errs = append(errs, c.collect(ctx, logger, domain, rules))
 		}
 	}
 	return errors.Join(errs...)
@@ -109,8 +141,8 @@ func (c *chores) tendStore(ctx context.Context, logger logr.Logger) error {
 
 // collects says whether packs are looked at in this hour. Counting them reads every commit, which collection does once a day by
 // its own lists; a trial has no lists, so the store gives it a turn a day.
-func (c *chores) collects(ctx context.Context) (bool, error) {
-	if c.collection.Delete {
+func (c *chores) collects(ctx context.Context, rules storeRules) (bool, error) {
+	if rules.collection.Delete {
 		return true, nil
 	}
 	k := c.workspaces.Keeper
@@ -118,13 +150,13 @@ func (c *chores) collects(ctx context.Context) (bool, error) {
 }
 
 // collect removes the packs of a domain that no backup needs, or only says how many there are.
-func (c *chores) collect(ctx context.Context, logger logr.Logger, domain string) error {
-	found, err := c.workspaces.Keeper.Collect(ctx, domain, c.collection)
+func (c *chores) collect(ctx context.Context, logger logr.Logger, domain string, rules storeRules) error {
+	found, err := c.workspaces.Keeper.Collect(ctx, domain, rules.collection)
 	logger = logger.WithValues("domain", domain)
 	switch {
 	case found.Removed > 0:
 		logger.Info("removed packs that no backup needs", "packs", found.Removed, "bytes", found.RemovedBytes)
-	case found.Idle > 0 && !c.collection.Delete:
+	case found.Idle > 0 && !rules.collection.Delete:
 		logger.Info("no backup needs some packs; content.collect.delete removes them", "packs", found.Idle, "bytes", found.IdleBytes)
 	}
 	if found.MissingCount > 0 {
@@ -169,12 +201,12 @@ func (c *chores) watchRevision(ctx context.Context) error {
 	}
 }
 
-// ready says that the daemon serves: it has seen its objects, and its disk is in order.
-func (c *chores) ready(mgr ctrl.Manager) healthz.Checker {
-	return func(req *http.Request) error {
-		if !mgr.GetCache().WaitForCacheSync(req.Context()) {
+// cacheSynced says whether the daemon has seen its objects.
+func cacheSynced(mgr ctrl.Manager) health.Check {
+	return func(ctx context.Context) error {
+		if !mgr.GetCache().WaitForCacheSync(ctx) {
 			return errors.New("the objects of this node have not been read yet")
 		}
-		return c.workspaces.Keeper.Area.Check()
+		return nil
 	}
 }

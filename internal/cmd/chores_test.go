@@ -29,7 +29,9 @@ func (n *node) keeper(t *testing.T, name, cluster string) *content.Keeper {
 	n.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(area.Close)
 	n.Expect(area.Init(state.Identity{Cluster: cluster, Node: name})).To(Succeed())
-	k, err := newKeeper(t.Context(), cfg, area, name)
+	guard, err := openStore(t.Context(), cfg)
+	n.Expect(err).NotTo(HaveOccurred())
+	k, err := newKeeper(t.Context(), cfg, area, name, guard)
 	n.Expect(err).NotTo(HaveOccurred())
 	k.Cluster = cluster
 	return k
@@ -55,7 +57,7 @@ func (f frozen) Sweep(ctx context.Context) error { return store.Sweep(ctx, f.Sto
 
 // tending is what a node does in the store every hour.
 func tending(k *content.Keeper) *chores {
-	return &chores{workspaces: &controllers.WorkspaceReconciler{Keeper: k}, grace: -time.Hour}
+	return &chores{workspaces: &controllers.WorkspaceReconciler{Keeper: k}, rules: storeRules{grace: -time.Hour}}
 }
 
 // bury writes a workspace's history into a domain, and its tombstone.
@@ -136,7 +138,7 @@ func TestTendCollects(t *testing.T) {
 	tend := func(hours int, o history.CollectOptions) (packs, lists int) {
 		k.Store = frozen{Store: inner, now: time.Now().Add(time.Duration(hours) * time.Hour)}
 		c := tending(k)
-		c.collection = o
+		c.rules.collection = o
 		n.Expect(c.tendStore(t.Context(), logr.Discard())).To(Succeed())
 		found, err := inner.List(t.Context(), "d/team/p/", "", 0)
 		n.Expect(err).NotTo(HaveOccurred())

@@ -53,9 +53,22 @@ func TestConfigCheckRefuses(t *testing.T) {
 	g := NewWithT(t)
 	file := filepath.Join(t.TempDir(), "config.json")
 	g.Expect(os.WriteFile(file, []byte("{\n \"colour\": 1\n}"), 0o600)).To(Succeed())
-	g.Expect(refused(t, "config", "check", file)).To(Equal("configuration " + file + `: line 2: json: unknown field "colour"`))
-	g.Expect(refused(t, "config", "check", "/nowhere")).To(Equal("read configuration: open /nowhere: no such file or directory"))
+	g.Expect(refused(t, "config", "check", file)).To(Equal(
+		file + ":2: colour: there is no such key; there are $schema, content, storage, volumes, limits, node, health, metrics, log"))
+	g.Expect(refused(t, "config", "check", "/nowhere")).To(Equal("configuration /nowhere does not exist: `ws-daemon config example` prints one"))
 	g.Expect(refused(t, "config", "check")).To(Equal("accepts 1 arg(s), received 0"))
+}
+
+func TestConfigSchemaIsTheGeneratedOne(t *testing.T) {
+	g := NewWithT(t)
+	published, err := os.ReadFile("../../config/schema.json")
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(must(t, "config", "schema")).To(Equal(string(published)))
+}
+
+func TestProfilesStayOnTheMachine(t *testing.T) {
+	NewWithT(t).Expect(refused(t, "run", "--pprof", ":6060")).To(Equal(
+		"--pprof: profiles show what is in memory: only an address of this machine, as 127.0.0.1:6060, is allowed, not :6060"))
 }
 
 func TestUnknownCommandsAreRefused(t *testing.T) {

@@ -10,7 +10,7 @@ import (
 )
 
 func newConfig() *cobra.Command {
-	cmd := &cobra.Command{Use: "config", Short: "Check a configuration, or print an example"}
+	cmd := &cobra.Command{Use: "config", Short: "Check a configuration, or print an example or its schema"}
 	cmd.AddCommand(
 		newConfigCheck(),
 		&cobra.Command{
@@ -19,6 +19,13 @@ func newConfig() *cobra.Command {
 				out := json.NewEncoder(cmd.OutOrStdout())
 				out.SetIndent("", "  ")
 				return out.Encode(config.Example())
+			},
+		},
+		&cobra.Command{
+			Use: "schema", Short: "Print the JSON schema of configurations, for editors", Args: cobra.NoArgs,
+			RunE: func(cmd *cobra.Command, _ []string) error {
+				_, err := cmd.OutOrStdout().Write(config.Schema())
+				return err
 			},
 		},
 	)

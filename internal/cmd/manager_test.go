@@ -12,7 +12,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
-	"wsdaemon.dev/ws-daemon/internal/config"
 )
 
 // selections records which part of each resource is listed and watched.
@@ -43,7 +42,7 @@ func TestManagerAsksForThisNodesObjectsOnly(t *testing.T) {
 		seen.next = next
 		return seen
 	})
-	mgr, err := newManager(access, config.Config{}, "node-cache")
+	mgr, err := newManager(access, options{node: "node-cache"})
 	g.Expect(err).NotTo(HaveOccurred())
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

@@ -7,30 +7,35 @@ import (
 	"time"
 
 	"github.com/go-logr/logr"
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/spf13/cobra"
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
+	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
+	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/event"
-	"sigs.k8s.io/controller-runtime/pkg/healthz"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
-	"sigs.k8s.io/controller-runtime/pkg/metrics"
+	registry "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/controllers"
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
-	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/health"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
+	"wsdaemon.dev/ws-daemon/internal/logs"
+	"wsdaemon.dev/ws-daemon/internal/metrics"
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
@@ -40,24 +45,50 @@ const shutdownGrace = 30 * time.Second
 
 func newRun() *cobra.Command {
 	var o options
+	var pprof string
 	cmd := &cobra.Command{
 		Use:   "run",
 		Short: "Run the daemon of a node",
 		Args:  cobra.NoArgs,
-		RunE:  func(cmd *cobra.Command, _ []string) error { return run(cmd.Context(), o) },
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			if pprof != "" && !config.IsLoopback(pprof) {
+				return fmt.Errorf("--pprof: profiles show what is in memory: only an address of this machine, as 127.0.0.1:6060, is allowed, not %s", pprof)
+			}
+			o.pprof = pprof
+			return run(cmd.Context(), o)
+		},
 	}
 	o.flags(cmd)
+	cmd.Flags().StringVar(&pprof, "pprof", "", "serve profiles for go tool pprof at this `address` of this machine, as 127.0.0.1:6060")
 	return cmd
 }
 
-// run brings the node's disk in order first, which needs nobody else, and then serves the API server's objects.
+// daemon is what the parts of a running daemon have in common.
+type daemon struct {
+	options
+
+	cfg     config.Config
+	log     *logs.Log
+	health  *health.Server
+	metrics *metrics.Metrics
+	gauges  *gauges
+	keeper  *content.Keeper
+	chain   *storeChain
+	found   []content.Subject // what lay on the node at the start
+}
+
+// run answers for its health first, and then brings the node's disk in order, which needs nobody else; with the API server it
+// serves its objects.
 func run(ctx context.Context, o options) error {
 	cfg, err := config.Load(o.config)
 	if err != nil {
 		return err
 	}
-	ctrl.SetLogger(newLogger(cfg.Log))
-	logger := ctrl.Log.WithName("daemon").WithValues("node", o.node)
+	d := &daemon{options: o, cfg: cfg, log: logs.New(cfg.Log.Format, cfg.Log.Level), gauges: &gauges{}}
+	ctrl.SetLogger(d.log.Logger)
+	klog.SetLogger(d.log.WithName("client"))
+	d.health = health.New(d.log.Logger, cfg.Health.Address)
+	defer alongside(context.WithoutCancel(ctx), d.health.Run)() // also while jobs reach safe points at the end
 	rest, err := o.rest()
 	if err != nil {
 		return err
@@ -67,38 +98,44 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	defer area.Close()
-	keeper, err := newKeeper(ctx, cfg, area, o.node)
+	d.metrics = metrics.New(buildVersion(), d.gauges.snapshot)
+	guard, chain, err := chainStore(ctx, cfg, d.metrics)
 	if err != nil {
 		return err
 	}
-	found := recoverDisk(ctx, logger, keeper)
+	d.chain = chain
+	if d.keeper, err = newKeeper(ctx, cfg, area, o.node, guard); err != nil {
+		return err
+	}
+	return d.serve(ctx, rest)
+}
+
+// serve serves the API server's objects.
+func (d *daemon) serve(ctx context.Context, rest *rest.Config) error {
+	logger := d.log.WithName("daemon").WithValues("node", d.node)
+	d.found = recoverDisk(ctx, logger, d.keeper)
 	reader, err := newReader(rest)
 	if err != nil {
 		return err
 	}
-	a := admission{logger: logger, reader: reader, area: area, node: o.node}
-	cluster, err := newOutage(logger, cfg, keeper, found).bridge(ctx, a.wait)
+	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node}
+	if d.keeper.Cluster, err = newOutage(logger, d.cfg, d.keeper, d.found).bridge(ctx, a.wait); err != nil {
+		return err
+	}
+	mgr, err := newManager(rest, d.options)
 	if err != nil {
 		return err
 	}
-	keeper.Cluster = cluster
-	mgr, err := newManager(rest, cfg, o.node)
-	if err != nil {
+	if err := d.register(mgr); err != nil {
 		return err
 	}
-	if err := register(mgr, cfg, keeper, o.node, found); err != nil {
-		return err
-	}
-	logger.Info("started", "version", buildVersion(), "cluster", keeper.Cluster, "area", cfg.Content.WorkingArea, "store", keeper.Store.String())
+	logger.Info("started", "version", buildVersion(), "cluster", d.keeper.Cluster, "area", d.cfg.Content.WorkingArea, "store", d.keeper.Store.String())
+	d.health.Started()
 	return mgr.Start(ctx)
 }
 
-// newKeeper opens the store and the volume classes.
-func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node string) (*content.Keeper, error) {
-	s, err := openStore(ctx, cfg)
-	if err != nil {
-		return nil, err
-	}
+// newKeeper opens the volume classes.
+func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node string, s store.Store) (*content.Keeper, error) {
 	keys := keyRing(cfg.Storage.KeyFile)
 	if err := keys.check(); err != nil {
 		return nil, err
@@ -109,7 +146,7 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 	}
 	k := &content.Keeper{
 		Keys: keys.of,
-		Area: area, Store: s, Memory: memory.New(cfg.Limits.Store.Memory), Volumes: map[string]volume.Driver{}, Node: node,
+		Area: area, Store: s, Memory: memory.New(int64(cfg.Limits.Store.Memory)), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
 		Git: initializer.Git{Sandbox: box, Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
@@ -148,17 +185,13 @@ func recoverDisk(ctx context.Context, logger logr.Logger, k *content.Keeper) []c
 	return found
 }
 
-// newManager caches this node's objects only.
-func newManager(rest *rest.Config, cfg config.Config, node string) (ctrl.Manager, error) {
+// newManager caches this node's objects only. Metrics and health have servers of their own.
+func newManager(rest *rest.Config, o options) (ctrl.Manager, error) {
 	scheme, err := newScheme()
 	if err != nil {
 		return nil, err
 	}
-	mine := cache.ByObject{Field: fields.OneTermEqualSelector("spec.nodeName", node)}
-	address := cfg.Metrics.Address
-	if address == "" {
-		address = "0"
-	}
+	mine := cache.ByObject{Field: fields.OneTermEqualSelector("spec.nodeName", o.node)}
 	grace := shutdownGrace + 10*time.Second
 	return ctrl.NewManager(rest, ctrl.Options{
 		Scheme: scheme,
@@ -167,39 +200,40 @@ func newManager(rest *rest.Config, cfg config.Config, node string) (ctrl.Manager
 				&v1.Workspace{}: mine,
 				&v1.Snapshot{}:  mine,
 				&corev1.Pod{}:   {Field: mine.Field, Transform: stripPod},
-				&corev1.Node{}:  {Field: fields.OneTermEqualSelector("metadata.name", node)},
+				&corev1.Node{}:  {Field: fields.OneTermEqualSelector("metadata.name", o.node)},
 			},
 			DefaultTransform: cache.TransformStripManagedFields(),
 		},
-		Metrics:                 server.Options{BindAddress: address},
-		HealthProbeBindAddress:  cfg.Health.Address,
+		// The names of controllers are different ones; that a process starts one manager after another is all right.
+		Controller:              ctrlconfig.Controller{SkipNameValidation: new(true)},
+		Metrics:                 server.Options{BindAddress: "0"},
+		PprofBindAddress:        o.pprof,
 		GracefulShutdownTimeout: &grace,
 	})
 }
 
-// reconcile puts the reconcilers and their jobs into the manager, and returns that of workspaces.
-func reconcile(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node string) (*controllers.WorkspaceReconciler, error) {
+// reconcile puts the reconcilers and their jobs into the manager, and returns that of workspaces. conditions are what else is said of
+// the node.
+func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.NodeCondition) (*controllers.WorkspaceReconciler, error) {
 	const wakeBuffer = 1024
 	workspaces := &controllers.WorkspaceReconciler{
 		Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Recorder: mgr.GetEventRecorder("ws-daemon"),
-		Keeper: keeper, Clock: clock.RealClock{}, Node: node,
+		Keeper: d.keeper, Clock: clock.RealClock{}, Node: d.node,
 		Wake:     make(chan event.TypedGenericEvent[types.NamespacedName], wakeBuffer),
 		WentBack: make(chan struct{}, 1),
 		Changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 1),
-		Settings: controllers.Settings{
-			Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
-			OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
-		},
+		Settings: settingsOf(d.cfg),
 	}
 	snapshots := &controllers.SnapshotReconciler{
 		Workspaces: workspaces, Wake: make(chan event.TypedGenericEvent[types.NamespacedName], wakeBuffer),
 	}
-	workspaces.Jobs = jobs.New(limits(cfg.Limits), nil, func(key jobs.Key) {
+	workspaces.Jobs = jobs.New(limits(d.cfg.Limits), nil, func(key jobs.Key) {
 		snapshots.JobEnded(key)
 		workspaces.JobEnded(key) // a snapshot makes a backup, too
 	})
+	workspaces.Jobs.OnEnd(func(key jobs.Key, s jobs.State) { d.metrics.JobEnded(key, s, controllers.Reason(s.Err)) })
 	for _, r := range []interface{ SetupWithManager(mgr ctrl.Manager) error }{
-		workspaces, snapshots, &controllers.NodeReconciler{Workspaces: workspaces},
+		workspaces, snapshots, &controllers.NodeReconciler{Workspaces: workspaces, Conditions: conditions},
 	} {
 		if err := r.SetupWithManager(mgr); err != nil {
 			return nil, err
@@ -208,47 +242,50 @@ func reconcile(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node
 	return workspaces, nil
 }
 
+func settingsOf(cfg config.Config) controllers.Settings {
+	return controllers.Settings{
+		Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
+		OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
+	}
+}
+
 // register puts the reconcilers and the regular chores into the manager.
-func register(mgr ctrl.Manager, cfg config.Config, keeper *content.Keeper, node string, found []content.Subject) error {
-	workspaces, err := reconcile(mgr, cfg, keeper, node)
+func (d *daemon) register(mgr ctrl.Manager) error {
+	guard, ok := d.keeper.Store.(*store.Guard)
+	if !ok {
+		return fmt.Errorf("the store %s is not guarded", d.keeper.Store)
+	}
+	reloads := &reloader{log: d.log, store: d.chain, metrics: d.metrics}
+	workspaces, err := d.reconcile(mgr, reloads.conditions)
 	if err != nil {
 		return err
 	}
-	disks := controllers.NewMetrics(workspaces)
-	metrics.Registry.Unregister(disks) // those of an earlier daemon in this process
-	if err := metrics.Registry.Register(disks); err != nil {
+	events := nodeEvents{recorder: workspaces.Recorder, node: d.node}
+	chores := newChores(d.cfg, workspaces, d.found)
+	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
+	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads
+	others := []prometheus.Collector{controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)}
+	if err := d.metrics.Register(registry.Registry, others...); err != nil {
 		return err
 	}
-	prober, err := newProber(keeper.Store, workspaces.Recorder, node, metrics.Registry)
-	if err != nil {
-		return err
-	}
-	if err := registerTemplates(keeper, metrics.Registry); err != nil {
-		return err
-	}
-	if err := reportSandbox(keeper.Git.Sandbox, metrics.Registry); err != nil {
-		return err
-	}
-	chores := &chores{
-		workspaces: workspaces, found: found, grace: cfg.Content.TombstoneGrace.Duration,
-		collection: history.CollectOptions{Delete: cfg.Content.Collect.Delete, Wait: cfg.Content.Collect.Wait.Duration},
-	}
-	for _, r := range []manager.Runnable{
-		manager.RunnableFunc(workspaces.Jobs.Runnable(shutdownGrace)),
-		manager.RunnableFunc(prober.run),
-		manager.RunnableFunc(chores.wake),
-		manager.RunnableFunc(chores.tend),
-		manager.RunnableFunc(chores.watchArea),
-		manager.RunnableFunc(chores.watchRevision),
+	d.health.Require("cache", cacheSynced(mgr))
+	d.health.Require("disks", func(context.Context) error { return workspaces.Usable() })
+	for _, r := range []manager.RunnableFunc{
+		workspaces.Jobs.Runnable(shutdownGrace),
+		(&prober{guard: guard, events: events, metrics: d.metrics}).run,
+		(&metricsServer{config: d.cfg.Metrics, mgr: mgr, events: events}).run,
+		reloads.run(d.config, d.cfg),
+		d.gauges.synced,
+		chores.wake,
+		chores.tend,
+		chores.watchArea,
+		chores.watchRevision,
 	} {
 		if err := mgr.Add(r); err != nil {
 			return err
 		}
 	}
-	if err := mgr.AddHealthzCheck("ping", healthz.Ping); err != nil {
-		return err
-	}
-	return mgr.AddReadyzCheck("cache", chores.ready(mgr))
+	return nil
 }
 
 func limits(l config.Limits) map[jobs.Class]int {

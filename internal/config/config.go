@@ -1,35 +1,30 @@
-// Package config holds the daemon's JSON configuration: its types, its defaults and a strict parser.
+// Package config holds the daemon's JSON configuration: its types and defaults, a strict parser, and what takes changes of the
+// file over while the daemon runs.
+//
+// The comments of the types are what users read: the reference in docs/operations.md and the schema are generated from them. A
+// field tagged `reload:"live"` is taken over without a restart.
 package config
 
-import (
-	"bytes"
-	"encoding/json"
-	"errors"
-	"fmt"
-	"io"
-	"os"
-	"path/filepath"
-	"slices"
-	"strings"
-	"time"
-)
+import "time"
 
 // Config is the whole file.
 type Config struct {
+	// Schema may name a JSON schema, for editors. The daemon does not read it.
+	Schema string `json:"$schema,omitempty"`
 	// Content is what happens to the files of workspaces.
-	Content Content `json:"content"`
+	Content Content `json:"content" schema:"required"`
 	// Storage is the object store of backups and snapshots.
-	Storage Storage `json:"storage"`
+	Storage Storage `json:"storage" schema:"required"`
 	// Volumes are the kinds of volumes that this node offers.
-	Volumes Volumes `json:"volumes"`
+	Volumes Volumes `json:"volumes" schema:"required"`
 	// Limits bound what the daemon does at once.
 	Limits Limits `json:"limits"`
 	// Node is how the daemon treats the node that it runs on.
-	Node Node `json:"node"`
+	Node Node `json:"node" reload:"live"`
 	// Health is the address of /healthz and /readyz.
 	Health Address `json:"health"`
-	// Metrics is the address of /metrics; empty turns it off.
-	Metrics Address `json:"metrics"`
+	// Metrics is where Prometheus finds /metrics, and who may read it.
+	Metrics Metrics `json:"metrics"`
 	// Log is what is logged, and how.
 	Log Log `json:"log"`
 }
@@ -37,13 +32,13 @@ type Config struct {
 // Content is what happens to the files of workspaces.
 type Content struct {
 	// WorkingArea is the directory of volumes, journal and identity. It must exist.
-	WorkingArea string `json:"workingArea"`
+	WorkingArea string `json:"workingArea" schema:"required"`
 	// StrayRetention is how long content whose owner moved on is kept in the store.
-	StrayRetention Duration `json:"strayRetention"`
+	StrayRetention Duration `json:"strayRetention" reload:"live"`
 	// OrphanGrace is how long an object must be gone before its volume is removed.
-	OrphanGrace Duration `json:"orphanGrace"`
+	OrphanGrace Duration `json:"orphanGrace" reload:"live"`
 	// TombstoneGrace is how long the backups of a deleted workspace stay.
-	TombstoneGrace Duration `json:"tombstoneGrace"`
+	TombstoneGrace Duration `json:"tombstoneGrace" reload:"live"`
 	// Collect is how packs that no backup needs leave the store.
 	Collect Collect `json:"collect"`
 	// AdoptCluster lets domains that another cluster made be used.
@@ -59,9 +54,9 @@ type Content struct {
 // Collect is how packs that no backup needs leave the store.
 type Collect struct {
 	// Delete lets them be removed; without it the daemon only logs how many there are, once a day.
-	Delete bool `json:"delete"`
+	Delete bool `json:"delete" reload:"live"`
 	// Wait is how old a pack must be to be condemned, and how long it then stays, by the store's clock: at least an hour.
-	Wait Duration `json:"wait"`
+	Wait Duration `json:"wait" reload:"live"`
 }
 
 // Git is how repositories are cloned.
@@ -69,38 +64,38 @@ type Git struct {
 	// Program is the git command.
 	Program string `json:"program"`
 	// AllowedSchemes are the URL schemes that may be cloned.
-	AllowedSchemes []string `json:"allowedSchemes"`
+	AllowedSchemes []string `json:"allowedSchemes" schema:"enum=https|http"`
 }
 
 // Timeouts are the deadlines of the daemon's work. A passed deadline is reported and tried again; it never lets content go.
 type Timeouts struct {
 	// Store is the deadline of one request to the object store, without the time that its content takes at 64 KiB a second. One that makes
 	// no progress for half a minute ends before.
-	Store Duration `json:"store"`
+	Store Duration `json:"store" reload:"live"`
 	// StoreTotal is how long a request that failed, in a way that may pass, is repeated.
-	StoreTotal Duration `json:"storeTotal"`
+	StoreTotal Duration `json:"storeTotal" reload:"live"`
 	// Initialize is the deadline of one attempt to fill a workspace.
-	Initialize Duration `json:"initialize"`
+	Initialize Duration `json:"initialize" reload:"live"`
 	// Backup is the deadline of one attempt to back up, final ones included.
-	Backup Duration `json:"backup"`
+	Backup Duration `json:"backup" reload:"live"`
 	// Remove is the deadline of one attempt to remove a volume.
-	Remove Duration `json:"remove"`
+	Remove Duration `json:"remove" reload:"live"`
 	// Pods is how long a stopping workspace waits for its pods before it is called stalled.
-	Pods Duration `json:"pods"`
+	Pods Duration `json:"pods" reload:"live"`
 	// RetryMax is the longest pause between two attempts.
-	RetryMax Duration `json:"retryMax"`
+	RetryMax Duration `json:"retryMax" reload:"live"`
 }
 
 // Limits bound what the daemon does at once.
 type Limits struct {
 	// Initialize is the number of workspaces that are filled at once.
-	Initialize int `json:"initialize"`
+	Initialize int `json:"initialize" reload:"live" schema:"min=1"`
 	// Backup is the number of periodic backups at once.
-	Backup int `json:"backup"`
+	Backup int `json:"backup" reload:"live" schema:"min=1"`
 	// FinalBackup is the number of final backups at once; they do not wait for periodic ones.
-	FinalBackup int `json:"finalBackup"`
+	FinalBackup int `json:"finalBackup" reload:"live" schema:"min=1"`
 	// Maintain is the number of removals and other small jobs at once.
-	Maintain int `json:"maintain"`
+	Maintain int `json:"maintain" reload:"live" schema:"min=1"`
 	// Store is what all jobs together may ask of the object store.
 	Store StoreLimits `json:"store"`
 }
@@ -109,53 +104,40 @@ type Limits struct {
 // periodic backups, which leave a quarter of everything to them; of the same kind all workspaces get the same.
 type StoreLimits struct {
 	// Requests is the number of requests that run at once.
-	Requests int `json:"requests"`
-	// UploadBytesPerSecond and DownloadBytesPerSecond bound the bytes of objects; 0 is no bound.
-	UploadBytesPerSecond   int64 `json:"uploadBytesPerSecond"`
-	DownloadBytesPerSecond int64 `json:"downloadBytesPerSecond"`
-	// Memory is the number of bytes that the buffers of all jobs take together. Ten backups at once need 512 MiB (536870912); with
-	// less, some wait for others.
-	Memory int64 `json:"memory"`
+	Requests int `json:"requests" reload:"live" schema:"min=4"`
+	// UploadBytesPerSecond bounds the bytes of objects that are written, "50Mi" for example; "0" is no bound.
+	UploadBytesPerSecond Size `json:"uploadBytesPerSecond" reload:"live"`
+	// DownloadBytesPerSecond bounds the bytes of objects that are read; "0" is no bound.
+	DownloadBytesPerSecond Size `json:"downloadBytesPerSecond" reload:"live"`
+	// Memory is what the buffers of all jobs take together. Ten backups at once need "512Mi"; with less, some wait for others.
+	Memory Size `json:"memory"`
 }
 
-// Address is where a server listens; empty turns it off.
+// Address is where a server listens.
 type Address struct {
-	// Address is host:port.
+	// Address is host:port; empty turns the server off.
 	Address string `json:"address"`
+}
+
+// Metrics is where Prometheus finds /metrics, and who may read it. On an address of this machine alone (127.0.0.1, ::1, localhost)
+// everybody there may. On any other it is served by TLS 1.3, and only to those whom the API server knows by their token and
+// allows to get the URL /metrics.
+type Metrics struct {
+	// Address is host:port; empty turns the server off.
+	Address string `json:"address"`
+	// CertFile is a certificate in PEM format, read again when it changes. Without it the daemon signs one itself at each start.
+	CertFile string `json:"certFile,omitempty"`
+	// KeyFile is the key of the certificate, in PEM format.
+	KeyFile string `json:"keyFile,omitempty"`
 }
 
 // Log is what is logged, and how.
 type Log struct {
 	// Level is debug, info, warn or error.
-	Level string `json:"level"`
+	Level string `json:"level" reload:"live" schema:"enum=debug|info|warn|error"`
 	// Format is json or console.
-	Format string `json:"format"`
+	Format string `json:"format" schema:"enum=json|console"`
 }
-
-// Duration is a time span written as people do: "10m", "1h30m".
-type Duration struct{ time.Duration }
-
-// UnmarshalJSON reads a quoted duration.
-func (d *Duration) UnmarshalJSON(data []byte) error {
-	var text string
-	if err := json.Unmarshal(data, &text); err != nil {
-		return &durationError{string(data)}
-	}
-	parsed, err := time.ParseDuration(text)
-	if err != nil {
-		return &durationError{string(data)}
-	}
-	d.Duration = parsed
-	return nil
-}
-
-// durationError names what is no duration, as it stands in the file.
-type durationError struct{ text string }
-
-func (e *durationError) Error() string { return `a duration is a text such as "10m", not ` + e.text }
-
-// MarshalJSON writes the duration as UnmarshalJSON reads it.
-func (d Duration) MarshalJSON() ([]byte, error) { return json.Marshal(d.String()) }
 
 // Default returns the configuration that a file changes.
 func Default() Config {
@@ -182,170 +164,7 @@ func Default() Config {
 		},
 		Node:    defaultNode(),
 		Health:  Address{Address: ":8081"},
-		Metrics: Address{Address: "127.0.0.1:9090"},
+		Metrics: Metrics{Address: "127.0.0.1:9090"},
 		Log:     Log{Level: "info", Format: "json"},
 	}
-}
-
-// Load reads the file, refuses keys it does not know, and validates what it read. Errors name the file and the key.
-func Load(file string) (Config, error) {
-	data, err := os.ReadFile(filepath.Clean(file))
-	if err != nil {
-		return Config{}, fmt.Errorf("read configuration: %w", err)
-	}
-	c, err := Parse(data)
-	if err != nil {
-		return Config{}, fmt.Errorf("configuration %s: %w", file, err)
-	}
-	return c, nil
-}
-
-// Parse reads and validates a configuration.
-func Parse(data []byte) (Config, error) {
-	c := Default()
-	dec := json.NewDecoder(bytes.NewReader(data))
-	dec.DisallowUnknownFields()
-	if err := dec.Decode(&c); err != nil {
-		return Config{}, fmt.Errorf("line %d: %w", line(data, place(data, err)), err)
-	}
-	if _, err := dec.Token(); !errors.Is(err, io.EOF) {
-		return Config{}, fmt.Errorf("line %d: more text after the configuration", line(data, dec.InputOffset()))
-	}
-	return c, c.validate()
-}
-
-// place returns where in the file a mistake is. Errors that do not say so name what stands there.
-func place(data []byte, err error) int64 {
-	var (
-		syntax   *json.SyntaxError
-		kind     *json.UnmarshalTypeError
-		duration *durationError
-	)
-	switch {
-	case errors.As(err, &syntax):
-		return syntax.Offset
-	case errors.As(err, &kind):
-		return kind.Offset
-	case errors.As(err, &duration):
-		return int64(bytes.Index(data, []byte(duration.text)))
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return int64(len(data))
-	}
-	key, _ := strings.CutPrefix(err.Error(), "json: unknown field ")
-	return int64(bytes.Index(data, []byte(key)))
-}
-
-func line(data []byte, offset int64) int {
-	return bytes.Count(data[:max(0, min(offset, int64(len(data))))], []byte("\n")) + 1
-}
-
-func (c Config) validate() error {
-	return errors.Join(
-		absolute("content.workingArea", c.Content.WorkingArea),
-		c.Storage.validate(),
-		c.Volumes.validate(),
-		c.Limits.validate(),
-		c.Node.validate(),
-		c.Content.Timeouts.validate(),
-		positive("content.strayRetention", c.Content.StrayRetention),
-		positive("content.orphanGrace", c.Content.OrphanGrace),
-		positive("content.tombstoneGrace", c.Content.TombstoneGrace),
-		atLeastAnHour("content.collect.wait", c.Content.Collect.Wait),
-		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
-		oneOf("log.format", c.Log.Format, "json", "console"),
-	)
-}
-
-func (l Limits) validate() error {
-	var errs []error
-	for key, n := range map[string]int{
-		"initialize": l.Initialize, "backup": l.Backup, "finalBackup": l.FinalBackup, "maintain": l.Maintain,
-	} {
-		if n < 1 {
-			errs = append(errs, fmt.Errorf("limits.%s: must be at least 1, not %d", key, n))
-		}
-	}
-	return errors.Join(append(errs, l.Store.validate())...)
-}
-
-// The least that one job needs.
-const (
-	minRequests = 4
-	minRate     = 64 << 10
-	minMemory   = 128 << 20
-)
-
-func (l StoreLimits) validate() error {
-	return errors.Join(
-		atLeast("limits.store.requests", int64(l.Requests), minRequests, ""),
-		atLeast("limits.store.memory", l.Memory, minMemory, " bytes"),
-		rate("limits.store.uploadBytesPerSecond", l.UploadBytesPerSecond),
-		rate("limits.store.downloadBytesPerSecond", l.DownloadBytesPerSecond),
-	)
-}
-
-func rate(key string, perSecond int64) error {
-	if perSecond == 0 {
-		return nil
-	}
-	return atLeast(key, perSecond, minRate, ", or 0 for no limit")
-}
-
-func atLeast(key string, n, least int64, unit string) error {
-	if n < least {
-		return fmt.Errorf("%s: must be at least %d%s, not %d", key, least, unit, n)
-	}
-	return nil
-}
-
-func (t Timeouts) validate() error {
-	return errors.Join(
-		positive("content.timeouts.store", t.Store),
-		positive("content.timeouts.storeTotal", t.StoreTotal),
-		positive("content.timeouts.initialize", t.Initialize),
-		positive("content.timeouts.backup", t.Backup),
-		positive("content.timeouts.remove", t.Remove),
-		positive("content.timeouts.pods", t.Pods),
-		positive("content.timeouts.retryMax", t.RetryMax),
-	)
-}
-
-func absolute(key, path string) error {
-	if !filepath.IsAbs(path) {
-		return fmt.Errorf("%s: must be an absolute path, not %q", key, path)
-	}
-	return nil
-}
-
-func positive(key string, d Duration) error {
-	if d.Duration <= 0 {
-		return fmt.Errorf("%s: must be longer than 0s, not %s", key, d)
-	}
-	return nil
-}
-
-func atLeastAnHour(key string, d Duration) error {
-	if d.Duration < time.Hour {
-		return fmt.Errorf("%s: must be at least 1h, not %s", key, d)
-	}
-	return nil
-}
-
-func oneOf(key, value string, allowed ...string) error {
-	if !slices.Contains(allowed, value) {
-		return fmt.Errorf("%s: must be one of %q, not %q", key, allowed, value)
-	}
-	return nil
-}
-
-// Example returns a valid configuration with every key set.
-func Example() Config {
-	c := Default()
-	c.Content.WorkingArea = "/var/lib/ws-daemon"
-	c.Storage = exampleStorage()
-	c.Volumes.Classes = map[string]Class{
-		"default": {Driver: DriverDirectory, Path: "/var/lib/ws-daemon/volumes/default", AllowUnlimited: true},
-		"limited": {Driver: DriverQuota, Path: "/mnt/workspaces/volumes", Projects: &Projects{First: 200_000, Last: 299_999}},
-	}
-	return c
 }

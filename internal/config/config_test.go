@@ -10,6 +10,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/config"
 )
@@ -101,66 +102,111 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
 	node := func(keys string) string { return with(`"storage"`, `"node": {`+keys+`}, "storage"`) }
 	limits := func(text string) string { return with(`"storage"`, `"limits": {"store": {`+text+`}}, "storage"`) }
+	lvm := func(text string) string { return with(classes, `{"default": {"driver": "lvm", `+text+`}}`) }
+	log := func(text string) string { return with(`"storage"`, `"log": {`+text+`}, "storage"`) }
+	metrics := func(text string) string { return with(`"storage"`, `"metrics": {`+text+`}, "storage"`) }
 	tests := map[string]struct{ text, want string }{
-		"nothing":                {"", "line 1: EOF"},
-		"no object":              {"[]", "line 1: json: cannot unmarshal array into Go value of type config.Config"},
-		"cut off":                {`{"content": {`, "line 1: unexpected EOF"},
-		"two":                    {complete + "\n{}", "line 6: more text after the configuration"},
-		"comment":                {"{\n# no\n}", "line 2: invalid character '#' looking for beginning of object key string"},
-		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: json: unknown field "workDir"`},
-		"unknown section":        {with(`"storage"`, `"store"`), `line 3: json: unknown field "store"`},
-		"unknown class key":      {with(`"allowUnlimited"`, `"unlimited"`), `line 4: json: unknown field "unlimited"`},
-		"number for a text":      {with(`"/mnt/store"`, "7"), "line 3: json: cannot unmarshal number into Go struct field Filesystem.storage.filesystem.path of type string"},
-		"text for a number":      {with(`"storage"`, `"limits": {"backup": "2"}, "storage"`), "line 3: json: cannot unmarshal string into Go struct field Limits.limits.backup of type int"},
-		"text for a bool":        {with("true", `"yes"`), "line 4: json: cannot unmarshal string into Go struct field Class.volumes.classes.allowUnlimited of type bool"},
-		"duration as a number":   {timeouts(`"store": 60`), `line 2: a duration is a text such as "10m", not 60`},
-		"duration in days":       {timeouts(`"store": "1d"`), `line 2: a duration is a text such as "10m", not "1d"`},
-		"duration without unit":  {timeouts(`"store": "60"`), `line 2: a duration is a text such as "10m", not "60"`},
-		"duration of nothing":    {timeouts(`"store": "0s"`), "content.timeouts.store: must be longer than 0s, not 0s"},
-		"negative initialize":    {timeouts(`"initialize": "-1s"`), "content.timeouts.initialize: must be longer than 0s, not -1s"},
-		"negative backup":        {timeouts(`"backup": "-1s"`), "content.timeouts.backup: must be longer than 0s, not -1s"},
-		"negative remove":        {timeouts(`"remove": "-1s"`), "content.timeouts.remove: must be longer than 0s, not -1s"},
-		"negative pods":          {timeouts(`"pods": "-1s"`), "content.timeouts.pods: must be longer than 0s, not -1s"},
-		"negative pause":         {timeouts(`"retryMax": "-1s"`), "content.timeouts.retryMax: must be longer than 0s, not -1s"},
-		"no stray retention":     {with(area, area+`, "strayRetention": "0s"`), "content.strayRetention: must be longer than 0s, not 0s"},
-		"no orphan grace":        {with(area, area+`, "orphanGrace": "0s"`), "content.orphanGrace: must be longer than 0s, not 0s"},
-		"no tombstone grace":     {with(area, area+`, "tombstoneGrace": "0s"`), "content.tombstoneGrace: must be longer than 0s, not 0s"},
-		"short wait":             {with(area, area+`, "collect": {"wait": "10m"}`), "content.collect.wait: must be at least 1h, not 10m0s"},
-		"no working area":        {with(area, ""), `content.workingArea: must be an absolute path, not ""`},
-		"relative working area":  {with(`"/var/lib/ws-daemon"`, `"data"`), `content.workingArea: must be an absolute path, not "data"`},
-		"key file":               {with(`"kind": "filesystem"`, `"kind": "filesystem", "keyFile": "key"`), `storage.keyFile: must be an absolute path, not "key"`},
-		"other store":            {with(`"kind": "filesystem"`, `"kind": "tape"`), `storage.kind: must be one of ["filesystem" "s3" "gcs"], not "tape"`},
-		"no store":               {with(`{"kind": "filesystem", "filesystem": {"path": "/mnt/store"}}`, "{}"), `storage.kind: must be one of ["filesystem" "s3" "gcs"], not ""`},
-		"store without settings": {with(`, "filesystem": {"path": "/mnt/store"}`, ""), "storage.filesystem: must be set for storage.kind filesystem"},
-		"relative store":         {with(`"/mnt/store"`, `"store"`), `storage.filesystem.path: must be an absolute path, not "store"`},
-		"no class":               {with(classes, "{}"), `volumes.classes: at least one class is needed, usually "default"`},
-		"name of a class":        {with(`"default":`, `"Fast_1":`), `volumes.classes: the name of a class has 1 to 63 small letters, digits and inner hyphens, not "Fast_1"`},
-		"path for a class":       {with(`"default":`, `"../etc":`), `volumes.classes: the name of a class has 1 to 63 small letters, digits and inner hyphens, not "../etc"`},
-		"many classes":           {with(classes, manyClasses(33)), "volumes.classes: at most 32 classes are possible, not 33"},
-		"other driver":           {with(`"directory"`, `"zfs"`), `volumes.classes.default.driver: must be one of ["directory" "quota" "lvm"], not "zfs"`},
-		"projects of nobody":     {with(`"driver"`, `"projects": {"first": 1, "last": 2}, "driver"`), `volumes.classes.default.projects: only the driver "quota" has them`},
-		"projects from 0":        {with(classes, quota(0, 5)), "volumes.classes.default.projects: must begin above 0 and not end before, not from 0 to 5"},
-		"projects end first":     {with(classes, quota(6, 5)), "volumes.classes.default.projects: must begin above 0 and not end before, not from 6 to 5"},
-		"relative class":         {with(`"driver"`, `"path": "x", "driver"`), `volumes.classes.default.path: must be an absolute path, not "x"`},
-		"lvm without a pool":     {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "filesystem": "xfs"}}`), `volumes.classes.default.thinPool: must be the name that lvs shows, not ""`},
-		"lvm option for a name":  {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "-f", "thinPool": "p", "filesystem": "xfs"}}`), `volumes.classes.default.volumeGroup: must be the name that lvs shows, not "-f"`},
-		"other file system":      {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "zfs"}}`), `volumes.classes.default.filesystem: must be one of ["xfs" "ext4"], not "zfs"`},
-		"size as a number":       {with(classes, `{"default": {"driver": "lvm", "minSize": 5}}`), `line 1: a size is a text such as "20Gi", not 5`},
-		"size of nothing":        {with(classes, `{"default": {"driver": "lvm", "minSize": "much"}}`), `line 1: a size is a text such as "20Gi", not "much"`},
-		"negative templates":     {with(classes, `{"default": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs", "templates": -1}}`), `volumes.classes.default.templates: must not be negative`},
-		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver lvm"},
-		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "limits.backup: must be at least 1, not 0"},
-		"no requests":            {limits(`"requests": 3`), "limits.store.requests: must be at least 4, not 3"},
-		"little memory":          {limits(`"memory": 1000000`), "limits.store.memory: must be at least 134217728 bytes, not 1000000"},
-		"slow upload":            {limits(`"uploadBytesPerSecond": 1000`), "limits.store.uploadBytesPerSecond: must be at least 65536, or 0 for no limit, not 1000"},
-		"negative download":      {limits(`"downloadBytesPerSecond": -1`), "limits.store.downloadBytesPerSecond: must be at least 65536, or 0 for no limit, not -1"},
-		"large reserve":          {node(`"reservePercent": 51`), "node.reservePercent: must be from 0 to 50, not 51"},
-		"pressure never clears":  {node(`"pressure": {"bytes": {"set": 85}}`), "node.pressure.bytes: clear must be at least 1, less than set, and set at most 100, not 85 and 85"},
-		"pressure at nothing":    {node(`"pressure": {"inodes": {"clear": 0}}`), "node.pressure.inodes: clear must be at least 1, less than set, and set at most 100, not 0 and 90"},
-		"pressure never comes":   {node(`"pressure": {"thinData": {"set": 101}}`), "node.pressure.thinData: clear must be at least 1, less than set, and set at most 100, not 80 and 101"},
-		"metadata never clear":   {node(`"pressure": {"thinMetadata": {"clear": 90}}`), "node.pressure.thinMetadata: clear must be at least 1, less than set, and set at most 100, not 90 and 80"},
-		"log level":              {with(`"storage"`, `"log": {"level": "loud"}, "storage"`), `log.level: must be one of ["debug" "info" "warn" "error"], not "loud"`},
-		"log format":             {with(`"storage"`, `"log": {"format": "xml"}, "storage"`), `log.format: must be one of ["json" "console"], not "xml"`},
+		"nothing":                {"", "line 1: the file is empty: `ws-daemon config example` prints one that is not"},
+		"only space":             {"\n \n", "line 1: the file is empty: `ws-daemon config example` prints one that is not"},
+		"no object":              {"[]", "line 1: a configuration is a JSON object, {…}, not []"},
+		"a text":                 {`"content"`, `line 1: a configuration is a JSON object, {…}, not "content"`},
+		"YAML":                   {"content:\n  workingArea: /x\n", "line 1: this is not JSON: invalid character 'c' looking for beginning of value"},
+		"cut off":                {"{\n\"content\": {", "line 2: this is not JSON: unexpected end of JSON input"},
+		"two":                    {complete + "\n{}", "line 6: this is not JSON: invalid character '{' after top-level value"},
+		"comment":                {"{\n# no\n}", "line 2: this is not JSON: invalid character '#' looking for beginning of object key string"},
+		"comma at the end":       {"{\"log\": {},\n}", "line 2: this is not JSON: invalid character '}' looking for beginning of object key string"},
+		"byte order mark":        {"\xef\xbb\xbf{}", "line 1: the file begins with a byte order mark: save it as plain UTF-8"},
+		"no text":                {"{\n\"a\": \"\xff\"}", "line 2: this is not UTF-8 text"},
+		"zeros":                  {"{\x00}", "line 1: this is not JSON: invalid character '\\x00' looking for beginning of object key string"},
+		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, sandbox, timeouts`},
+		"a typing error":         {with(`"workingArea"`, `"workingarea"`), `line 2: content.workingarea: there is no such key; did you mean workingArea?`},
+		"unknown section":        {with(`"storage"`, `"storages"`), `line 3: storages: there is no such key; did you mean storage?`},
+		"unknown class key":      {with(`"allowUnlimited"`, `"allowunlimited"`), `line 4: volumes.classes.default.allowunlimited: there is no such key; did you mean allowUnlimited?`},
+		"second time":            {with(`"driver"`, `"driver": "quota", "driver"`), `line 4: volumes.classes.default.driver: stands here a second time`},
+		"a section twice":        {with(`"storage"`, `"content": {}, "storage"`), `line 3: content: stands here a second time`},
+		"null":                   {with(`"/mnt/store"`, "null"), "line 3: storage.filesystem.path: null says nothing: leave the key out"},
+		"null for a section":     {with(`"storage"`, `"limits": null, "storage"`), "line 3: limits: null says nothing: leave the key out"},
+		"number for a text":      {with(`"/mnt/store"`, "7"), "line 3: storage.filesystem.path: must be a text in quotes, not 7"},
+		"text for a number":      {with(`"storage"`, `"limits": {"backup": "2"}, "storage"`), `line 3: limits.backup: must be a whole number (int), not "2"`},
+		"fraction":               {with(`"storage"`, `"limits": {"backup": 2.5}, "storage"`), `line 3: limits.backup: must be a whole number (int), not 2.5`},
+		"too large a number":     {with(`"storage"`, `"limits": {"backup": 1e30}, "storage"`), `line 3: limits.backup: must be a whole number (int), not 1e30`},
+		"text for a bool":        {with("true", `"yes"`), `line 4: volumes.classes.default.allowUnlimited: must be true or false, not "yes"`},
+		"text for an object":     {with(`{"kind": "filesystem", "filesystem": {"path": "/mnt/store"}}`, `"file:///mnt"`), `line 3: storage: must be an object, {…}, not "file:///mnt"`},
+		"text for a list":        {with(area, area+`, "git": {"allowedSchemes": "https"}`), `line 2: content.git.allowedSchemes: must be a list, […], not "https"`},
+		"number in a list":       {with(area, area+`, "git": {"allowedSchemes": ["https", 7]}`), `line 2: content.git.allowedSchemes[1]: must be a text in quotes, not 7`},
+		"other scheme":           {with(area, area+`, "git": {"allowedSchemes": ["ext"]}`), `line 2: content.git.allowedSchemes: must be one of ["https" "http"], not "ext"`},
+		"no git":                 {with(area, area+`, "git": {"program": ""}`), `line 2: content.git.program: must be set`},
+		"duration as a number":   {timeouts(`"store": 60`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not 60`},
+		"duration in weeks":      {timeouts(`"store": "1w"`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not "1w"`},
+		"duration without unit":  {timeouts(`"store": "60"`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not "60"`},
+		"duration of ages":       {timeouts(`"store": "99999d"`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not "99999d"`},
+		"duration of nothing":    {timeouts(`"store": "0s"`), "line 2: content.timeouts.store: must be longer than 0s, not 0s"},
+		"negative total":         {timeouts(`"storeTotal": "-1s"`), "line 2: content.timeouts.storeTotal: must be longer than 0s, not -1s"},
+		"negative initialize":    {timeouts(`"initialize": "-1s"`), "line 2: content.timeouts.initialize: must be longer than 0s, not -1s"},
+		"negative backup":        {timeouts(`"backup": "-1s"`), "line 2: content.timeouts.backup: must be longer than 0s, not -1s"},
+		"negative remove":        {timeouts(`"remove": "-1s"`), "line 2: content.timeouts.remove: must be longer than 0s, not -1s"},
+		"negative pods":          {timeouts(`"pods": "-1s"`), "line 2: content.timeouts.pods: must be longer than 0s, not -1s"},
+		"negative pause":         {timeouts(`"retryMax": "-1s"`), "line 2: content.timeouts.retryMax: must be longer than 0s, not -1s"},
+		"no stray retention":     {with(area, area+`, "strayRetention": "0s"`), "line 2: content.strayRetention: must be longer than 0s, not 0s"},
+		"no orphan grace":        {with(area, area+`, "orphanGrace": "0s"`), "line 2: content.orphanGrace: must be longer than 0s, not 0s"},
+		"no tombstone grace":     {with(area, area+`, "tombstoneGrace": "0s"`), "line 2: content.tombstoneGrace: must be longer than 0s, not 0s"},
+		"short wait":             {with(area, area+`, "collect": {"wait": "10m"}`), "line 2: content.collect.wait: must be at least 1h, not 10m"},
+		"no working area":        {with(area, ""), `line 2: content.workingArea: must be an absolute path, not ""`},
+		"relative working area":  {with(`"/var/lib/ws-daemon"`, `"data"`), `line 2: content.workingArea: must be an absolute path, not "data"`},
+		"zero byte":              {with(`"/var/lib/ws-daemon"`, `"/x\u0000y"`), `line 2: content.workingArea: must be a path, and has a zero byte in it`},
+		"key file":               {with(`"kind": "filesystem"`, `"kind": "filesystem", "keyFile": "key"`), `line 3: storage.keyFile: must be an absolute path, not "key"`},
+		"other store":            {with(`"kind": "filesystem"`, `"kind": "tape"`), `line 3: storage.kind: must be one of ["filesystem" "s3" "gcs"], not "tape"`},
+		"no store":               {with(`{"kind": "filesystem", "filesystem": {"path": "/mnt/store"}}`, "{}"), `line 3: storage.kind: must be one of ["filesystem" "s3" "gcs"], not ""`},
+		"store without settings": {with(`, "filesystem": {"path": "/mnt/store"}`, ""), "line 3: storage.filesystem: must be set for storage.kind filesystem"},
+		"relative store":         {with(`"/mnt/store"`, `"store"`), `line 3: storage.filesystem.path: must be an absolute path, not "store"`},
+		"store in the area":      {with(`"/mnt/store"`, `"/var/lib/ws-daemon/store"`), `line 3: storage.filesystem.path: must not be within content.workingArea, nor the other way round: backups on the disk that they are to save are lost with it`},
+		"no class":               {with(classes, "{}"), `line 4: volumes.classes: at least one class is needed, usually "default"`},
+		"a path for a class":     {with(`"default"`, `"../../etc"`), `line 4: volumes.classes.../../etc: a name has 1 to 63 small letters, digits and inner hyphens, not "../../etc"`},
+		"other driver":           {with(`"directory"`, `"zfs"`), `line 4: volumes.classes.default.driver: must be one of ["directory" "quota" "lvm"], not "zfs"`},
+		"projects of nobody":     {with(`"driver"`, `"projects": {"first": 1, "last": 2}, "driver"`), `line 4: volumes.classes.default.projects: only the driver "quota" has them`},
+		"projects from 0":        {with(classes, quota(0, 5)), "line 4: volumes.classes.default.projects: must begin above 0 and not end before, not from 0 to 5"},
+		"projects end first":     {with(classes, quota(6, 5)), "line 4: volumes.classes.default.projects: must begin above 0 and not end before, not from 6 to 5"},
+		"relative class":         {with(`"driver"`, `"path": "x", "driver"`), `line 4: volumes.classes.default.path: must be an absolute path, not "x"`},
+		"classes in one place":   {with(classes, `{"a": {"driver": "directory", "path": "/v"}, "b": {"driver": "directory", "path": "/v/b"}}`), `line 4: volumes.classes.b: its directory /v/b must not be, contain, or lie in that of class a, /v`},
+		"classes in one area":    {with(classes, `{"a": {"driver": "directory"}, "b": {"driver": "directory", "path": "/var/lib/ws-daemon/volumes"}}`), `line 4: volumes.classes.b: its directory /var/lib/ws-daemon/volumes must not be, contain, or lie in that of class a, /var/lib/ws-daemon/volumes/a`},
+		"lvm without a pool":     {lvm(`"volumeGroup": "ws", "filesystem": "xfs"`), `line 4: volumes.classes.default.thinPool: must be the name that lvs shows, not ""`},
+		"lvm option for a name":  {lvm(`"volumeGroup": "-f", "thinPool": "p", "filesystem": "xfs"`), `line 4: volumes.classes.default.volumeGroup: must be the name that lvs shows, not "-f"`},
+		"other file system":      {lvm(`"volumeGroup": "ws", "thinPool": "p", "filesystem": "zfs"`), `line 4: volumes.classes.default.filesystem: must be one of ["xfs" "ext4"], not "zfs"`},
+		"size as a number":       {lvm(`"minSize": 5`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not 5`},
+		"size of nothing":        {lvm(`"minSize": "much"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not "much"`},
+		"size in minutes":        {lvm(`"minSize": "10m"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not "10m"`},
+		"size in GB":             {lvm(`"minSize": "10GB"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not "10GB"`},
+		"negative size":          {lvm(`"minSize": "-1Gi"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not "-1Gi"`},
+		"size of half a byte":    {lvm(`"minSize": "1.5"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "1.5"`},
+		"size of the universe":   {lvm(`"minSize": "9999Ei"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "9999Ei"`},
+		"negative templates":     {lvm(`"volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs", "templates": -1`), `line 4: volumes.classes.default.templates: must not be negative`},
+		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver lvm"},
+		"too many classes":       {with(classes, manyClasses(33)), "line 4: volumes.classes: must be at most 32, not 33"},
+		"name with capitals":     {with(`"default"`, `"Fast"`), `line 4: volumes.classes.Fast: a name has 1 to 63 small letters, digits and inner hyphens, not "Fast"`},
+		"name with a dot":        {with(`"default"`, `"a.b"`), `line 4: volumes.classes.a.b: a name has 1 to 63 small letters, digits and inner hyphens, not "a.b"`},
+		"name of nothing":        {with(`"default"`, `""`), `line 4: volumes.classes.: a name has 1 to 63 small letters, digits and inner hyphens, not ""`},
+		"name with an end":       {with(`"default"`, `"a-"`), `line 4: volumes.classes.a-: a name has 1 to 63 small letters, digits and inner hyphens, not "a-"`},
+		"large reserve":          {node(`"reservePercent": 51`), "line 3: node.reservePercent: must be from 0 to 50, not 51"},
+		"pressure never clears":  {node(`"pressure": {"bytes": {"set": 85}}`), "line 3: node.pressure.bytes: clear must be at least 1, less than set, and set at most 100, not 85 and 85"},
+		"pressure at nothing":    {node(`"pressure": {"inodes": {"clear": 0}}`), "line 3: node.pressure.inodes: clear must be at least 1, less than set, and set at most 100, not 0 and 90"},
+		"pressure never comes":   {node(`"pressure": {"thinData": {"set": 101}}`), "line 3: node.pressure.thinData: clear must be at least 1, less than set, and set at most 100, not 80 and 101"},
+		"metadata never clear":   {node(`"pressure": {"thinMetadata": {"clear": 90}}`), "line 3: node.pressure.thinMetadata: clear must be at least 1, less than set, and set at most 100, not 90 and 80"},
+		"no room for backups":    {with(`"storage"`, `"limits": {"backup": 0}, "storage"`), "line 3: limits.backup: must be at least 1, not 0"},
+		"no requests":            {limits(`"requests": 3`), "line 3: limits.store.requests: must be at least 4, not 3"},
+		"memory as a number":     {limits(`"memory": 1000000`), `line 3: limits.store.memory: a size is a text such as "20Gi" or "512Mi", not 1000000`},
+		"little memory":          {limits(`"memory": "1000Ki"`), "line 3: limits.store.memory: must be at least 128Mi, not 1000Ki"},
+		"slow upload":            {limits(`"uploadBytesPerSecond": "1000"`), `line 3: limits.store.uploadBytesPerSecond: must be at least 64Ki, or "0" for no limit, not 1k`},
+		"slow download":          {limits(`"downloadBytesPerSecond": "1Ki"`), `line 3: limits.store.downloadBytesPerSecond: must be at least 64Ki, or "0" for no limit, not 1Ki`},
+		"log level":              {log(`"level": "loud"`), `line 3: log.level: must be one of ["debug" "info" "warn" "error"], not "loud"`},
+		"log format":             {log(`"format": "xml"`), `line 3: log.format: must be one of ["json" "console"], not "xml"`},
+		"address without a port": {metrics(`"address": "127.0.0.1"`), `line 3: metrics.address: must be host:port, "127.0.0.1:9090" or ":8081" for example, not "127.0.0.1"`},
+		"no port":                {metrics(`"address": "127.0.0.1:0"`), `line 3: metrics.address: must have a port from 1 to 65535, not "0"`},
+		"too high a port":        {metrics(`"address": ":65536"`), `line 3: metrics.address: must have a port from 1 to 65535, not "65536"`},
+		"a name for an address":  {metrics(`"address": "example.com:80"`), `line 3: metrics.address: must have the address of a network interface, localhost or nothing before the port, not "example.com"`},
+		"an address for two":     {metrics(`"address": ":8081"`), `line 3: metrics.address: must not be that of health, :8081`},
+		"certificate, no key":    {metrics(`"address": ":9090", "certFile": "/c"`), `line 3: metrics.certFile: needs metrics.keyFile, and the other way round`},
+		"relative certificate":   {metrics(`"address": ":9090", "certFile": "c", "keyFile": "/k"`), `line 3: metrics.certFile: must be an absolute path, not "c"`},
+		"certificate for nobody": {metrics(`"certFile": "/c", "keyFile": "/k"`), `line 3: metrics.certFile: is for an address that others reach, not for "127.0.0.1:9090", where there is no TLS`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -179,39 +225,130 @@ func manyClasses(n int) string {
 }
 
 func TestParseTellsAllMistakesAtOnce(t *testing.T) {
-	_, err := config.Parse([]byte(`{"storage": {"kind": "tape"}, "log": {"level": "loud"}}`))
-	NewWithT(t).Expect(err).To(MatchError(And(
-		ContainSubstring("content.workingArea: "), ContainSubstring("storage.kind: "),
-		ContainSubstring("volumes.classes: "), ContainSubstring("log.level: "),
-	)))
+	_, err := config.Parse([]byte("{\n\"storage\": {\"kind\": \"tape\"},\n\"log\": {\"level\": \"loud\"}}"))
+	NewWithT(t).Expect(err).To(MatchError(`line 1: content.workingArea: must be an absolute path, not ""
+line 1: volumes.classes: at least one class is needed, usually "default"
+line 2: storage.kind: must be one of ["filesystem" "s3" "gcs"], not "tape"
+line 3: log.level: must be one of ["debug" "info" "warn" "error"], not "loud"`))
+}
+
+func TestManyMistakesAreCounted(t *testing.T) {
+	var text strings.Builder
+	for i := range 25 {
+		fmt.Fprintf(&text, ", \"key%d\": 1", i)
+	}
+	_, err := config.Parse([]byte("{" + text.String()[1:] + "}"))
+	lines := strings.Split(err.Error(), "\n")
+	g := NewWithT(t)
+	g.Expect(lines).To(HaveLen(21))
+	g.Expect(lines[20]).To(Equal("and 5 more"))
 }
 
 func TestDurationsAreWrittenAsTheyAreRead(t *testing.T) {
-	g := NewWithT(t)
-	for text, want := range map[string]time.Duration{`"10m"`: 10 * time.Minute, `"1h30m"`: 90 * time.Minute, `"250ms"`: 250 * time.Millisecond} {
-		var d, again config.Duration
-		g.Expect(json.Unmarshal([]byte(text), &d)).To(Succeed())
-		g.Expect(d.Duration).To(Equal(want))
-		data, err := json.Marshal(d)
-		g.Expect(err).NotTo(HaveOccurred())
-		g.Expect(json.Unmarshal(data, &again)).To(Succeed())
-		g.Expect(again).To(Equal(d))
+	for text, want := range map[string]time.Duration{
+		"10m": 10 * time.Minute, "1h30m": 90 * time.Minute, "250ms": 250 * time.Millisecond, "24h": 24 * time.Hour, "7d": 7 * 24 * time.Hour,
+		"36h": 36 * time.Hour, "36500d": 36500 * 24 * time.Hour, "1m5s": 65 * time.Second, "0s": 0,
+	} {
+		t.Run(text, func(t *testing.T) {
+			g := NewWithT(t)
+			var d config.Duration
+			g.Expect(json.Unmarshal([]byte(`"`+text+`"`), &d)).To(Succeed())
+			g.Expect(d.Duration).To(Equal(want))
+			data, err := json.Marshal(d)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(string(data)).To(Equal(`"` + text + `"`))
+		})
 	}
 }
 
-func TestLoadNamesTheFile(t *testing.T) {
+func TestDurationsOfDays(t *testing.T) {
 	g := NewWithT(t)
-	file := filepath.Join(t.TempDir(), "config.json")
+	var d config.Duration
+	g.Expect(json.Unmarshal([]byte(`"1d12h30m"`), &d)).To(Succeed())
+	g.Expect(d.Duration).To(Equal(36*time.Hour + 30*time.Minute))
+	for _, text := range []string{`"1d-12h"`, `"d"`, `"1d2d"`, `"1.5d"`, `"36501d"`, `"36500d1s"`, `"999999d"`, `"1dd"`} {
+		g.Expect(json.Unmarshal([]byte(text), &d)).To(HaveOccurred(), text)
+	}
+}
+
+func TestSizesAreWrittenAsTheyAreRead(t *testing.T) {
+	for text, want := range map[string]config.Size{
+		"0": 0, "1k": 1000, "1001": 1001, "512Mi": 512 << 20, "20Gi": 20 << 30, "7Ei": 7 << 60,
+	} {
+		t.Run(text, func(t *testing.T) {
+			g := NewWithT(t)
+			var s config.Size
+			g.Expect(json.Unmarshal([]byte(`"`+text+`"`), &s)).To(Succeed())
+			g.Expect(s).To(Equal(want))
+			data, err := json.Marshal(s)
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(string(data)).To(Equal(`"` + text + `"`))
+		})
+	}
+	g := NewWithT(t)
+	var s config.Size
+	g.Expect(json.Unmarshal([]byte(`"1.5Gi"`), &s)).To(Succeed())
+	g.Expect(s).To(Equal(config.Size(3 << 29)))
+	g.Expect(json.Unmarshal([]byte(`"5G"`), &s)).To(Succeed())
+	g.Expect(s).To(Equal(config.Size(5e9)))
+}
+
+func TestLoadNamesFileLineAndKey(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	file := filepath.Join(dir, "config.json")
 	_, err := config.Load(file)
-	g.Expect(err).To(MatchError("read configuration: open " + file + ": no such file or directory"))
+	g.Expect(err).To(MatchError("configuration " + file + " does not exist: `ws-daemon config example` prints one"))
 
 	g.Expect(os.WriteFile(file, []byte("{\n\n\"a\": 1}"), 0o600)).To(Succeed())
 	_, err = config.Load(file)
-	g.Expect(err).To(MatchError("configuration " + file + `: line 3: json: unknown field "a"`))
+	g.Expect(err).To(MatchError(HavePrefix(file + ":3: a: there is no such key; ")))
 
 	g.Expect(os.WriteFile(file, []byte(complete), 0o600)).To(Succeed())
 	_, err = config.Load(file)
 	g.Expect(err).NotTo(HaveOccurred())
+}
+
+func TestLoadRefusesWhatIsNoFile(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	_, err := config.Load(dir)
+	g.Expect(err).To(MatchError("configuration " + dir + " is not a file"))
+
+	pipe := filepath.Join(dir, "pipe") // nobody writes into it: it would be waited for
+	g.Expect(unix.Mkfifo(pipe, 0o600)).To(Succeed())
+	_, err = config.Load(pipe)
+	g.Expect(err).To(MatchError("configuration " + pipe + " is not a file"))
+
+	huge := filepath.Join(dir, "huge") // a terabyte, all of it holes
+	g.Expect(os.WriteFile(huge, nil, 0o600)).To(Succeed())
+	g.Expect(os.Truncate(huge, 1<<40)).To(Succeed())
+	_, err = config.Load(huge)
+	g.Expect(err).To(MatchError("configuration " + huge + " has more than 1048576 bytes: is it the right file?"))
+
+	_, err = config.Load("/dev/zero")
+	g.Expect(err).To(MatchError("configuration /dev/zero is not a file"))
+	_, err = config.Load("")
+	g.Expect(err).To(HaveOccurred())
+}
+
+// A file may go by another name, as one of a ConfigMap does.
+func TestLoadFollowsLinks(t *testing.T) {
+	g := NewWithT(t)
+	dir := t.TempDir()
+	g.Expect(os.WriteFile(filepath.Join(dir, "real"), []byte(complete), 0o600)).To(Succeed())
+	g.Expect(os.Symlink("real", filepath.Join(dir, "config.json"))).To(Succeed())
+	_, err := config.Load(filepath.Join(dir, "config.json"))
+	g.Expect(err).NotTo(HaveOccurred())
+}
+
+func TestLoopback(t *testing.T) {
+	for address, want := range map[string]bool{
+		"127.0.0.1:80": true, "127.8.8.8:80": true, "[::1]:80": true, "localhost:80": true,
+		":80": false, "0.0.0.0:80": false, "[::]:80": false, "10.0.0.1:80": false, "example.com:80": false, "127.0.0.1": false, "": false,
+	} {
+		NewWithT(t).Expect(config.IsLoopback(address)).To(Equal(want), address)
+	}
 }
 
 // The samples of volumes are configurations that a daemon takes.

@@ -1,9 +1,6 @@
 package config
 
-import (
-	"errors"
-	"fmt"
-)
+import "errors"
 
 // Node is how the daemon treats the node that it runs on.
 type Node struct {
@@ -51,7 +48,7 @@ func defaultNode() Node {
 func (n Node) validate() error {
 	var reserve error
 	if n.ReservePercent < 0 || n.ReservePercent > 50 {
-		reserve = fmt.Errorf("node.reservePercent: must be from 0 to 50, not %d", n.ReservePercent)
+		reserve = wrong("node.reservePercent", "must be from 0 to 50, not %d", n.ReservePercent)
 	}
 	return errors.Join(
 		reserve,
@@ -64,7 +61,7 @@ func (n Node) validate() error {
 
 func (t Threshold) validate(key string) error {
 	if t.Clear < 1 || t.Clear >= t.Set || t.Set > 100 {
-		return fmt.Errorf("%s: clear must be at least 1, less than set, and set at most 100, not %d and %d", key, t.Clear, t.Set)
+		return wrong(key, "clear must be at least 1, less than set, and set at most 100, not %d and %d", t.Clear, t.Set)
 	}
 	return nil
 }

@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"strconv"
 	"strings"
@@ -18,7 +17,7 @@ const (
 // Storage is the object store. The group that Kind names must be set; the others may be, and are then ignored.
 type Storage struct {
 	// Kind is the driver: filesystem, s3 or gcs.
-	Kind string `json:"kind"`
+	Kind string `json:"kind" schema:"required,enum=filesystem|s3|gcs"`
 	// Filesystem is a directory, usually a network mount.
 	Filesystem *Filesystem `json:"filesystem,omitempty"`
 	// S3 is a bucket of Amazon S3, or of a server that speaks its protocol.
@@ -33,7 +32,7 @@ type Storage struct {
 // Filesystem is a store in a directory, usually a network mount.
 type Filesystem struct {
 	// Path of the directory. `ws-daemon archive init --store file://PATH` makes it a store.
-	Path string `json:"path"`
+	Path string `json:"path" schema:"required"`
 }
 
 // S3 is a store in a bucket of Amazon S3, or of a server that speaks its protocol.
@@ -43,7 +42,7 @@ type S3 struct {
 	// Region is that of the bucket; us-east-1 if it is empty.
 	Region string `json:"region,omitempty"`
 	// Bucket is the bucket's name. It must exist.
-	Bucket string `json:"bucket"`
+	Bucket string `json:"bucket" schema:"required"`
 	// Prefix of all keys, so that other things may be in the bucket; may be empty.
 	Prefix string `json:"prefix,omitempty"`
 	// PathStyle says whether the bucket is in the path of requests, not in the host name. By default it is, but not at Amazon's.
@@ -72,7 +71,7 @@ type GCS struct {
 	// Endpoint is another server, as https://host:port. One without TLS is an emulator, and gets no credentials.
 	Endpoint string `json:"endpoint,omitempty"`
 	// Bucket is the bucket's name. It must exist.
-	Bucket string `json:"bucket"`
+	Bucket string `json:"bucket" schema:"required"`
 	// Prefix of all keys, so that other things may be in the bucket; may be empty.
 	Prefix string `json:"prefix,omitempty"`
 	// CAFile has certificates in PEM format that are trusted beside the system's.
@@ -104,16 +103,16 @@ func (s S3) url() string {
 	if s.Credentials.Environment {
 		settings["credentials"] = "environment"
 	}
-	return address("s3", s.Bucket, s.Prefix, settings)
+	return storeURL("s3", s.Bucket, s.Prefix, settings)
 }
 
 func (g GCS) url() string {
-	return address("gs", g.Bucket, g.Prefix, map[string]string{
+	return storeURL("gs", g.Bucket, g.Prefix, map[string]string{
 		"endpoint": g.Endpoint, "ca-file": g.CAFile, "credentials-file": g.CredentialsFile,
 	})
 }
 
-func address(scheme, bucket, prefix string, settings map[string]string) string {
+func storeURL(scheme, bucket, prefix string, settings map[string]string) string {
 	values := url.Values{}
 	for name, value := range settings {
 		if value != "" {
@@ -127,11 +126,7 @@ func (s Storage) validate() error {
 	if err := oneOf("storage.kind", s.Kind, KindFilesystem, KindS3, KindGCS); err != nil {
 		return err
 	}
-	var keyErr error
-	if s.KeyFile != "" {
-		keyErr = absolute("storage.keyFile", s.KeyFile)
-	}
-	return errors.Join(keyErr, s.validateGroup())
+	return errors.Join(absoluteIfSet("storage.keyFile", s.KeyFile), s.validateGroup())
 }
 
 func (s Storage) validateGroup() error {
@@ -143,11 +138,12 @@ func (s Storage) validateGroup() error {
 	case s.Kind == KindGCS && s.GCS != nil:
 		return errors.Join(
 			required("storage.gcs.bucket", s.GCS.Bucket),
+			server("storage.gcs.endpoint", s.GCS.Endpoint),
 			absoluteIfSet("storage.gcs.caFile", s.GCS.CAFile),
 			absoluteIfSet("storage.gcs.credentialsFile", s.GCS.CredentialsFile),
 		)
 	}
-	return fmt.Errorf("storage.%s: must be set for storage.kind %s", s.Kind, s.Kind)
+	return wrong("storage."+s.Kind, "must be set for storage.kind %s", s.Kind)
 }
 
 func (s S3) validate() error {
@@ -160,31 +156,18 @@ func (s S3) validate() error {
 	}
 	var errs []error
 	if kinds > 1 {
-		errs = append(errs, errors.New("storage.s3.credentials: only one of environment, directory and file may be set"))
+		errs = append(errs, wrong("storage.s3.credentials", "only one of environment, directory and file may be set"))
 	}
 	if c.Profile != "" && c.File == "" {
-		errs = append(errs, errors.New("storage.s3.credentials.profile: needs storage.s3.credentials.file"))
+		errs = append(errs, wrong("storage.s3.credentials.profile", "needs storage.s3.credentials.file"))
 	}
 	return errors.Join(append(errs,
 		required("storage.s3.bucket", s.Bucket),
+		server("storage.s3.endpoint", s.Endpoint),
 		absoluteIfSet("storage.s3.caFile", s.CAFile),
 		absoluteIfSet("storage.s3.credentials.directory", c.Directory),
 		absoluteIfSet("storage.s3.credentials.file", c.File),
 	)...)
-}
-
-func required(key, value string) error {
-	if value == "" {
-		return fmt.Errorf("%s: must be set", key)
-	}
-	return nil
-}
-
-func absoluteIfSet(key, path string) error {
-	if path == "" {
-		return nil
-	}
-	return absolute(key, path)
 }
 
 // exampleStorage has every key, of all kinds; the kind says which is used.

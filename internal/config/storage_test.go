@@ -47,19 +47,23 @@ func TestSamplesOfStores(t *testing.T) {
 
 func TestStorageRefuses(t *testing.T) {
 	for text, want := range map[string]string{
-		`{"kind": "s3"}`:                                        "storage.s3: must be set for storage.kind s3",
-		`{"kind": "s3", "gcs": {"bucket": "b"}}`:                "storage.s3: must be set for storage.kind s3",
-		`{"kind": "gcs"}`:                                       "storage.gcs: must be set for storage.kind gcs",
-		`{"kind": "s3", "s3": {}}`:                              "storage.s3.bucket: must be set",
-		`{"kind": "s3", "s3": {"bucket": "b", "caFile": "ca"}}`: `storage.s3.caFile: must be an absolute path, not "ca"`,
-		`{"kind": "s3", "s3": {"bucket": "b", "credentials": {"file": "f"}}}`:                       `storage.s3.credentials.file: must be an absolute path, not "f"`,
-		`{"kind": "s3", "s3": {"bucket": "b", "credentials": {"profile": "p"}}}`:                    "storage.s3.credentials.profile: needs storage.s3.credentials.file",
-		`{"kind": "s3", "s3": {"bucket": "b", "credentials": {"directory": "d"}}}`:                  `storage.s3.credentials.directory: must be an absolute path, not "d"`,
-		`{"kind": "s3", "s3": {"bucket": "b", "credentials": {"environment": true, "file": "/f"}}}`: "storage.s3.credentials: only one of environment, directory and file may be set",
-		`{"kind": "s3", "s3": {"bucket": "b", "secretKey": "x"}}`:                                   `line 3: json: unknown field "secretKey"`,
-		`{"kind": "gcs", "gcs": {}}`:                                      "storage.gcs.bucket: must be set",
-		`{"kind": "gcs", "gcs": {"bucket": "b", "credentialsFile": "f"}}`: `storage.gcs.credentialsFile: must be an absolute path, not "f"`,
-		`{"kind": "gcs", "gcs": {"bucket": "b", "caFile": "f"}}`:          `storage.gcs.caFile: must be an absolute path, not "f"`,
+		`{"kind": "s3"}`:                                        "line 3: storage.s3: must be set for storage.kind s3",
+		`{"kind": "s3", "gcs": {"bucket": "b"}}`:                "line 3: storage.s3: must be set for storage.kind s3",
+		`{"kind": "gcs"}`:                                       "line 3: storage.gcs: must be set for storage.kind gcs",
+		`{"kind": "s3", "s3": {}}`:                              "line 3: storage.s3.bucket: must be set",
+		`{"kind": "s3", "s3": {"bucket": "b", "caFile": "ca"}}`: `line 3: storage.s3.caFile: must be an absolute path, not "ca"`,
+		`{"kind": "s3", "s3": {"bucket": "b", "credentials": {"file": "f"}}}`:                       `line 3: storage.s3.credentials.file: must be an absolute path, not "f"`,
+		`{"kind": "s3", "s3": {"bucket": "b", "credentials": {"profile": "p"}}}`:                    "line 3: storage.s3.credentials.profile: needs storage.s3.credentials.file",
+		`{"kind": "s3", "s3": {"bucket": "b", "credentials": {"directory": "d"}}}`:                  `line 3: storage.s3.credentials.directory: must be an absolute path, not "d"`,
+		`{"kind": "s3", "s3": {"bucket": "b", "credentials": {"environment": true, "file": "/f"}}}`: "line 3: storage.s3.credentials: only one of environment, directory and file may be set",
+		`{"kind": "s3", "s3": {"bucket": "b", "secretKey": "x"}}`:                                   "line 3: storage.s3.secretKey: there is no such key; there are endpoint, region, bucket, prefix, pathStyle, caFile, credentials",
+		`{"kind": "s3", "s3": {"bucket": "b", "endpoint": "https://me:secret@m"}}`:                  "line 3: storage.s3.endpoint: must have no user and password in it: credentials come from files",
+		`{"kind": "s3", "s3": {"bucket": "b", "endpoint": "m:9000"}}`:                               "line 3: storage.s3.endpoint: must be a URL such as https://host:port",
+		`{"kind": "s3", "s3": {"bucket": "b", "endpoint": "https://m?x=y"}}`:                        "line 3: storage.s3.endpoint: must be a URL such as https://host:port, without ? and #",
+		`{"kind": "gcs", "gcs": {"bucket": "b", "endpoint": "ftp://m"}}`:                            "line 3: storage.gcs.endpoint: must be a URL such as https://host:port",
+		`{"kind": "gcs", "gcs": {}}`:                                                                "line 3: storage.gcs.bucket: must be set",
+		`{"kind": "gcs", "gcs": {"bucket": "b", "credentialsFile": "f"}}`:                           `line 3: storage.gcs.credentialsFile: must be an absolute path, not "f"`,
+		`{"kind": "gcs", "gcs": {"bucket": "b", "caFile": "f"}}`:                                    `line 3: storage.gcs.caFile: must be an absolute path, not "f"`,
 	} {
 		_, err := config.Parse(withStorage(text))
 		NewWithT(t).Expect(err).To(MatchError(want), text)

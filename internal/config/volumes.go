@@ -2,8 +2,9 @@ package config
 
 import (
 	"errors"
-	"fmt"
-	"strings"
+	"maps"
+	"path/filepath"
+	"slices"
 )
 
 // Drivers of volume classes.
@@ -16,16 +17,19 @@ const (
 	DriverLVM = "lvm"
 )
 
+// maxClasses is how many a WorkspaceNode reports.
+const maxClasses = 32
+
 // Volumes are the kinds of volumes that this node offers.
 type Volumes struct {
 	// Classes by name; workspaces use "default" unless they say otherwise.
-	Classes map[string]Class `json:"classes"`
+	Classes map[string]Class `json:"classes" schema:"required"`
 }
 
 // Class is one kind of volume.
 type Class struct {
 	// Driver that makes the volumes: directory, quota or lvm.
-	Driver string `json:"driver"`
+	Driver string `json:"driver" schema:"required,enum=directory|quota|lvm"`
 	// Path of the volumes; below the working area if empty.
 	Path string `json:"path"`
 	// AllowUnlimited accepts volumes whose size is not limited: because the driver cannot, or, for now, the disk.
@@ -38,56 +42,66 @@ type Class struct {
 
 // Projects is a range of project ids, both ends included.
 type Projects struct {
-	First uint32 `json:"first"`
-	Last  uint32 `json:"last"`
+	// First id of the range, above 0.
+	First uint32 `json:"first" schema:"required,min=1"`
+	// Last id of the range.
+	Last uint32 `json:"last" schema:"required,min=1"`
 }
 
 // CanLimit says whether the driver can limit the size of a volume, given the right disk.
 func (c Class) CanLimit() bool { return c.Driver != "" && c.Driver != DriverDirectory }
 
-func (v Volumes) validate() error {
+// validate needs the working area, below which classes lie that have no path of their own.
+func (v Volumes) validate(area string) error {
 	if len(v.Classes) == 0 {
-		return errors.New(`volumes.classes: at least one class is needed, usually "default"`)
+		return wrong("volumes.classes", `at least one class is needed, usually "default"`)
 	}
 	var errs []error
 	if n := len(v.Classes); n > maxClasses {
-		errs = append(errs, fmt.Errorf("volumes.classes: at most %d classes are possible, not %d", maxClasses, n))
+		errs = append(errs, wrong("volumes.classes", "must be at most %d, not %d", maxClasses, n))
 	}
-	for name, class := range v.Classes {
-		errs = append(errs, className(name), class.validate("volumes.classes."+name))
+	names := slices.Sorted(maps.Keys(v.Classes))
+	for i, name := range names {
+		errs = append(errs, v.Classes[name].validate("volumes.classes."+name))
+		for _, other := range names[:i] {
+			errs = append(errs, v.apart(area, name, other))
+		}
 	}
 	return errors.Join(errs...)
 }
 
-// maxClasses is how many a WorkspaceNode can report.
-const maxClasses = 32
-
-// className refuses a name that would be more than that: it names a directory, and is a key in the reports.
-func className(name string) error {
-	const letters = "abcdefghijklmnopqrstuvwxyz0123456789-"
-	if name == "" || len(name) > 63 || strings.Trim(name, letters) != "" || strings.HasPrefix(name, "-") || strings.HasSuffix(name, "-") {
-		return fmt.Errorf("volumes.classes: the name of a class has 1 to 63 small letters, digits and inner hyphens, not %q", name)
+// apart refuses two classes in one directory: each would take the other's volumes for its own, or for strangers'.
+func (v Volumes) apart(area, name, other string) error {
+	a, b := v.Classes[name].dir(area, name), v.Classes[other].dir(area, other)
+	if !nested(a, b) {
+		return nil
 	}
-	return nil
+	return wrong("volumes.classes."+name, "its directory %s must not be, contain, or lie in that of class %s, %s", a, other, b)
+}
+
+// dir is the directory of a class.
+func (c Class) dir(area, name string) string {
+	if c.Path != "" {
+		return c.Path
+	}
+	return filepath.Join(area, "volumes", name)
 }
 
 func (c Class) validate(key string) error {
 	errs := []error{oneOf(key+".driver", c.Driver, DriverDirectory, DriverQuota, DriverLVM)}
-	if c.Path != "" {
-		errs = append(errs, absolute(key+".path", c.Path))
-	}
+	errs = append(errs, absoluteIfSet(key+".path", c.Path))
 	switch {
 	case c.Driver == DriverLVM:
 		errs = append(errs, c.LVM.validate(key))
 	case c.LVM != LVM{}:
-		errs = append(errs, fmt.Errorf("%s: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver %s", key, DriverLVM))
+		errs = append(errs, wrong(key, "volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver %s", DriverLVM))
 	}
 	if p := c.Projects; p != nil {
 		switch {
 		case c.Driver != DriverQuota:
-			errs = append(errs, fmt.Errorf("%s.projects: only the driver %q has them", key, DriverQuota))
+			errs = append(errs, wrong(key+".projects", "only the driver %q has them", DriverQuota))
 		case p.First == 0 || p.Last < p.First:
-			errs = append(errs, fmt.Errorf("%s.projects: must begin above 0 and not end before, not from %d to %d", key, p.First, p.Last))
+			errs = append(errs, wrong(key+".projects", "must begin above 0 and not end before, not from %d to %d", p.First, p.Last))
 		}
 	}
 	return errors.Join(errs...)

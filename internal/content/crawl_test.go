@@ -31,7 +31,7 @@ func TestBackupsToAStoreThatCrawlsKeepNobodyWaiting(t *testing.T) {
 	f := &fixture{Gomega: NewWithT(t), t: t, ctx: t.Context(), store: s.made(t)}
 	p := storetest.Proxied(t, s.Endpoint)
 	n := f.node("node-a")
-	n.Memory = memory.New(config.Default().Limits.Store.Memory)
+	n.Memory = memory.New(int64(config.Default().Limits.Store.Memory))
 	n.Store = store.WithLimits(store.WithPatience(s.open(t, p.URL), store.Patience{Attempt: time.Hour, Total: time.Hour}),
 		store.Limits{Requests: fair.NewQueue("requests", 8)})
 	var stuck, ended atomic.Int64

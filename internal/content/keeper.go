@@ -13,6 +13,7 @@ import (
 	"os"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
@@ -54,13 +55,14 @@ type Keeper struct {
 	AdoptCluster bool
 	// Git clones repositories.
 	Git initializer.Git
-	// StrayRetention is how long a stray snapshot is kept.
+	// StrayRetention is how long a stray snapshot is kept, until [Keeper.Tune] says otherwise.
 	StrayRetention time.Duration
-	// RetryMax is the longest pause between two attempts.
+	// RetryMax is the longest pause between two attempts, until [Keeper.Tune] says otherwise.
 	RetryMax time.Duration
 	// Now is the time.
 	Now func() time.Time
 
+	tuning     atomic.Pointer[Tuning]
 	identified sync.Map      // classes whose disk is known to be ours
 	arriving   sync.Map      // classes whose disk was not there at the start, each with a lock
 	familiar   sync.Map      // backups that need not be read again, by UID

@@ -60,7 +60,7 @@ func TestManyChild(t *testing.T) {
 	gate := &crawling{Store: f.store, all: make(chan struct{}), uploading: map[string]bool{}}
 	f.store = gate
 	n := f.node("node-a")
-	n.Memory = memory.New(config.Default().Limits.Store.Memory)
+	n.Memory = memory.New(int64(config.Default().Limits.Store.Memory))
 	makeIncompressible(f, dir)
 	var wg sync.WaitGroup
 	for i := range manyBackups {

@@ -186,5 +186,5 @@ func (k *Keeper) thinStrays(ctx context.Context, s Subject, domain *history.Doma
 // strayPin expires by the store's clock, which is the one that collection goes by.
 func (k *Keeper) strayPin(ctx context.Context, node string) (history.Pin, error) {
 	now, err := k.Store.Now(ctx)
-	return history.Pin{Kind: history.PinStray, Node: node, Expires: now.Add(k.StrayRetention)}, err
+	return history.Pin{Kind: history.PinStray, Node: node, Expires: now.Add(k.Tuned().StrayRetention)}, err
 }

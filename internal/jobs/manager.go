@@ -17,14 +17,15 @@ const ProgressInterval = 2 * time.Second
 
 // Manager starts, bounds, cancels and remembers jobs. All methods may be called from any goroutine.
 type Manager struct {
-	limits map[Class]int
-	clock  Clock
-	notify func(Key)
-	root   context.Context //nolint:containedctx // jobs outlive the calls that start them
-	stop   context.CancelCauseFunc
-	group  sync.WaitGroup
+	clock   Clock
+	notify  func(Key)
+	observe func(Key, State)
+	root    context.Context //nolint:containedctx // jobs outlive the calls that start them
+	stop    context.CancelCauseFunc
+	group   sync.WaitGroup
 
 	mu      sync.Mutex
+	limits  map[Class]int
 	stopped bool
 	jobs    map[Key]*job
 	active  map[string]Key
@@ -57,8 +58,12 @@ func New(limits map[Class]int, clock Clock, notify func(Key)) *Manager {
 		notify = func(Key) {}
 	}
 	root, stop := context.WithCancelCause(context.Background())
+	own := maps.Clone(limits)
+	if own == nil {
+		own = map[Class]int{}
+	}
 	return &Manager{
-		limits: maps.Clone(limits), clock: clock, notify: notify, root: root, stop: stop,
+		limits: own, clock: clock, notify: notify, observe: func(Key, State) {}, root: root, stop: stop,
 		jobs: map[Key]*job{}, active: map[string]Key{}, running: map[Class]int{}, queues: map[Class][]*job{},
 	}
 }
@@ -247,8 +252,10 @@ func (m *Manager) end(j *job, result any, err error) {
 		delete(m.jobs, j.key)
 	}
 	m.admit(class)
+	ended := j.state
 	m.mu.Unlock()
 	if !silent {
+		m.observe(j.key, ended)
 		m.notify(j.key)
 	}
 }

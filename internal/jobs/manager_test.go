@@ -392,3 +392,52 @@ func TestManyAtOnce(t *testing.T) {
 	g.Expect(m.Shutdown(t.Context())).To(Succeed())
 	g.Expect(most).To(BeNumerically("<=", 3))
 }
+
+func TestLimitsMayChange(t *testing.T) {
+	manage(t, map[jobs.Class]int{backup: 1, fill: 1}, func(g *WithT, m *jobs.Manager, _ *recorder) {
+		start := time.Now()
+		for _, uid := range []string{"a", "b", "c", "d"} {
+			g.Expect(m.Start(key(uid, "backup"), backup, long, work(nil, nil))).To(BeTrue())
+		}
+		g.Expect(m.Loads()).To(Equal(map[jobs.Class]jobs.Load{
+			backup: {Limit: 1, Running: 1, Queued: 3, Oldest: start}, fill: {Limit: 1},
+		}))
+		m.SetLimits(map[jobs.Class]int{backup: 3})
+		g.Expect(m.Loads()[backup]).To(Equal(jobs.Load{Limit: 3, Running: 3, Queued: 1, Oldest: start}), "there is room at once")
+		m.SetLimits(map[jobs.Class]int{backup: 1})
+		g.Expect(m.Loads()[backup].Running).To(Equal(3), "those that run go on")
+		time.Sleep(someWork)
+		synctest.Wait()
+		g.Expect(m.Loads()[backup]).To(Equal(jobs.Load{Limit: 1, Running: 1}))
+		time.Sleep(someWork)
+		synctest.Wait()
+		g.Expect(m.Loads()[backup]).To(Equal(jobs.Load{Limit: 1}))
+	})
+}
+
+func TestEveryEndIsObserved(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		m := jobs.New(map[jobs.Class]int{backup: 1}, nil, nil)
+		ends := make(chan string, 10)
+		m.OnEnd(func(k jobs.Key, s jobs.State) {
+			ends <- fmt.Sprintf("%s %s %v %s", k, s.Phase, s.Err, s.Ended.Sub(s.Queued))
+		})
+		m.Start(key("a", "backup"), backup, long, work(nil, nil))
+		m.Start(key("b", "backup"), backup, long, work(nil, errBroken))
+		m.Start(key("c", "backup"), backup, long, work(nil, nil))
+		m.Cancel(key("c", "backup"))
+		time.Sleep(2 * someWork)
+		synctest.Wait()
+		m.Start(key("d", "backup"), backup, long, work(nil, nil))
+		g.Expect(m.Shutdown(t.Context())).To(Succeed())
+		close(ends)
+		var all []string
+		for end := range ends {
+			all = append(all, end)
+		}
+		g.Expect(all).To(Equal([]string{
+			"backup c Done job cancelled 0s", "backup a Done <nil> 1m0s", "backup b Done disk is broken 2m0s",
+		}), "a shutdown is no end of a job")
+	})
+}

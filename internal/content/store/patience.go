@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"time"
 )
 
@@ -24,6 +25,8 @@ type Patience struct {
 	Attempt time.Duration
 	// Total is how long after its beginning a call is still repeated. An attempt that has begun is not cut off by it.
 	Total time.Duration
+	// Retried is called when a request is made again, with what it is: put, get, read, stat, list or delete. It may be nil.
+	Retried func(request string)
 }
 
 // WithPatience bounds every call of s in time, and repeats those that failed in a way that may pass, with growing pauses of random
@@ -175,6 +178,10 @@ func (p *patient) repeat(ctx context.Context, what string, body int, call func(c
 		case <-ctx.Done():
 			return fmt.Errorf("%s in %s: %w; before that: %w", what, p.Store, context.Cause(ctx), err)
 		case <-time.After(pause):
+		}
+		if p.p.Retried != nil {
+			request, _, _ := strings.Cut(what, " ")
+			p.p.Retried(request)
 		}
 	}
 }

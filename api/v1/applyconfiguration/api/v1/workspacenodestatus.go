@@ -19,7 +19,7 @@ type WorkspaceNodeStatusApplyConfiguration struct {
 	WorkingArea *SpaceApplyConfiguration `json:"workingArea,omitempty"`
 	// classes are the volume classes that the node offers.
 	Classes []ClassCapacityApplyConfiguration `json:"classes,omitempty"`
-	// conditions: Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed.
+	// conditions: Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed, StoreAvailable, ConfigReloadPending.
 	Conditions []metav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 
