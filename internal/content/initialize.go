@@ -163,7 +163,7 @@ func (s *making) snapshot(ctx context.Context, ask func(context.Context) (string
 	if err != nil {
 		return err
 	}
-	pinned, err := s.filling.domain.Pinned(ctx, id)
+	pinned, err := s.domain.Pinned(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
 		return &NoBackupError{Subject: s.r.Subject, Wanted: "snapshot " + id}
 	}
