@@ -55,7 +55,7 @@ func (w *world) examples(page string, s *gitServer, files *httptest.Server) map[
 	for _, block := range regexp.MustCompile("(?s)```yaml\n(.*?)```").FindAllStringSubmatch(string(text), -1) {
 		block := strings.NewReplacer("https://git.example.com", s.URL, "https://files.example.com", files.URL, "node-a", w.node).Replace(block[1])
 		var objects []*unstructured.Unstructured
-		for _, doc := range strings.Split(block, "---\n") {
+		for doc := range strings.SplitSeq(block, "---\n") {
 			o := &unstructured.Unstructured{}
 			w.Expect(yaml.UnmarshalStrict([]byte(doc), &o.Object)).To(Succeed())
 			o.SetNamespace(w.namespace)
@@ -72,18 +72,18 @@ func TestInitializersOfTheDocumentation(t *testing.T) {
 	s := newGitServer(t, w)
 	files := newFiles(t)
 	w.start()
-	origin := w.create("origin", func(ws *v1.Workspace) {
-		ws.Spec.Initializer = v1.Initializer{Git: &v1.GitInitializer{URL: s.url(), CheckoutLocation: "src/web"}}
-	})
-	w.running(origin)
-	w.write(origin, "src/web/built", "expensive")
-	w.taken(w.picture("nightly", "origin", v1.DeletionRetain), "True/Snapshotted")
 	former := w.create("from-a-backup")
 	w.running(former)
 	w.write(former, "kept", "of long ago")
 	w.backup(former, "now")
 	w.stopped(former)
 	w.gone(former)
+	origin := w.create("origin", func(ws *v1.Workspace) {
+		ws.Spec.Initializer = v1.Initializer{Git: &v1.GitInitializer{URL: s.url(), CheckoutLocation: "src/web"}}
+	})
+	w.running(origin)
+	w.write(origin, "src/web/built", "expensive")
+	w.taken(w.picture("nightly", "origin", v1.DeletionRetain), "True/Snapshotted")
 
 	examples := w.examples("../docs/initializers.md", s, files)
 	tests := map[string]struct {

@@ -87,6 +87,9 @@ func (r *WorkspaceReconciler) release(ctx context.Context, s *scope) error {
 		s.giveUp()
 		return nil
 	case farewellDone:
+		if last, ok := r.Jobs.State(s.key(v1.OperationFinalBackup)).Result.(attempt); ok {
+			s.takeGit(last.result)
+		}
 		s.final = foundOK(v1.ReasonCommitted, "backup %s", s.seen.Marker.Released)
 		if s.seen.Marker.Released == content.Discarded {
 			s.final = found(v1.ReasonDiscarded, "unsaved changes were given up")
@@ -149,7 +152,6 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 		}
 		s.final.message = s.sinceWhen(s.final.message)
 	case out.done:
-		s.takeGit(out.result)
 		s.after(0) // the marker says now that the content may go
 		s.final = found(v1.ReasonBackingUp, "the final backup is being looked at")
 	default:

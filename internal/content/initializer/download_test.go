@@ -116,7 +116,7 @@ func TestDownloadGoesOnWhereItWas(t *testing.T) {
 		want   []string
 	}{
 		"dropped twice": {func(s *fileServer) func(int, http.ResponseWriter, *http.Request) bool {
-			return func(n int, w http.ResponseWriter, r *http.Request) bool {
+			return func(n int, w http.ResponseWriter, _ *http.Request) bool {
 				switch n {
 				case 1:
 					s.cut(w, 1000)
@@ -145,7 +145,7 @@ func TestDownloadGoesOnWhereItWas(t *testing.T) {
 			}
 		}, []string{"", "bytes=2000-"}},
 		"no ranges": {func(s *fileServer) func(int, http.ResponseWriter, *http.Request) bool {
-			return func(n int, w http.ResponseWriter, r *http.Request) bool {
+			return func(n int, w http.ResponseWriter, _ *http.Request) bool {
 				if n == 1 {
 					s.cut(w, 3000)
 				}
@@ -155,7 +155,7 @@ func TestDownloadGoesOnWhereItWas(t *testing.T) {
 			}
 		}, []string{"", "bytes=3000-"}},
 		"busy": {func(*fileServer) func(int, http.ResponseWriter, *http.Request) bool {
-			return func(n int, w http.ResponseWriter, r *http.Request) bool {
+			return func(n int, w http.ResponseWriter, _ *http.Request) bool {
 				if n < 3 {
 					http.Error(w, "no", []int{0, http.StatusTooManyRequests, http.StatusInternalServerError}[n])
 				}
@@ -213,11 +213,11 @@ func TestDownloadErrors(t *testing.T) {
 		"no archive": {nil, "", "", true, initializer.ErrInvalid, "it is no archive that can be unpacked: tar, tar.gz, tar.zst and zip can"},
 		"stalls":     {func(_ int, _ http.ResponseWriter, r *http.Request) bool { <-r.Context().Done(); return true }, "", "", false, initializer.ErrFailed, "timeout awaiting response headers"},
 		"loop": {func(_ int, w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, "/again", 302)
+			http.Redirect(w, r, "/again", http.StatusFound)
 			return true
 		}, "", "", false, initializer.ErrInvalid, "more than 5 redirects"},
 		"other scheme": {func(_ int, w http.ResponseWriter, r *http.Request) bool {
-			http.Redirect(w, r, "ftp://example.com/f", 302)
+			http.Redirect(w, r, "ftp://example.com/f", http.StatusFound)
 			return true
 		}, "", "", false, initializer.ErrInvalid, "redirects to ftp"},
 	} {

@@ -42,11 +42,11 @@ func rawTree(t *testing.T, repository string, entries ...treeEntry) string {
 }
 
 // hostile makes a repository whose only commit has a tree that the function makes.
-func (s *server) hostile(t *testing.T, name string, make func(repository string) string) string {
+func (s *server) hostile(t *testing.T, name string, tree func(repository string) string) string {
 	t.Helper()
 	repository := filepath.Join(s.root, name+".git")
 	git(t, s.root, "init", "--quiet", "--bare", "--initial-branch=main", name+".git")
-	commit := "tree " + make(repository) + "\nauthor a <a@example.com> 1 +0000\ncommitter a <a@example.com> 1 +0000\n\nm\n"
+	commit := "tree " + tree(repository) + "\nauthor a <a@example.com> 1 +0000\ncommitter a <a@example.com> 1 +0000\n\nm\n"
 	git(t, repository, "update-ref", "refs/heads/main", object(t, repository, "commit", []byte(commit)))
 	return s.URL + "/" + name + ".git"
 }

@@ -11,7 +11,7 @@ func (r *repository) lfs(ctx context.Context) error {
 	if _, err := exec.LookPath("git-lfs"); err != nil {
 		return newError(Invalid, err, "git-lfs is not in the daemon's image: add it, or set lfs to false")
 	}
-	// Its hooks come with the files: here, it would look for them where git looks for none.
+	// Without hooks: git-lfs adds those when it is used by who works here.
 	if _, err := r.run(ctx, "lfs", "install", "--local", "--skip-repo"); err != nil {
 		return err
 	}

@@ -138,7 +138,7 @@ func (v *view) copy(source *os.Root, name string) error {
 	if err != nil {
 		return err
 	}
-	return os.WriteFile(filepath.Join(v.dir, name), data, 0o600)
+	return os.WriteFile(filepath.Join(v.dir, name), data, 0o600) //nolint:gosec // os.Root found the name, and v.dir is ours alone
 }
 
 func (v *view) copyRefs(source *os.Root) error {
@@ -160,11 +160,11 @@ func (v *view) copyRefs(source *os.Root) error {
 
 // git is git in our repository, with the objects and the index of the other one.
 func (v *view) git(ctx context.Context, args ...string) *exec.Cmd {
-	options := []string{
+	args = append([]string{
 		"--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null", "-c", "core.untrackedCache=false", "-c", "protocol.allow=never",
 		"-c", "submodule.recurse=false", "-c", "log.showSignature=false", "-c", "status.showUntrackedFiles=all", "-c", "core.quotePath=false",
-	}
-	cmd := exec.CommandContext(ctx, v.program, append(options, args...)...)
+	}, args...)
+	cmd := exec.CommandContext(ctx, v.program, args...)
 	cmd.Dir, cmd.WaitDelay = v.work, 5*time.Second
 	cmd.Env = []string{
 		"PATH=/usr/local/bin:/usr/bin:/bin", "HOME=/nonexistent", "LC_ALL=C", "GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null",
