@@ -21,9 +21,10 @@ LABEL org.opencontainers.image.title="ws-daemon" \
       org.opencontainers.image.description="Keeps the files of development workspaces on the local disks of Kubernetes nodes" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-# git clones repositories into new workspaces, over https. The driver lvm needs more: PACKAGES="ca-certificates git lvm2
-# thin-provisioning-tools xfsprogs e2fsprogs".
-ARG PACKAGES="ca-certificates git"
+# git clones repositories into new workspaces, git-lfs fetches what they keep elsewhere, ssh reaches some. The driver
+# lvm needs more:
+# PACKAGES="ca-certificates git git-lfs openssh-client lvm2 thin-provisioning-tools xfsprogs e2fsprogs".
+ARG PACKAGES="ca-certificates git git-lfs openssh-client"
 RUN export DEBIAN_FRONTEND=noninteractive \
     && apt-get update \
     && apt-get install --yes --no-install-recommends ${PACKAGES} \

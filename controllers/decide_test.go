@@ -348,7 +348,7 @@ func TestReportStallsOnlyForWhatAPersonMustMend(t *testing.T) {
 }
 
 func TestCredentialsOf(t *testing.T) {
-	const neither = "Secret team/git has neither the key token nor the keys username and password"
+	const neither = "Secret team/git has neither the key token, nor bearerToken, nor ssh-privatekey, nor the keys username and password"
 	tests := map[string]struct {
 		data map[string]string
 		want *initializer.Credentials
@@ -357,6 +357,8 @@ func TestCredentialsOf(t *testing.T) {
 		"password":      {map[string]string{"username": "u", "password": "p"}, &initializer.Credentials{Username: "u", Password: "p"}},
 		"all":           {map[string]string{"token": "t", "username": "u", "password": "p"}, &initializer.Credentials{Username: "x-access-token", Password: "t"}},
 		"empty token":   {map[string]string{"token": "", "username": "u", "password": "p"}, &initializer.Credentials{Username: "u", Password: "p"}},
+		"bearer":        {map[string]string{"bearerToken": "b"}, &initializer.Credentials{Bearer: "b"}},
+		"key":           {map[string]string{"ssh-privatekey": "k", "known_hosts": "h"}, &initializer.Credentials{Key: "k", KnownHosts: "h"}},
 		"no username":   {map[string]string{"password": "p"}, nil},
 		"no password":   {map[string]string{"username": "u"}, nil},
 		"another thing": {map[string]string{"tls.key": "k"}, nil},

@@ -51,7 +51,7 @@ func classify(err error, fallback string) class {
 	case errors.As(err, &spec):
 		return class{spec.reason, true}
 	case errors.As(err, &init):
-		return classifyInitializer(init)
+		return classifyInitializer(init, fallback)
 	case errors.As(err, &damaged):
 		return class{v1.ReasonRestoreFailed, true}
 	case errors.Is(err, content.ErrUnknownClass):
@@ -105,18 +105,23 @@ func classifyVolume(err error, fallback string) class {
 // full says whether a disk, or its quota, had no room. A volume that is being made has nothing in it: the disk has none then.
 func full(err error) bool { return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) }
 
-func classifyInitializer(err *initializer.Error) class {
+// classifyInitializer takes what failed for a clone, unless the initializer is, or may be, something else.
+func classifyInitializer(err *initializer.Error, fallback string) class {
+	failed := v1.ReasonCloneFailed
+	if fallback == v1.ReasonInitializeFailed {
+		failed = fallback
+	}
 	switch err.Kind {
 	case initializer.Unauthorized:
 		return class{v1.ReasonUnauthorized, true}
 	case initializer.NotFound, initializer.Invalid:
-		return class{v1.ReasonCloneFailed, true}
+		return class{failed, true}
 	case initializer.Full:
 		return class{v1.ReasonInsufficientCapacity, true}
 	case initializer.Timeout:
 		return class{v1.ReasonTimedOut, false}
 	default:
-		return class{v1.ReasonCloneFailed, false}
+		return class{failed, false}
 	}
 }
 

@@ -64,6 +64,7 @@ func (r *WorkspaceReconciler) backingUp(s *scope) bool {
 		if !errors.Is(job.Err, jobs.ErrCancelled) { // by a stop that was taken back
 			r.memory.backupEnded(s.ws.UID, job.Err, s.now, r.Settings.RetryMax)
 		}
+		s.takeGit(job.Result)
 		r.Jobs.Forget(key)
 	case jobs.None:
 	}
@@ -158,9 +159,10 @@ func (r *WorkspaceReconciler) backup(s *scope) jobs.Func {
 	request, before, about := saveRequest(s), s.seen.Journal, s.ws.DeepCopy()
 	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
 		request.Progress = func(files, bytes int64) { report(jobs.Progress{FilesDone: files, BytesDone: bytes}) }
+		look := r.lookAtGit(ctx, about, request.Subject)
 		err := r.Keeper.Backup(ctx, request)
 		r.tell(about, before)
-		return nil, err
+		return look, err
 	}
 }
 

@@ -65,8 +65,13 @@ func (r *WorkspaceReconciler) filled(s *scope) {
 		s.normal(v1.EventRestored, "Restore", "snapshot %s was %s: %d files, %d bytes%s", m.SnapshotID, how(m), m.Files, m.Bytes, whyRestored(m))
 	case v1.SourceAdopted:
 		s.normal(v1.EventAdopted, "Adopt", "content on the node equals backup %s and was kept", m.Backup)
-	case v1.SourceEmpty, v1.SourceGit:
-		s.normal(v1.EventInitialized, "Initialize", "new content is ready (%s)", m.Source)
+	case v1.SourceEmpty, v1.SourceGit, v1.SourcePrebuild, v1.SourceDownload, v1.SourceComposite:
+		s.normal(v1.EventInitialized, "Initialize", "new content is ready (%s): %d files, %d bytes", m.Source, m.Files, m.Bytes)
+		for _, step := range m.Steps {
+			if step.Message != "" {
+				s.normal(v1.EventInitialized, "Initialize", "%s %s: %s", step.Source, step.From, step.Message)
+			}
+		}
 	}
 }
 
@@ -88,10 +93,17 @@ func whyRestored(m *volume.Content) string {
 
 func contentStatus(s *scope) *v1.ContentStatus {
 	m := s.seen.Marker.Content
-	return &v1.ContentStatus{
+	status := &v1.ContentStatus{
 		Claim: s.status.Claim, Source: v1.ContentSource(m.Source), Backup: v1.BackupName(m.Backup), SnapshotID: m.SnapshotID,
 		Files: m.Files, Bytes: m.Bytes, Duration: durationOf(m.Duration),
 	}
+	for _, step := range m.Steps {
+		status.Steps = append(status.Steps, v1.InitializerReport{
+			Source: v1.ContentSource(step.Source), From: step.From, Commit: step.Commit, Files: step.Files, Bytes: step.Bytes,
+			Duration: durationOf(step.Duration), Message: step.Message,
+		})
+	}
+	return status
 }
 
 // fillOperation names the work for people: what will really be done is decided from what the store has.
@@ -110,7 +122,7 @@ func fallbackReason(op v1.OperationType, s *scope) string {
 	switch {
 	case op != v1.OperationInitialize:
 		return v1.ReasonRestoreFailed
-	case s.ws.Spec.Initializer.Git != nil:
+	case s.ws.Spec.Initializer.Git != nil, s.ws.Spec.Initializer.Prebuild != nil:
 		return v1.ReasonCloneFailed
 	default:
 		return v1.ReasonInitializeFailed
@@ -146,11 +158,15 @@ func (r *WorkspaceReconciler) fillRequest(s *scope) content.FillRequest {
 		Subject:  s.subject(),
 		Owner:    uint32(ws.Spec.Owner.UID),
 		Group:    uint32(ws.Spec.Owner.GID),
+		Size:     ws.Spec.Volume.Size.Value(),
 		Expected: expected(s.status),
 		InUse:    r.inUse(s.subject()),
 		Consent:  consent(ws),
 
 		Initializer: r.initializer(ws),
+	}
+	if n := ws.Spec.Volume.Inodes; n != nil {
+		request.Inodes = *n
 	}
 	if s.rewinds() {
 		request.Rewind, request.RewindSince = string(s.status.Restore.Backup), s.status.Restore.Claim
@@ -181,22 +197,61 @@ func (s *scope) rewinds() bool {
 // initializer translates the spec's initializer. Secrets and snapshots are read when, and only when, they are needed.
 func (r *WorkspaceReconciler) initializer(ws *v1.Workspace) content.Initializer {
 	spec := ws.Spec.Initializer
+	if spec.Backup != nil {
+		return content.Initializer{Backup: true}
+	}
+	init := r.step(ws, v1.InitializerStep{Git: spec.Git, Snapshot: spec.Snapshot, Prebuild: spec.Prebuild, Download: spec.Download})
+	for _, step := range spec.Composite {
+		init.Steps = append(init.Steps, r.step(ws, step))
+	}
+	return init
+}
+
+func (r *WorkspaceReconciler) step(ws *v1.Workspace, spec v1.InitializerStep) content.Initializer {
 	switch {
 	case spec.Git != nil:
-		return content.Initializer{Git: gitSpec(spec.Git), Credentials: r.credentials(ws)}
-	case spec.Backup != nil:
-		return content.Initializer{Backup: true}
+		return r.repository(ws, spec.Git)
+	case spec.Download != nil:
+		d := spec.Download
+		return content.Initializer{
+			Download:    &initializer.DownloadSpec{URL: d.URL, Path: d.Path, Digest: d.Digest, Unpack: d.Unpack},
+			Credentials: r.credentials(ws, d.AuthSecretRef),
+		}
 	case spec.Snapshot != nil:
 		return content.Initializer{SnapshotID: func(ctx context.Context) (string, error) {
 			return r.snapshotID(ctx, ws.Namespace, spec.Snapshot)
 		}}
-	default:
-		return content.Initializer{}
+	case spec.Prebuild != nil:
+		return r.prebuild(ws, spec.Prebuild)
 	}
+	return content.Initializer{}
+}
+
+func (r *WorkspaceReconciler) repository(ws *v1.Workspace, g *v1.GitInitializer) content.Initializer {
+	return content.Initializer{Git: gitSpec(g), Credentials: r.credentials(ws, g.AuthSecretRef)}
+}
+
+func (r *WorkspaceReconciler) prebuild(ws *v1.Workspace, p *v1.PrebuildInitializer) content.Initializer {
+	prebuild := &content.Prebuild{SnapshotID: func(ctx context.Context) (string, error) {
+		id, err := r.snapshotID(ctx, ws.Namespace, &p.Snapshot)
+		if missing, ok := errors.AsType[*specError](err); ok && missing.reason == v1.ReasonNoBackup {
+			return "", &content.NoBackupError{Wanted: "Snapshot " + p.Snapshot.Name} // that is no reason not to start
+		}
+		return id, err
+	}}
+	for i := range p.Git {
+		prebuild.Repositories = append(prebuild.Repositories, r.repository(ws, &p.Git[i]))
+	}
+	return content.Initializer{Prebuild: prebuild}
 }
 
 func gitSpec(g *v1.GitInitializer) *initializer.GitSpec {
-	spec := &initializer.GitSpec{URL: g.URL, CheckoutLocation: g.CheckoutLocation}
+	spec := &initializer.GitSpec{
+		URL: g.URL, CheckoutLocation: g.CheckoutLocation, Filter: g.Filter, Sparse: g.Sparse, Submodules: g.Submodules, LFS: g.LFS,
+	}
+	if g.Depth != nil {
+		spec.Depth = int(*g.Depth)
+	}
 	if t := g.Target; t != nil {
 		spec.Branch, spec.LocalBranch, spec.Commit = t.Branch, t.LocalBranch, t.Commit
 	}
@@ -222,9 +277,8 @@ func (r *WorkspaceReconciler) snapshotID(ctx context.Context, namespace string, 
 	return snapshot.Status.SnapshotID, nil
 }
 
-// credentials returns a function that reads the Secret of a git initializer, at the moment it is needed and uncached.
-func (r *WorkspaceReconciler) credentials(ws *v1.Workspace) func(context.Context) (*initializer.Credentials, error) {
-	ref := ws.Spec.Initializer.Git.AuthSecretRef
+// credentials returns a function that reads the Secret of an initializer, at the moment it is needed and uncached.
+func (r *WorkspaceReconciler) credentials(ws *v1.Workspace, ref *v1.SecretReference) func(context.Context) (*initializer.Credentials, error) {
 	if ref == nil {
 		return nil
 	}
@@ -247,9 +301,20 @@ func credentialsOf(name string, data map[string][]byte) (*initializer.Credential
 	if token := data["token"]; len(token) > 0 {
 		return &initializer.Credentials{Username: "x-access-token", Password: string(token)}, nil
 	}
+	if bearer := data["bearerToken"]; len(bearer) > 0 {
+		return &initializer.Credentials{Bearer: string(bearer)}, nil
+	}
+	if key := data[corev1.SSHAuthPrivateKey]; len(key) > 0 {
+		hosts := data["known_hosts"]
+		if len(hosts) == 0 {
+			return nil, &secretError{fmt.Sprintf("Secret %s has a key for ssh but no known_hosts: add the lines that ssh-keyscan prints, "+
+				"once you know that they are right", name)}
+		}
+		return &initializer.Credentials{Key: string(key), KnownHosts: string(hosts)}, nil
+	}
 	username, password := data["username"], data["password"]
 	if len(username) == 0 || len(password) == 0 {
-		return nil, &secretError{fmt.Sprintf("Secret %s has neither the key token nor the keys username and password", name)}
+		return nil, &secretError{fmt.Sprintf("Secret %s has neither the key token, nor bearerToken, nor ssh-privatekey, nor the keys username and password", name)}
 	}
 	return &initializer.Credentials{Username: string(username), Password: string(password)}, nil
 }

@@ -149,6 +149,7 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 		}
 		s.final.message = s.sinceWhen(s.final.message)
 	case out.done:
+		s.takeGit(out.result)
 		s.after(0) // the marker says now that the content may go
 		s.final = found(v1.ReasonBackingUp, "the final backup is being looked at")
 	default:
@@ -201,9 +202,10 @@ func (r *WorkspaceReconciler) save(s *scope) jobs.Func {
 	request, before, about := saveRequest(s), s.seen.Journal, s.ws.DeepCopy()
 	return func(ctx context.Context, report func(jobs.Progress)) (any, error) {
 		request.Progress = func(files, bytes int64) { report(jobs.Progress{FilesDone: files, BytesDone: bytes}) }
-		name, err := r.Keeper.Release(ctx, request, r.inUse(request.Subject))
+		look := r.lookAtGit(ctx, about, request.Subject)
+		_, err := r.Keeper.Release(ctx, request, r.inUse(request.Subject))
 		r.tell(about, before)
-		return name, err
+		return look, err
 	}
 }
 

@@ -89,7 +89,7 @@ type VolumeStatus struct {
 }
 
 // ContentSource is what a workspace was filled from.
-// +kubebuilder:validation:Enum=Empty;Git;Backup;Snapshot;Adopted
+// +kubebuilder:validation:Enum=Empty;Git;Backup;Snapshot;Adopted;Prebuild;Download;Composite
 type ContentSource string
 
 const (
@@ -101,6 +101,12 @@ const (
 	SourceBackup ContentSource = "Backup"
 	// SourceSnapshot is a snapshot.
 	SourceSnapshot ContentSource = "Snapshot"
+	// SourcePrebuild is a snapshot whose repositories were brought up to date.
+	SourcePrebuild ContentSource = "Prebuild"
+	// SourceDownload is a file that was fetched.
+	SourceDownload ContentSource = "Download"
+	// SourceComposite is several of these.
+	SourceComposite ContentSource = "Composite"
 	// SourceAdopted is content of an older claim that lay on the node and equalled the newest backup.
 	SourceAdopted ContentSource = "Adopted"
 )
@@ -135,6 +141,45 @@ type ContentStatus struct {
 	// duration of the work.
 	// +optional
 	Duration *metav1.Duration `json:"duration,omitempty"`
+
+	// steps of the initializer, in order.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=32
+	Steps []InitializerReport `json:"steps,omitempty"`
+}
+
+// InitializerReport says what one step of an initializer did.
+type InitializerReport struct {
+	// source is the kind of step.
+	Source ContentSource `json:"source"`
+
+	// from is the URL, or the id of the snapshot.
+	// +optional
+	// +kubebuilder:validation:MaxLength=2048
+	From string `json:"from,omitempty"`
+
+	// commit that was checked out, if any.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	Commit string `json:"commit,omitempty"`
+
+	// files that were written.
+	// +optional
+	Files int64 `json:"files,omitempty"`
+
+	// bytes that were written.
+	// +optional
+	Bytes int64 `json:"bytes,omitempty"`
+
+	// duration of the step.
+	// +optional
+	Duration *metav1.Duration `json:"duration,omitempty"`
+
+	// message says what else is worth knowing: that a prebuild was missing, for example.
+	// +optional
+	// +kubebuilder:validation:MaxLength=1024
+	Message string `json:"message,omitempty"`
 }
 
 // BackupStatus is the state of the backups.
@@ -297,7 +342,8 @@ type OperationStatus struct {
 	NextAttempt *metav1.Time `json:"nextAttempt,omitempty"`
 }
 
-// GitStatus is the state of the working copy.
+// GitStatus is the state of the working copy that the initializer made, or of the one at the content's root. It is looked at with each
+// backup, the final one included. Names that are not UTF-8 have a replacement character in place of what is not.
 type GitStatus struct {
 	// branch that is checked out; empty when HEAD is detached.
 	// +optional
@@ -319,6 +365,17 @@ type GitStatus struct {
 	// totalUncommittedFiles is how many there are.
 	// +optional
 	TotalUncommittedFiles int64 `json:"totalUncommittedFiles,omitempty"`
+
+	// untrackedFiles, at most 100 of them: those that git neither knows nor ignores.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=100
+	// +kubebuilder:validation:items:MaxLength=4096
+	UntrackedFiles []string `json:"untrackedFiles,omitempty"`
+
+	// totalUntrackedFiles is how many there are.
+	// +optional
+	TotalUntrackedFiles int64 `json:"totalUntrackedFiles,omitempty"`
 
 	// unpushedCommits, at most 100 of them.
 	// +optional

@@ -79,7 +79,7 @@ func TestNamesOfWorkspacesAreLimited(t *testing.T) {
 
 func TestWorkspaceSpecIsValidated(t *testing.T) {
 	const (
-		badURL    = "spec.initializer.git.url in body should match '^(https?|ssh)://[^\\s/?#@]+(/[^\\s?#]*)?$'"
+		badURL    = "spec.initializer.git.url in body should match '^(https?://|ssh://([A-Za-z0-9_][A-Za-z0-9._-]*@)?)[^\\s/?#@]+(/[^\\s?#]*)?$'"
 		badPlace  = "checkoutLocation must be a relative path without '..' or '.git'"
 		badBranch = "spec.initializer.git.target.branch in body should match"
 		badPeriod = "interval must be 0s (off) or between 1s and 168h"
@@ -88,6 +88,19 @@ func TestWorkspaceSpecIsValidated(t *testing.T) {
 		return minimal + ", initializer: {git: {url: 'https://example.com/r.git'" + more + "}}"
 	}
 	url := func(url string) string { return minimal + ", initializer: {git: {url: '" + url + "'}}" }
+	download := func(more string) string {
+		return minimal + ", initializer: {download: {url: 'https://example.com/f', " + more + "}}"
+	}
+	prebuild := func(snapshot, git string) string {
+		return minimal + ", initializer: {prebuild: {snapshot: " + snapshot + ", git: " + git + "}}"
+	}
+	const (
+		gitStep      = "{git: {url: 'https://example.com/r.git'}}"
+		snapshotStep = "{snapshot: {id: p.1.2}}"
+	)
+	composite := func(steps ...string) string {
+		return minimal + ", initializer: {composite: [" + strings.Join(steps, ", ") + "]}"
+	}
 	branch := func(name string) string { return git(", target: {branch: '" + name + "'}") }
 	place := func(path string) string { return git(", checkoutLocation: '" + path + "'") }
 	interval := func(d string) string { return minimal + ", backup: {interval: " + d + "}" }
@@ -109,8 +122,8 @@ func TestWorkspaceSpecIsValidated(t *testing.T) {
 		"uid negative": {minimal + ", owner: {uid: -1}", "spec.owner.uid in body should be greater than or equal to 0"},
 		"uid nobody":   {minimal + ", owner: {uid: 4294967295}", "spec.owner.uid in body should be less than or equal to 4294967294"},
 
-		"two initializers":  {minimal + ", initializer: {empty: {}, backup: {}}", "exactly one of the fields in [empty git backup snapshot] must be set"},
-		"no initializer":    {minimal + ", initializer: {}", "exactly one of the fields in [empty git backup snapshot] must be set"},
+		"two initializers":  {minimal + ", initializer: {empty: {}, backup: {}}", "exactly one of the fields in [empty git backup snapshot prebuild download composite] must be set"},
+		"no initializer":    {minimal + ", initializer: {}", "exactly one of the fields in [empty git backup snapshot prebuild download composite] must be set"},
 		"snapshot nameless": {minimal + ", initializer: {snapshot: {}}", "exactly one of the fields in [name id] must be set"},
 		"snapshot both":     {minimal + ", initializer: {snapshot: {name: a, id: b}}", "exactly one of the fields in [name id] must be set"},
 		"snapshot id":       {minimal + ", initializer: {snapshot: {id: ../../etc}}", "spec.initializer.snapshot.id in body should match"},
@@ -130,6 +143,31 @@ func TestWorkspaceSpecIsValidated(t *testing.T) {
 		"url option":           {url("--upload-pack=/bin/sh"), badURL},
 		"url space":            {url("https://example.com/a b"), badURL},
 		"url long":             {url("https://example.com/" + strings.Repeat("a", 2048)), "may not be more than 2048 bytes"},
+		"url ssh user":         {url("ssh://git@example.com:2222/r.git"), ""},
+		"url ssh password":     {url("ssh://git:secret@example.com/r.git"), badURL},
+		"depth":                {git(", depth: 1"), ""},
+		"depth zero":           {git(", depth: 0"), "spec.initializer.git.depth in body should be greater than or equal to 1"},
+		"filter":               {git(", filter: 'blob:limit=1m'"), ""},
+		"filter other":         {git(", filter: 'tree:0'"), "spec.initializer.git.filter in body should match"},
+		"sparse":               {git(", sparse: [src/web, docs]"), ""},
+		"sparse option":        {git(", sparse: ['--stdin']"), "spec.initializer.git.sparse[0] in body should match"},
+		"sparse pattern":       {git(", sparse: ['src/*']"), "spec.initializer.git.sparse[0] in body should match"},
+		"sparse absolute":      {git(", sparse: [/etc]"), "spec.initializer.git.sparse[0] in body should match"},
+		"download":             {download("path: f"), ""},
+		"download unpacked":    {download("unpack: true"), ""},
+		"download nowhere":     {download("digest: 'sha256:" + strings.Repeat("a", 64) + "'"), "path is needed, unless the file is unpacked"},
+		"download up":          {download("path: a/../../f"), "path must be a relative path without '..'"},
+		"download absolute":    {download("path: /etc/f"), "path must be a relative path without '..'"},
+		"download digest":      {download("path: f, digest: 'md5:0'"), "spec.initializer.download.digest in body should match"},
+		"prebuild":             {prebuild("{id: p.1.2}", "[{url: 'https://example.com/r.git'}]"), ""},
+		"prebuild of nothing":  {prebuild("{id: p.1.2}", "[]"), "spec.initializer.prebuild.git in body should have at least 1 items"},
+		"prebuild nameless":    {prebuild("{}", "[{url: 'https://example.com/r.git'}]"), "exactly one of the fields in [name id] must be set"},
+		"steps":                {composite(snapshotStep, gitStep, gitStep), ""},
+		"steps of none":        {composite(), "spec.initializer.composite in body should have at least 1 items"},
+		"steps without number": {composite(strings.Split(strings.Repeat(gitStep+";", 17), ";")[:17]...), "must have at most 16 items"},
+		"steps out of order":   {composite(gitStep, snapshotStep), "only the first step may restore a snapshot or prebuild"},
+		"two snapshots":        {composite(snapshotStep, snapshotStep), "only the first step may restore a snapshot or prebuild"},
+		"step of nothing":      {composite("{}"), "exactly one of the fields in [git snapshot prebuild download] must be set"},
 		"target of two":        {git(", target: {branch: a, commit: " + strings.Repeat("a", 40) + "}"), "exactly one of the fields in [branch localBranch commit] must be set"},
 		"target of none":       {git(", target: {}"), "exactly one of the fields in [branch localBranch commit] must be set"},
 		"commit sha1":          {git(", target: {commit: " + strings.Repeat("a", 40) + "}"), ""},

@@ -41,7 +41,8 @@ func terminal(t *testing.T) (tty *os.File, shown func() string) {
 // On a terminal totals are shown while something is done, and the line is empty afterwards. The report is elsewhere.
 func TestArchiveShowsProgressOnATerminal(t *testing.T) {
 	dir, at := someTree(t), newStoreURL(t)
-	for _, command := range [][]string{{"create", dir}, {"restore", t.TempDir()}} {
+	file := keep(t, t.TempDir(), "x.tar", tarball(t))
+	for _, command := range [][]string{{"create", dir}, {"restore", t.TempDir()}, {"import", file}} {
 		t.Run(command[0], func(t *testing.T) {
 			g := NewWithT(t)
 			tty, shown := terminal(t)
@@ -51,7 +52,7 @@ func TestArchiveShowsProgressOnATerminal(t *testing.T) {
 			root.SetOut(&out)
 			root.SetErr(tty)
 			g.Expect(root.ExecuteContext(t.Context())).To(Succeed())
-			g.Expect(out.String()).To(MatchRegexp(`^(created|restored) backup 1\.1: 2 files, .*\n$`))
+			g.Expect(out.String()).To(MatchRegexp(`^(created|restored|imported) backup 1\.[12]: 2 files, .*\n$`))
 			g.Expect(shown()).To(MatchRegexp(`^(\r\d+ files, \d+\.\d MB )+\r\x1b\[K$`))
 		})
 	}

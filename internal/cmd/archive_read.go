@@ -227,18 +227,25 @@ func newArchiveDiff(p *place) *cobra.Command {
 
 func newArchiveVerify(p *place) *cobra.Command {
 	var from source
-	var readData bool
+	var readData, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "verify",
 		Short: "Make sure that a backup can be restored",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
+			began := time.Now()
 			a, c, err := from.find(cmd.Context(), p)
 			if err != nil {
 				return err
 			}
 			if err := a.Verify(cmd.Context(), c, readData); err != nil {
 				return damage(cmd.ErrOrStderr(), err)
+			}
+			if asJSON {
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(summary{
+					Backup: c.Name.String(), Files: c.Tree.Files, Directories: c.Tree.Dirs, Bytes: c.Tree.Bytes,
+					Requests: p.requests.counts(), Seconds: time.Since(began).Seconds(),
+				})
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "backup %s is whole: %d files, %d bytes\n", c.Name, c.Tree.Files, c.Tree.Bytes)
 			return err
@@ -247,6 +254,7 @@ func newArchiveVerify(p *place) *cobra.Command {
 	p.flags(cmd)
 	from.flags(cmd)
 	cmd.Flags().BoolVar(&readData, "read-data", false, "read every byte, instead of what describes them")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
 }
 

@@ -11,6 +11,17 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 )
 
+// A machine is told what was verified, and at which cost.
+func TestArchiveVerifyPrintsOneObject(t *testing.T) {
+	g := NewWithT(t)
+	dir, at := someTree(t), newStoreURL(t)
+	must(t, "archive", "create", at, inDomain, ofWeb, dir)
+	got := report(t, "archive", "verify", at, inDomain, ofWeb, "--read-data")
+	g.Expect(got).To(And(HaveField("Backup", "1.1"), HaveField("Files", int64(2)), HaveField("Directories", int64(2)), HaveField("Bytes", int64(8013))))
+	g.Expect(got.Requests.Get).To(BeNumerically(">", 0))
+	g.Expect(got.Requests.Put).To(BeZero())
+}
+
 // What a file system cannot hold is told to people and to machines, and makes nothing incomplete.
 func TestArchiveReportNamesWhatIsAltered(t *testing.T) {
 	g := NewWithT(t)

@@ -82,7 +82,10 @@ func newArchiveImport(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			progress, end := progressOn(cmd)
+			a.Progress = progress
 			made, err := a.Import(cmd.Context(), in)
+			end()
 			if err != nil {
 				return err
 			}

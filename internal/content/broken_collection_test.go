@@ -89,7 +89,7 @@ func (l *litter) pin(p history.Pack) string {
 	data, err := json.Marshal(record)
 	l.Expect(err).NotTo(HaveOccurred())
 	const key = "d/litter/s/late"
-	l.Expect(l.direct.Put(l.ctx, key, data)).To(Succeed())
+	l.Expect(l.direct.Put(l.ctx, key, store.AppendSum(data))).To(Succeed())
 	return key
 }
 

@@ -110,7 +110,7 @@ func saveGoals() map[string]goal {
 		"import": {
 			prepare: func(_ *fixture, n *node) { n.f.Expect(importTar(n, "one")).To(Succeed()) },
 			job: func(n *node) error {
-				if err := os.Setenv("TMPDIR", n.importing()); err != nil { //nolint:usetesting // the process is a child, and ends after it
+				if err := os.Setenv("TMPDIR", n.importing()); err != nil {
 					return err
 				}
 				return importTar(n, "two")

@@ -10,7 +10,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/fair"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
-	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -19,30 +18,23 @@ import (
 
 // Sources of content, as the marker records them.
 const (
-	SourceEmpty    = "Empty"
-	SourceGit      = "Git"
-	SourceBackup   = "Backup"
-	SourceSnapshot = "Snapshot"
-	SourceAdopted  = "Adopted"
+	SourceEmpty     = "Empty"
+	SourceGit       = "Git"
+	SourceBackup    = "Backup"
+	SourceSnapshot  = "Snapshot"
+	SourceAdopted   = "Adopted"
+	SourcePrebuild  = "Prebuild"
+	SourceDownload  = "Download"
+	SourceComposite = "Composite"
 )
-
-// Initializer is one way to fill a workspace that has never had a backup. At most one field is set; none means empty.
-type Initializer struct {
-	// Git is a repository to clone.
-	Git *initializer.GitSpec
-	// Credentials returns what the repository's host wants to see; nil for none. It is asked only when it is needed.
-	Credentials func(context.Context) (*initializer.Credentials, error)
-	// Backup demands that there is a backup.
-	Backup bool
-	// SnapshotID returns the id of a snapshot to restore; nil for none. It is asked only when it is needed.
-	SnapshotID func(context.Context) (string, error)
-}
 
 // FillRequest asks for content.
 type FillRequest struct {
 	Subject
 	// Owner and Group own freshly initialized content.
 	Owner, Group uint32
+	// Size and Inodes are the limits of the volume, 0 for none: what is too large is refused before it is written.
+	Size, Inodes int64
 	// Expected is the newest backup that is known to have been made; the zero value if none is known.
 	Expected history.Ref
 	// Rewind names the backup to restore instead of the newest one, as long as no content was made of it: a backup under the
@@ -332,21 +324,33 @@ func (f *filling) loadFrom(ctx context.Context) (volume.Content, error) {
 	}
 }
 
+// bringSnapshot is the whole of an initializer that restores a snapshot and does nothing else, so that the volume may have begun with it.
 func (f *filling) bringSnapshot(ctx context.Context) (volume.Content, error) {
-	id, err := f.r.Initializer.SnapshotID(ctx)
+	began := f.k.Now()
+	id, commit, err := f.pinned(ctx, f.r.Initializer.SnapshotID)
 	if err != nil {
 		return volume.Content{}, err
 	}
+	c, err := f.bring(ctx, commit, "snapshot "+id, otherSnapshot)
+	c.Source, c.SnapshotID = SourceSnapshot, id
+	c.Steps = []volume.Step{{Source: SourceSnapshot, From: id, Files: c.Files, Bytes: c.Bytes, Duration: f.k.Now().Sub(began)}}
+	return c, err
+}
+
+// pinned finds the commit of a snapshot. A *[NoBackupError] if there is none any more.
+func (f *filling) pinned(ctx context.Context, ask func(context.Context) (string, error)) (string, history.Commit, error) {
+	id, err := ask(ctx)
+	if err != nil {
+		return "", history.Commit{}, err
+	}
 	pinned, err := f.domain.Pinned(ctx, id)
 	if errors.Is(err, store.ErrNotFound) {
-		return volume.Content{}, &NoBackupError{Subject: f.r.Subject, Wanted: "snapshot " + id}
+		return id, history.Commit{}, &NoBackupError{Subject: f.r.Subject, Wanted: "snapshot " + id}
 	}
 	if err != nil {
-		return volume.Content{}, orDamaged(err, "snapshot "+id, otherSnapshot)
+		return id, history.Commit{}, orDamaged(err, "snapshot "+id, otherSnapshot)
 	}
-	c, err := f.bring(ctx, pinned.Commit, "snapshot "+id, otherSnapshot)
-	c.Source, c.SnapshotID = SourceSnapshot, id
-	return c, err
+	return id, pinned.Commit, nil
 }
 
 // bring stages a commit's tree: the volume began with it, or it is restored.
@@ -386,53 +390,6 @@ func (f *filling) restore(ctx context.Context, dir string, c history.Commit, wha
 			what, report.Digest, c.Tree.Digest)
 	}
 	return volume.Content{Files: report.Files, Bytes: report.Bytes}, nil
-}
-
-func (f *filling) initialize(ctx context.Context) (volume.Content, error) {
-	if _, _, err := f.prepared(history.Commit{}); err != nil {
-		return volume.Content{}, err
-	}
-	dir, err := f.driver.Stage(ctx, f.r.UID)
-	if err != nil {
-		return volume.Content{}, err
-	}
-	target := initializer.Target{Dir: dir, UID: f.r.Owner, GID: f.r.Group}
-	init := f.r.Initializer
-	if init.Git == nil {
-		_, err := initializer.Empty(ctx, target)
-		return volume.Content{Source: SourceEmpty}, err
-	}
-	spec := *init.Git
-	if init.Credentials != nil {
-		var err error
-		if spec.Credentials, err = init.Credentials(ctx); err != nil {
-			return volume.Content{}, err
-		}
-	}
-	git := f.k.Git
-	git.Progress = f.gitProgress
-	result, err := git.Run(ctx, target, spec)
-	if err != nil {
-		return volume.Content{}, err
-	}
-	content := volume.Content{Source: SourceGit, Files: result.Files, Bytes: result.Bytes}
-	if result.Git != nil {
-		content.Branch, content.Commit = result.Git.Branch, result.Git.Commit
-	}
-	return content, nil
-}
-
-// gitProgress tells of the files that are checked out and, before there are any, of the bytes that are received.
-func (f *filling) gitProgress(p initializer.Progress) {
-	if f.r.Progress == nil {
-		return
-	}
-	switch p.Stage {
-	case initializer.StageReceiving:
-		f.r.Progress(0, p.Bytes)
-	case initializer.StageFiles:
-		f.r.Progress(p.Done, 0)
-	}
 }
 
 // seal writes the journal and the index, then the marker under our claim, then lets users at the content. What was adopted has

@@ -18,6 +18,7 @@ import (
 
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/content/store/storetest"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -36,6 +37,7 @@ var (
 
 // TestMain lets many tests run at once: they wait for the disk most of the time.
 func TestMain(m *testing.M) {
+	initializer.Enter()
 	flag.Parse()
 	if err := flag.Set("test.parallel", "16"); err != nil {
 		panic(err)

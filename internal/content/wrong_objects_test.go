@@ -32,7 +32,8 @@ func TestS10_WrongObjectsAreNamed(t *testing.T) {
 		"a truncated pack":           {"pack", cut, restore + `.*PACK.*`},
 		"a pack that is another's":   {"pack", swap, restore + `.*PACK.*`},
 		"no pack":                    {"pack", func(_, _ []byte) []byte { return nil }, restore + `.*PACK.*object not found`},
-		"a truncated commit":         {"commit", cut, read + `unexpected end of JSON input`},
+		"a truncated commit":         {"commit", cut, read + `it does not end with its checksum`},
+		"a bit flipped in a commit":  {"commit", flip, read + `the checksum differs`},
 		"a commit that is another's": {"commit", swap, read + `it says it is backup 1\.1 of workspace "api" in domain "team"`},
 	} {
 		t.Run(what, func(t *testing.T) {

@@ -73,6 +73,24 @@ type Content struct {
 	// Files and Bytes that were written.
 	Files int64 `json:"files"`
 	Bytes int64 `json:"bytes"`
+	// Steps are what the content was made of, in order.
+	Steps []Step `json:"steps,omitempty"`
+}
+
+// Step is one of the things that content was made of.
+type Step struct {
+	// Source is the kind, as that of [Content]; From the URL, or the id of a snapshot.
+	Source string `json:"source"`
+	From   string `json:"from,omitempty"`
+	// Branch and Commit that were checked out, if any.
+	Branch string `json:"branch,omitempty"`
+	Commit string `json:"commit,omitempty"`
+	// Files and Bytes that were written, and how long it took.
+	Files    int64         `json:"files,omitempty"`
+	Bytes    int64         `json:"bytes,omitempty"`
+	Duration time.Duration `json:"duration,omitempty"`
+	// Message says what else is worth knowing.
+	Message string `json:"message,omitempty"`
 }
 
 // is tells whether st is the directory that was sealed. Inode numbers are used again; the time of birth tells them apart.

@@ -22,7 +22,8 @@ import (
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 )
 
-// A workspace is made, written to, kept at its limit, backed up, stopped, and started on another node.
+// A workspace is made, written to, kept at its limit, backed up, stopped, and started on another node. That dies with what nobody has
+// saved; the first node takes over, and the other cleans up when it is back.
 func TestLifeOfAWorkspace(t *testing.T) {
 	w := newWorld(t)
 	a, b := w.node("a"), w.node("b")
@@ -46,8 +47,21 @@ func TestLifeOfAWorkspace(t *testing.T) {
 	w.Expect(ws.Status.NodeName).To(Equal(b.name))
 	w.Expect(os.ReadFile(filepath.Join(ws.Status.Volume.Path, "greeting"))).To(BeEquivalentTo("hello\n"))
 
-	w.remove("web")
+	w.write(ws, "unsaved > greeting")
+	b.kill()
+	w.patch("web", fmt.Sprintf(`{"spec":{"nodeName":%q,"fencedNode":%q}}`, a.name, b.name))
+	w.Eventually(func() (string, error) {
+		err := w.get(ws, "web")
+		return ws.Status.NodeName, err
+	}).Should(Equal(a.name), func() string { return status(ws) })
+	ws = w.await("web", "Running")
+	w.Expect(os.ReadFile(filepath.Join(ws.Status.Volume.Path, "greeting"))).To(BeEquivalentTo("hello\n"))
+	b.start()
 	w.Eventually(b.volumes).Should(BeEmpty())
+	w.Eventually(w.events).Should(ContainElement(ContainSubstring("kept as snapshot stray.web.")))
+
+	w.remove("web")
+	w.Eventually(a.volumes).Should(BeEmpty())
 }
 
 // Two workspaces begin with one snapshot; the second begins with a copy of what the first began with, where volumes can do so.

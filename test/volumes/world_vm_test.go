@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -160,6 +161,12 @@ func (n *node) start() {
 	n.w.Expect(err).NotTo(HaveOccurred())
 }
 
+// kill ends the daemon as a power cut would.
+func (n *node) kill() {
+	n.proc.Signal(syscall.SIGKILL)
+	<-n.proc.Done()
+}
+
 // rights returns the capabilities that the DaemonSet has with volumes of project quota, as setpriv takes them.
 func (w *world) rights() string {
 	w.t.Helper()
@@ -235,12 +242,15 @@ func (w *world) await(name, reason string) *v1.Workspace {
 			return c.Reason + ": " + c.Message, err
 		}
 		return "", err
-	}).Should(HavePrefix(reason+":"), func() string {
-		text, _ := yaml.Marshal(ws.Status)
-		return string(text)
-	})
+	}).Should(HavePrefix(reason+":"), func() string { return status(&ws) })
 	w.say("%s is %s", name, reason)
 	return &ws
+}
+
+// status prints what is known of a workspace.
+func status(ws *v1.Workspace) string {
+	text, _ := yaml.Marshal(ws.Status)
+	return string(text)
 }
 
 // patch changes a workspace.

@@ -28,6 +28,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1.ContentStatusApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("CPULimits"):
 		return &apiv1.CPULimitsApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("DownloadInitializer"):
+		return &apiv1.DownloadInitializerApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("GitInitializer"):
 		return &apiv1.GitInitializerApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("GitStatus"):
@@ -36,6 +38,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1.GitTargetApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Initializer"):
 		return &apiv1.InitializerApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("InitializerReport"):
+		return &apiv1.InitializerReportApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("InitializerStep"):
+		return &apiv1.InitializerStepApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("IOLimits"):
 		return &apiv1.IOLimitsApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Keep"):
@@ -48,6 +54,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1.OperationStatusApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("Owner"):
 		return &apiv1.OwnerApplyConfiguration{}
+	case v1.SchemeGroupVersion.WithKind("PrebuildInitializer"):
+		return &apiv1.PrebuildInitializerApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("RestoreSpec"):
 		return &apiv1.RestoreSpecApplyConfiguration{}
 	case v1.SchemeGroupVersion.WithKind("RestoreStatus"):

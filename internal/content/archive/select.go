@@ -128,8 +128,8 @@ func (s *selection) rest(refs []format.PageRef, read map[int]readPage) []int {
 	wanted := make([]bool, len(refs))
 	for _, p := range s.paths {
 		first, _ := treePages(refs, p)
-		file, known := read[filePage(refs, p)]
-		if _, all := read[first]; !all && !(known && file.page != nil && entryOf(file.page, p) != nil) {
+		file := read[filePage(refs, p)].page // nil if it could not be read
+		if _, all := read[first]; !all && (file == nil || entryOf(file, p) == nil) {
 			wanted[first] = true
 		}
 	}

@@ -96,7 +96,7 @@ func (d *Domain) Check(ctx context.Context) error {
 	if err := d.Find(ctx); err != nil {
 		return err
 	}
-	for o, err := range d.scan(ctx, d.key(keyPrefix), "") {
+	for o, err := range d.scan(ctx, d.key(keyPrefix)) {
 		if err != nil {
 			return fmt.Errorf("list the keys of domain %s: %w", d.name, err)
 		}
@@ -256,8 +256,8 @@ func NewID() string {
 }
 
 // scan lists objects page by page; the first page is small because most callers want what is newest.
-func (d *Domain) scan(ctx context.Context, prefix, after string) iter.Seq2[store.Object, error] {
-	return d.scanBy(ctx, prefix, after, firstPage)
+func (d *Domain) scan(ctx context.Context, prefix string) iter.Seq2[store.Object, error] {
+	return d.scanBy(ctx, prefix, "", firstPage)
 }
 
 // scanBy is scan with a first page of that many objects.

@@ -44,7 +44,7 @@ func (n *needs) update(ctx context.Context) error {
 // below reads what is new below a prefix.
 func (n *needs) below(ctx context.Context, prefix string, read func(context.Context, string) ([]Pack, error)) error {
 	prefix = n.domain.key(prefix)
-	for o, err := range n.domain.scan(ctx, prefix, "") {
+	for o, err := range n.domain.scan(ctx, prefix) {
 		if err != nil {
 			return fmt.Errorf("list %s: %w", prefix, err)
 		}

@@ -115,7 +115,7 @@ func (d *Domain) Pins(ctx context.Context, prefix string) ([]PinEntry, error) {
 	if strings.Contains(prefix, "/") {
 		return nil, fmt.Errorf("list pins of domain %s: %q cannot begin a pin's id", d.name, prefix)
 	}
-	for o, err := range d.scan(ctx, dir+prefix, "") {
+	for o, err := range d.scan(ctx, dir+prefix) {
 		if err != nil {
 			return nil, fmt.Errorf("list pins of domain %s: %w", d.name, err)
 		}

@@ -253,7 +253,7 @@ func (d *Domain) purgeBuried(ctx context.Context, before time.Time) (map[string]
 	graves := map[string][]grave{}
 	removed := 0
 	prefix := d.key("t/")
-	for o, err := range d.scan(ctx, prefix, "") {
+	for o, err := range d.scan(ctx, prefix) {
 		if err != nil {
 			return graves, removed, errors.Join(append(errs, fmt.Errorf("purge domain %s: %w", d.name, err))...)
 		}

@@ -93,8 +93,13 @@ type gitOutcome struct {
 	Bytes int64   `json:"bytes"`
 }
 
-// Run clones the repository into the target: full history, all branches, then the one checkout the spec asks for.
+// Run clones the repository into the target: full history and all branches unless the spec wants less, then the one checkout that it
+// asks for.
 func (g Git) Run(ctx context.Context, t Target, spec GitSpec) (Result, error) {
+	return g.run(ctx, taskGit, "clone "+spec.URL, t, spec)
+}
+
+func (g Git) run(ctx context.Context, task, what string, t Target, spec GitSpec) (Result, error) {
 	if g.Timeout > 0 {
 		var cancel context.CancelFunc
 		ctx, cancel = context.WithTimeout(ctx, g.Timeout)
@@ -108,11 +113,11 @@ func (g Git) Run(ctx context.Context, t Target, spec GitSpec) (Result, error) {
 	}
 	var out gitOutcome
 	err := g.Sandbox.Run(ctx, sandbox.Job{
-		Task: taskGit, Input: gitOrder{g.Program, g.AllowedSchemes, spec}, Result: &out,
+		Task: task, Input: gitOrder{g.Program, g.AllowedSchemes, spec}, Result: &out,
 		Dir: t.Dir, UID: t.UID, GID: t.GID, Network: true, Progress: g.report,
 	})
 	if err != nil {
-		return Result{}, outside(ctx, "clone "+spec.URL, err)
+		return Result{}, outside(ctx, what, err)
 	}
 	return Result{Source: SourceGit, Git: &out.Head, Files: out.Files, Bytes: out.Bytes}, nil
 }

@@ -3,6 +3,8 @@ package initializer
 import (
 	"bytes"
 	"context"
+	"io/fs"
+	"path/filepath"
 	"strconv"
 	"strings"
 
@@ -12,20 +14,50 @@ import (
 // measure counts what a checkout will make, and refuses it if the volume is too small. A tree whose directories repeat each other
 // can name more files than any disk holds, in a few kilobytes: the count ends there, too.
 func (r *repository) measure(ctx context.Context) (files, bytes int64, err error) {
-	rev := "HEAD"
 	if r.spec.Commit != "" {
-		rev = strings.ToLower(r.spec.Commit)
+		return r.measureRevision(ctx, strings.ToLower(r.spec.Commit))
 	}
+	return r.measureRevision(ctx, "HEAD")
+}
+
+func (r *repository) measureRevision(ctx context.Context, rev string) (files, bytes int64, err error) {
 	space, err := freeSpace(r.dir)
 	if err != nil {
 		return 0, 0, err
 	}
 	counter := &treeCounter{space: space}
-	err = r.stream(ctx, counter, "ls-tree", "-r", "-t", "-l", "-z", "--full-tree", rev)
+	args := []string{"ls-tree", "-r", "-t", "-z", "--full-tree"}
+	if r.spec.Filter == "" { // else each size would be asked of the server
+		args = append(args, "-l")
+	}
+	err = r.stream(ctx, counter, append(args, rev)...)
 	if counter.full != nil {
 		return 0, 0, counter.full
 	}
 	return counter.files, counter.bytes, err
+}
+
+// countFiles counts what lies in a working copy, without what git keeps for itself.
+func countFiles(dir string) (files, bytes int64, err error) {
+	err = filepath.WalkDir(dir, func(path string, d fs.DirEntry, err error) error {
+		switch {
+		case err != nil:
+			return err
+		case d.Name() == ".git" && path != dir:
+			if d.IsDir() {
+				return fs.SkipDir
+			}
+			return nil
+		case d.IsDir():
+			return nil
+		}
+		info, err := d.Info()
+		if err == nil {
+			files, bytes = files+1, bytes+info.Size()
+		}
+		return err
+	})
+	return files, bytes, err
 }
 
 // space is what a file system has left.
@@ -85,9 +117,11 @@ func (c *treeCounter) count() {
 	fields := strings.Fields(string(info))
 	c.entries++
 	size := int64(0)
-	if len(fields) == 4 && fields[1] == "blob" {
+	if len(fields) >= 3 && fields[1] == "blob" {
 		c.files++
-		size, _ = strconv.ParseInt(fields[3], 10, 64)
+	}
+	if len(fields) == 4 {
+		size, _ = strconv.ParseInt(fields[3], 10, 64) // 0 for what is no file
 		c.bytes += size
 	}
 	c.taken += (size + c.space.block - 1) / c.space.block * c.space.block

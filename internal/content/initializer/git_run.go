@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -39,14 +40,17 @@ func (r *repository) stream(ctx context.Context, stdout io.Writer, args ...strin
 	return nil
 }
 
-func (r *repository) command(ctx context.Context, args []string) *exec.Cmd {
-	program := r.program
+func orGit(program string) string {
 	if program == "" {
-		program = "/usr/bin/git"
+		return "/usr/bin/git"
 	}
-	cmd := exec.CommandContext(ctx, program, append(r.options(), args...)...)
+	return program
+}
+
+func (r *repository) command(ctx context.Context, args []string) *exec.Cmd {
+	cmd := exec.CommandContext(ctx, orGit(r.program), append(r.options(), args...)...)
 	cmd.Dir = r.dir
-	cmd.Env = environment(r.remote, r.secret)
+	cmd.Env = r.environment()
 	cmd.WaitDelay = 5 * time.Second
 	if r.secret.file != nil {
 		cmd.ExtraFiles = []*os.File{r.secret.file}
@@ -57,13 +61,23 @@ func (r *repository) command(ctx context.Context, args []string) *exec.Cmd {
 	return cmd
 }
 
-func environment(r remote, s *secret) []string {
-	allowed := r.scheme
-	if r.also != "" {
-		allowed += ":" + r.also
+// protocols are those that git may speak: that of the URL, and for submodules those that are allowed.
+func (r *repository) protocols() []string {
+	protocols := []string{r.remote.scheme}
+	if r.remote.also != "" {
+		protocols = append(protocols, r.remote.also)
 	}
+	if r.spec.Submodules {
+		protocols = append(protocols, r.schemes...)
+	}
+	slices.Sort(protocols)
+	return slices.Compact(protocols)
+}
+
+func (r *repository) environment() []string {
+	allowed := strings.Join(r.protocols(), ":")
 	ssh := "/bin/false"
-	if s.kind == keySecret {
+	if r.secret.kind == keySecret {
 		ssh = "/proc/self/fd/" + itselfFD + " " + sshProgram
 	}
 	return []string{
@@ -77,7 +91,7 @@ func environment(r remote, s *secret) []string {
 // options are given to every call, so that nothing of them stays in the repository's configuration.
 func (r *repository) options() []string {
 	values := []string{
-		"protocol.allow=never", "protocol." + r.remote.scheme + ".allow=always",
+		"protocol.allow=never",
 		"http.followRedirects=" + r.redirects(), "http.lowSpeedLimit=1", "http.lowSpeedTime=120",
 		"transfer.credentialsInUrl=die", "transfer.fsckObjects=true",
 		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true", "core.protectNTFS=true", "core.protectHFS=true",
@@ -85,8 +99,11 @@ func (r *repository) options() []string {
 		"checkout.workers=0", "gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false",
 		"core.askPass=", "credential.helper=", "core.fsync=none",
 	}
-	if r.remote.also != "" {
-		values = append(values, "protocol."+r.remote.also+".allow=always")
+	for _, p := range r.protocols() {
+		values = append(values, "protocol."+p+".allow=always")
+	}
+	if r.spec.LFS {
+		values = append(values, lfsOptions()...)
 	}
 	switch r.secret.kind {
 	case noSecret, keySecret:
@@ -128,8 +145,8 @@ func kindOf(stderr string) Kind {
 		{Unauthorized, []string{"Authentication failed", "could not read Username", "could not read Password",
 			"returned error: 401", "returned error: 403", "unable to authenticate", "host key verification failed"}},
 		{NotFound, []string{"returned error: 404", "returned error: 410", "not found in upstream", "couldn't find remote ref",
-			"not our ref", "does not advertise", "not valid: is this a git repository?"}},
-		{Invalid, []string{"not allowed", "is not supported", "is not a valid"}},
+			"not our ref", "does not advertise", "not valid: is this a git repository?", "does not appear to be a git repository"}},
+		{Invalid, []string{"fsck error in", "not allowed", "is not supported", "is not a valid"}},
 	}
 	lines := fatalLines(stderr)
 	for _, p := range phrases {

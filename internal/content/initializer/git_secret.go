@@ -47,7 +47,7 @@ func newSecret(c *Credentials, r remote) (*secret, error) {
 	switch {
 	case r.scheme == "ssh":
 		s.kind = keySecret
-		data, err := json.Marshal(sshSecret{Key: c.Key, KnownHosts: c.KnownHosts})
+		data, err := json.Marshal(sshSecret{Host: r.host, Key: c.Key, KnownHosts: c.KnownHosts})
 		if err != nil {
 			return nil, err
 		}
@@ -148,5 +148,9 @@ func printable(r rune) rune {
 }
 
 func noise(line string) bool {
+	switch line {
+	case "Please make sure you have the correct access rights", "and the repository exists.":
+		return true
+	}
 	return strings.HasPrefix(line, "Cloning into ") || strings.HasPrefix(line, "warning: You appear to have cloned")
 }

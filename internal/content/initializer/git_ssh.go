@@ -27,6 +27,8 @@ const (
 
 // sshSecret is what ssh finds behind its descriptor.
 type sshSecret struct {
+	// Host is the only one that the key is for, with the port if the URL has one.
+	Host       string `json:"host"`
 	Key        string `json:"key"`
 	KnownHosts string `json:"knownHosts"`
 }
@@ -133,6 +135,14 @@ func parseSSH(args []string) (user, address, command string, err error) {
 	return user, net.JoinHostPort(strings.Trim(host, "[]"), port), args[1], nil
 }
 
+// withPort adds the usual port to a host that has none.
+func withPort(host string) string {
+	if _, _, err := net.SplitHostPort(host); err == nil {
+		return host
+	}
+	return net.JoinHostPort(strings.Trim(host, "[]"), "22")
+}
+
 func sshConfig(user, address string) (*ssh.ClientConfig, error) {
 	data, err := os.ReadFile("/proc/self/fd/" + secretFD)
 	if err != nil {
@@ -141,6 +151,9 @@ func sshConfig(user, address string) (*ssh.ClientConfig, error) {
 	var secret sshSecret
 	if err := json.Unmarshal(data, &secret); err != nil {
 		return nil, errors.New("the key cannot be read")
+	}
+	if address != withPort(secret.Host) {
+		return nil, fmt.Errorf("unable to authenticate: the key is for %s, not for %s", secret.Host, address)
 	}
 	signer, err := ssh.ParsePrivateKey([]byte(secret.Key))
 	if err != nil {

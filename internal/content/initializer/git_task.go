@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -15,34 +16,18 @@ import (
 
 // gitTask clones in the sandbox, whose working directory is the target.
 func gitTask(ctx context.Context, call *sandbox.Call) (any, error) {
-	var order gitOrder
-	if err := call.Decode(&order); err != nil {
-		return nil, err
-	}
-	git := Git{Program: order.Program, AllowedSchemes: order.Schemes}
-	remote, err := git.validate(order.Spec)
-	if err != nil {
-		return nil, err
-	}
-	dir, err := makeLocation(order.Spec.CheckoutLocation)
-	if err != nil {
-		return nil, err
-	}
-	secret, err := newSecret(order.Spec.Credentials, remote)
-	if err != nil {
-		return nil, err
-	}
-	defer secret.close()
-	itself, err := os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	defer func() { _ = itself.Close() }()
-	r := &repository{
-		itself: itself, program: order.Program, dir: dir, remote: remote, spec: order.Spec, secret: secret,
-		progress: func(p Progress) { call.Report(p) },
-	}
-	return r.fill(ctx)
+	return withRepository(call, func(r *repository, location string) (gitOutcome, error) {
+		var err error
+		if r.dir, err = makeLocation(location); err != nil {
+			return gitOutcome{}, err
+		}
+		return r.fill(ctx)
+	})
+}
+
+// openItself opens this program, for git to run it as its ssh.
+func openItself() (*os.File, error) {
+	return os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
 }
 
 // repository is one clone in the making.
@@ -51,6 +36,7 @@ type repository struct {
 	program  string
 	dir      string
 	remote   remote
+	schemes  []string // of submodules
 	spec     GitSpec
 	secret   *secret
 	progress func(Progress)
@@ -80,8 +66,34 @@ func (r *repository) fill(ctx context.Context) (gitOutcome, error) {
 	if err := r.checkout(ctx, born); err != nil {
 		return out, err
 	}
+	if born {
+		if err := r.complete(ctx, &out); err != nil {
+			return out, err
+		}
+	}
 	out.Head, err = r.head(ctx)
 	return out, err
+}
+
+// complete adds what is not a part of the repository itself, and counts again where that could not be known before.
+func (r *repository) complete(ctx context.Context, out *gitOutcome) error {
+	if r.spec.Submodules {
+		count := 0
+		if err := r.submodules(ctx, 0, &count); err != nil {
+			return err
+		}
+	}
+	if r.spec.LFS {
+		if err := r.lfs(ctx); err != nil {
+			return err
+		}
+	}
+	if r.spec.Submodules || r.spec.LFS || r.spec.Filter != "" || len(r.spec.Sparse) > 0 {
+		var err error
+		out.Files, out.Bytes, err = countFiles(r.dir)
+		return err
+	}
+	return nil
 }
 
 // checkBranchName lets git judge the name, which it knows better than a regular expression.
@@ -104,7 +116,29 @@ func (r *repository) clone(ctx context.Context) error {
 	if r.spec.Branch != "" {
 		args = append(args, "--branch="+r.spec.Branch)
 	}
-	_, err := r.run(ctx, append(args, "--", r.spec.URL, ".")...)
+	if r.spec.Depth > 0 {
+		args = append(args, "--depth="+strconv.Itoa(r.spec.Depth))
+	}
+	if r.spec.Filter != "" {
+		args = append(args, "--filter="+r.spec.Filter)
+	}
+	if _, err := r.run(ctx, append(args, "--", r.spec.URL, ".")...); err != nil {
+		return err
+	}
+	return r.narrow(ctx)
+}
+
+// narrow has the checkout take a part only, and lets those who work here fetch all branches, where one was cloned.
+func (r *repository) narrow(ctx context.Context) error {
+	if r.spec.Depth > 0 {
+		if _, err := r.run(ctx, "config", "remote.origin.fetch", "+refs/heads/*:refs/remotes/origin/*"); err != nil {
+			return err
+		}
+	}
+	if len(r.spec.Sparse) == 0 {
+		return nil
+	}
+	_, err := r.run(ctx, append([]string{"sparse-checkout", "set", "--cone"}, r.spec.Sparse...)...)
 	return err
 }
 
@@ -142,7 +176,11 @@ func (r *repository) fetch(ctx context.Context) error {
 }
 
 func (r *repository) fetchCommit(ctx context.Context, id string) error {
-	_, err := r.run(ctx, "fetch", "--no-write-fetch-head", "--no-recurse-submodules", "--progress", "origin", id)
+	args := []string{"fetch", "--no-write-fetch-head", "--no-recurse-submodules", "--progress"}
+	if r.spec.Depth > 0 {
+		args = append(args, "--depth="+strconv.Itoa(r.spec.Depth))
+	}
+	_, err := r.run(ctx, append(args, "origin", id)...)
 	if e := new(Error); errors.As(err, &e) && e.Kind != Failed && e.Kind != NotFound {
 		return err
 	}

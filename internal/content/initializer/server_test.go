@@ -22,25 +22,34 @@ type server struct {
 
 	mu       sync.Mutex
 	password string // "" lets everybody in
+	token    string // a bearer token, in place of a password
+	lfs      map[string]string
 	seen     []string
 }
 
-func newServer(t *testing.T) *server {
-	t.Helper()
-	s := &server{root: t.TempDir()}
+func newServer(tb testing.TB) *server {
+	tb.Helper()
+	s := &server{root: tb.TempDir()}
 	s.Server = httptest.NewServer(s)
-	t.Cleanup(s.Close)
+	tb.Cleanup(s.Close)
 	return s
 }
 
 func (s *server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	s.mu.Lock()
 	s.seen = append(s.seen, r.Header.Get("Authorization"))
-	password := s.password
+	password, token := s.password, s.token
 	s.mu.Unlock()
+	if token != "" && r.Header.Get("Authorization") != "Bearer "+token {
+		http.Error(w, "no", http.StatusUnauthorized)
+		return
+	}
 	if _, got, _ := r.BasicAuth(); password != "" && got != password {
 		w.Header().Set("WWW-Authenticate", `Basic realm="git"`)
 		http.Error(w, "no", http.StatusUnauthorized)
+		return
+	}
+	if s.serveLFS(w, r) {
 		return
 	}
 	backend := &cgi.Handler{Path: "/usr/lib/git-core/git-http-backend", Stderr: io.Discard, Env: []string{
@@ -55,6 +64,13 @@ func (s *server) lock(password string) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.password = password
+}
+
+// bearer lets in only who has the token.
+func (s *server) bearer(token string) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.token = token
 }
 
 func (s *server) authorizations() []string {
@@ -90,24 +106,24 @@ func (s *server) id(t *testing.T, name, rev string) string {
 	return git(t, filepath.Join(s.root, name+".git"), "rev-parse", rev)
 }
 
-func commit(t *testing.T, dir, message string) {
-	t.Helper()
-	git(t, dir, "add", ".")
-	git(t, dir, "commit", "--quiet", "--message", message)
+func commit(tb testing.TB, dir, message string) {
+	tb.Helper()
+	git(tb, dir, "add", ".")
+	git(tb, dir, "commit", "--quiet", "--message", message)
 }
 
-func write(t *testing.T, dir, name, content string) {
-	t.Helper()
-	g := NewWithT(t)
+func write(tb testing.TB, dir, name, content string) {
+	tb.Helper()
+	g := NewWithT(tb)
 	path := filepath.Join(dir, name)
 	g.Expect(os.MkdirAll(filepath.Dir(path), 0o755)).To(Succeed())
 	g.Expect(os.WriteFile(path, []byte(content), 0o644)).To(Succeed())
 }
 
 // git runs git for the test itself, trusting every directory.
-func git(t *testing.T, dir string, args ...string) string {
-	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "git", append([]string{"-c", "safe.directory=*"}, args...)...)
+func git(tb testing.TB, dir string, args ...string) string {
+	tb.Helper()
+	cmd := exec.CommandContext(tb.Context(), "git", append([]string{"-c", "safe.directory=*"}, args...)...)
 	cmd.Dir = dir
 	cmd.Env = []string{
 		"PATH=" + os.Getenv("PATH"), "HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1", "GIT_OPTIONAL_LOCKS=0",
@@ -115,6 +131,6 @@ func git(t *testing.T, dir string, args ...string) string {
 		"GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*",
 	}
 	out, err := cmd.CombinedOutput()
-	NewWithT(t).Expect(err).NotTo(HaveOccurred(), "git %v: %s", args, out)
+	NewWithT(tb).Expect(err).NotTo(HaveOccurred(), "git %v: %s", args, out)
 	return strings.TrimSpace(string(out))
 }

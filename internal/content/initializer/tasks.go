@@ -5,7 +5,9 @@ import "wsdaemon.dev/ws-daemon/internal/content/sandbox"
 // The names of what runs in the sandbox.
 const (
 	taskGit      = "git"
+	taskUpdate   = "update"
 	taskDownload = "download"
+	taskStatus   = "status"
 )
 
 // Enter makes this process a sandbox, or the ssh of a git in one, if it was started to be that, and then never returns. Every program that fills workspaces calls
@@ -13,6 +15,6 @@ const (
 func Enter() {
 	enterSSH()
 	sandbox.Enter(map[string]sandbox.Task{
-		taskGit: gitTask, taskDownload: downloadTask,
+		taskGit: gitTask, taskUpdate: updateTask, taskDownload: downloadTask, taskStatus: statusTask,
 	})
 }

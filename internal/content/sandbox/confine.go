@@ -48,12 +48,16 @@ func confine(s setup, missing func(lack)) error {
 	if err := filterSystemCalls(s, missing); err != nil {
 		return err
 	}
-	return syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{stageTwo}, environment())
+	return syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{stageTwo}, environment(s))
 }
 
 // environment is all that a task gets of it: where programs are, and how this one behaves.
-func environment() []string {
-	return []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "GOTRACEBACK=none"}
+func environment(s setup) []string {
+	scratch := s.Scratch
+	if scratch == "" {
+		scratch = "/tmp"
+	}
+	return []string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "GOTRACEBACK=none", "TMPDIR=" + scratch}
 }
 
 // enclose makes the mounts, if there is a namespace for them, and returns where the task's directory is.

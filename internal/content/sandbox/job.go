@@ -108,6 +108,8 @@ type process struct {
 	words  *words
 	task   string
 	memory int64
+	// scratch is the task's directory for temporary files, "" if it has mounts of its own.
+	scratch string
 }
 
 func (s *Sandbox) start(ctx context.Context, job Job) (*process, error) {
@@ -122,13 +124,28 @@ func (s *Sandbox) start(ctx context.Context, job Job) (*process, error) {
 	p := &process{input: inW, output: outR, words: &words{}, task: job.Task, memory: job.Limits.orDefault().Memory}
 	p.cmd = s.command(ctx, job, inR, outW)
 	p.cmd.Stderr = p.words
-	err = p.cmd.Start()
+	p.scratch, err = s.scratch(job)
+	if err == nil {
+		err = p.cmd.Start()
+	}
 	_, _ = inR.Close(), outW.Close()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the sandbox: %w", err), inW.Close(), outR.Close())
+		return nil, errors.Join(fmt.Errorf("start the sandbox: %w", err), inW.Close(), outR.Close(), os.RemoveAll(p.scratch))
 	}
 	go p.feed(s, job)
 	return p, nil
+}
+
+// scratch makes a directory for temporary files where the task cannot have one of its own.
+func (s *Sandbox) scratch(job Job) (string, error) {
+	if s.flags&syscall.CLONE_NEWNS != 0 {
+		return "", nil
+	}
+	dir, err := os.MkdirTemp("", "ws-daemon-task-")
+	if err == nil {
+		err = os.Chown(dir, int(job.UID), int(job.GID))
+	}
+	return dir, err
 }
 
 // command is this program again, in namespaces of its own, without anything of this process but the two pipes.
@@ -169,7 +186,7 @@ func identity(id uint32) []syscall.SysProcIDMap {
 func (p *process) feed(s *Sandbox, job Job) {
 	limits := job.Limits.orDefault()
 	first := setup{
-		Dir: job.Dir, ReadOnly: job.ReadOnly, Network: job.Network, Visible: s.options.Visible, UID: job.UID, GID: job.GID,
+		Dir: job.Dir, ReadOnly: job.ReadOnly, Network: job.Network, Scratch: p.scratch, Visible: s.options.Visible, UID: job.UID, GID: job.GID,
 		Flags: s.flagsOf(job), Limits: limits, Without: s.options.without,
 	}
 	input, err := json.Marshal(job.Input)
@@ -221,6 +238,9 @@ func (p *process) end() error {
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	err := p.cmd.Wait()
 	_, _ = p.input.Close(), p.output.Close()
+	if p.scratch != "" {
+		_ = os.RemoveAll(p.scratch)
+	}
 	return err
 }
 

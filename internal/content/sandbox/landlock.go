@@ -110,10 +110,11 @@ func (r ruleset) fill(s setup, dir string, program *os.File) error {
 			}
 		}
 	}
+	scratch := s.Scratch
 	if s.Flags&unix.CLONE_NEWNS != 0 {
-		return r.allow("/tmp", fsRead|fsWrite) // its own
+		scratch = "/tmp" // its own
 	}
-	return nil
+	return r.allow(scratch, fsRead|fsWrite)
 }
 
 func (r ruleset) allow(path string, access uint64) error {

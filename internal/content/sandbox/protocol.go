@@ -24,14 +24,16 @@ const (
 // setup is what the first stage has to know.
 type setup struct {
 	// Dir is the task's directory, ReadOnly whether it may only read it.
-	Dir      string   `json:"dir"`
-	ReadOnly bool     `json:"readOnly,omitempty"`
-	Network  bool     `json:"network,omitempty"`
-	Visible  []string `json:"visible,omitempty"`
-	UID      uint32   `json:"uid"`
-	GID      uint32   `json:"gid"`
-	Flags    uintptr  `json:"flags"`
-	Limits   Limits   `json:"limits"`
+	Dir      string `json:"dir"`
+	ReadOnly bool   `json:"readOnly,omitempty"`
+	Network  bool   `json:"network,omitempty"`
+	// Scratch is a directory for temporary files, where there is no namespace of mounts to have one of its own.
+	Scratch string   `json:"scratch,omitempty"`
+	Visible []string `json:"visible,omitempty"`
+	UID     uint32   `json:"uid"`
+	GID     uint32   `json:"gid"`
+	Flags   uintptr  `json:"flags"`
+	Limits  Limits   `json:"limits"`
 	// Without are protections to leave out.
 	Without []Protection `json:"without,omitempty"`
 }

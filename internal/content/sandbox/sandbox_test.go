@@ -126,7 +126,7 @@ func TestS6_ATaskHasNoPrivileges(t *testing.T) {
 					g.Expect(seen.Status[set]).To(Equal("0000000000000000"), set)
 				}
 				g.Expect(seen.Status["NoNewPrivs"]).To(Equal("1"))
-				g.Expect(seen.Env).To(Equal([]string{"PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "GOTRACEBACK=none"}))
+				g.Expect(seen.Env).To(HaveExactElements("PATH=/usr/local/bin:/usr/bin:/bin", "LC_ALL=C", "GOTRACEBACK=none", HavePrefix("TMPDIR=/tmp")))
 				g.Expect(seen.Files).To(Equal([]string{"/dev/null", "/dev/null", "pipe:", "pipe:", "pipe:"}))
 			})
 		}

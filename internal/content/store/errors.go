@@ -26,6 +26,8 @@ type RefusedError struct {
 	Advice string
 	// Err is what the store said.
 	Err error
+	// Denied says that a right is missing, maybe only that of being told that an object is absent.
+	Denied bool
 }
 
 func (e *RefusedError) Error() string { return fmt.Sprintf("%v: %s", e.Err, e.Advice) }

@@ -188,8 +188,32 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: source
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.ContentSource
+    - name: steps
+      type:
+        list:
+          elementType:
+            namedType: dev.wsdaemon.ws-daemon.api.v1.InitializerReport
+          elementRelationship: atomic
 - name: dev.wsdaemon.ws-daemon.api.v1.DeletionPolicy
   scalar: string
+- name: dev.wsdaemon.ws-daemon.api.v1.DownloadInitializer
+  map:
+    fields:
+    - name: authSecretRef
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.SecretReference
+    - name: digest
+      type:
+        scalar: string
+    - name: path
+      type:
+        scalar: string
+    - name: unpack
+      type:
+        scalar: boolean
+    - name: url
+      type:
+        scalar: string
 - name: dev.wsdaemon.ws-daemon.api.v1.EmptyInitializer
   map:
     elementType:
@@ -211,6 +235,24 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: checkoutLocation
       type:
         scalar: string
+    - name: depth
+      type:
+        scalar: numeric
+    - name: filter
+      type:
+        scalar: string
+    - name: lfs
+      type:
+        scalar: boolean
+    - name: sparse
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
+    - name: submodules
+      type:
+        scalar: boolean
     - name: target
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.GitTarget
@@ -232,6 +274,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: totalUnpushedCommits
       type:
         scalar: numeric
+    - name: totalUntrackedFiles
+      type:
+        scalar: numeric
     - name: uncommittedFiles
       type:
         list:
@@ -239,6 +284,12 @@ var schemaYAML = typed.YAMLObject(`types:
             scalar: string
           elementRelationship: atomic
     - name: unpushedCommits
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: untrackedFiles
       type:
         list:
           elementType:
@@ -277,12 +328,63 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: backup
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.BackupInitializer
+    - name: composite
+      type:
+        list:
+          elementType:
+            namedType: dev.wsdaemon.ws-daemon.api.v1.InitializerStep
+          elementRelationship: atomic
+    - name: download
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.DownloadInitializer
     - name: empty
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.EmptyInitializer
     - name: git
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.GitInitializer
+    - name: prebuild
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.PrebuildInitializer
+    - name: snapshot
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.SnapshotInitializer
+- name: dev.wsdaemon.ws-daemon.api.v1.InitializerReport
+  map:
+    fields:
+    - name: bytes
+      type:
+        scalar: numeric
+    - name: commit
+      type:
+        scalar: string
+    - name: duration
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
+    - name: files
+      type:
+        scalar: numeric
+    - name: from
+      type:
+        scalar: string
+    - name: message
+      type:
+        scalar: string
+    - name: source
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.ContentSource
+- name: dev.wsdaemon.ws-daemon.api.v1.InitializerStep
+  map:
+    fields:
+    - name: download
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.DownloadInitializer
+    - name: git
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.GitInitializer
+    - name: prebuild
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.PrebuildInitializer
     - name: snapshot
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.SnapshotInitializer
@@ -361,6 +463,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: numeric
       default: 33333
+- name: dev.wsdaemon.ws-daemon.api.v1.PrebuildInitializer
+  map:
+    fields:
+    - name: git
+      type:
+        list:
+          elementType:
+            namedType: dev.wsdaemon.ws-daemon.api.v1.GitInitializer
+          elementRelationship: atomic
+    - name: snapshot
+      type:
+        namedType: dev.wsdaemon.ws-daemon.api.v1.SnapshotInitializer
 - name: dev.wsdaemon.ws-daemon.api.v1.Resource
   scalar: string
 - name: dev.wsdaemon.ws-daemon.api.v1.RestoreSpec

@@ -105,11 +105,11 @@ func checkTable(refs []PageRef) error {
 	prev, paths, rows, raw := "", 0, 0, int64(0)
 	for i := range refs {
 		r := &refs[i]
-		if !validPath(r.First) || r.Name != "" && !validName(r.Name) || i > 0 && refs[i-1].Compare(r.First, r.Name) >= 0 {
+		if i > 0 && refs[i-1].Compare(r.First, r.Name) >= 0 {
 			return fmt.Errorf("page %d cannot begin with %.100q in %.100q, after one with %.100q", i, r.Name, r.First, prev)
 		}
-		if r.Entries < 1 || r.Entries > MaxPageRows || r.Frame.Raw > MaxPageRaw || !r.Frame.plausible() {
-			return fmt.Errorf("page %d has %d rows in frame %d of %d bytes", i, r.Entries, r.Frame.Index, r.Frame.Raw)
+		if err := r.check(); err != nil {
+			return fmt.Errorf("page %d: %w", i, err)
 		}
 		paths += pathCost(prev, r.First) + len(r.Name)
 		rows, raw = rows+int(r.Entries), raw+int64(r.Frame.Raw)
@@ -120,6 +120,17 @@ func checkTable(refs []PageRef) error {
 	}
 	if rows > MaxRows || raw > maxTreeRaw {
 		return fmt.Errorf("the tree has %d rows in %d bytes, more than %d or %d", rows, raw, MaxRows, int64(maxTreeRaw))
+	}
+	return nil
+}
+
+// check holds a row of a table against the rules that need no other row.
+func (r *PageRef) check() error {
+	if !validPath(r.First) || r.Name != "" && !validName(r.Name) {
+		return fmt.Errorf("it cannot begin with %.100q in %.100q", r.Name, r.First)
+	}
+	if r.Entries < 1 || r.Entries > MaxPageRows || r.Frame.Raw > MaxPageRaw || !r.Frame.plausible() {
+		return fmt.Errorf("it has %d rows in frame %d of %d bytes", r.Entries, r.Frame.Index, r.Frame.Raw)
 	}
 	return nil
 }

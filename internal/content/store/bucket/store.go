@@ -110,6 +110,9 @@ func (k *keyed) read(ctx context.Context, key string, request func() error) erro
 		return err
 	}
 	err := request()
+	if key != store.IdentityKey {
+		err = Unlisted(ctx, k.client, k.prefix+key, err)
+	}
 	if !errors.Is(err, store.ErrNotFound) || key == store.IdentityKey {
 		return err
 	}
@@ -117,6 +120,20 @@ func (k *keyed) read(ctx context.Context, key string, request func() error) erro
 		return lost
 	}
 	return err
+}
+
+// Unlisted finds out what a denial means: stores deny an object that is absent to whoever may list a part of the bucket only. If the key
+// is in that part, a listing tells.
+func Unlisted(ctx context.Context, c Client, key string, err error) error {
+	refused, ok := errors.AsType[*store.RefusedError](err)
+	if !ok || !refused.Denied {
+		return err
+	}
+	objects, _, listErr := c.Page(ctx, key, "", 1)
+	if listErr != nil || len(objects) > 0 && objects[0].Key == key {
+		return err
+	}
+	return fmt.Errorf("%w: it is not listed, either: %w", store.ErrNotFound, refused.Err)
 }
 
 func (k *keyed) Delete(ctx context.Context, keys ...string) error {

@@ -184,6 +184,7 @@ func (c *client) Remove(ctx context.Context, keys []string) error {
 	for _, key := range keys {
 		group.Go(func() error {
 			err := c.do(ctx, func(ctx context.Context) error { return c.objects.Delete(c.bucket, key).Context(ctx).Do() })
+			err = bucket.Unlisted(ctx, c, key, err)
 			if err == nil || errors.Is(err, store.ErrNotFound) {
 				return nil
 			}

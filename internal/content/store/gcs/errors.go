@@ -60,7 +60,7 @@ func (c *client) explain(err error, reply *bucket.Reply) error {
 		return c.absent(e, err)
 	}
 	if advice := c.advice(e); advice != "" {
-		return &store.RefusedError{Err: err, Advice: advice}
+		return &store.RefusedError{Err: err, Advice: advice, Denied: e.Code == http.StatusForbidden}
 	}
 	if reply.After > 0 {
 		return &store.BusyError{Err: err, After: reply.After}

@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -46,12 +47,24 @@ var term = regexp.MustCompile(`^(resource\.name|api\.getAttribute\("storage\.goo
 func (p *policed) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	permission, resource, list := asked(r)
 	if !p.allows(permission, resource, list) {
-		w.Header().Set("Content-Type", "application/json")
-		w.WriteHeader(http.StatusForbidden)
-		_, _ = fmt.Fprintf(w, `{"error": {"code": 403, "message": "the account does not have storage.objects.%s access to %s"}}`, permission, resource)
+		p.deny(w, permission, resource)
 		return
 	}
-	p.inner.ServeHTTP(w, r)
+	reply := httptest.NewRecorder()
+	p.inner.ServeHTTP(reply, r)
+	if reply.Code == http.StatusNotFound && !p.allows("list", "projects/_/buckets/"+stores.Bucket, "") {
+		p.deny(w, "list", resource) // who may not list is not told that an object is absent
+		return
+	}
+	maps.Copy(w.Header(), reply.Header())
+	w.WriteHeader(reply.Code)
+	_, _ = w.Write(reply.Body.Bytes())
+}
+
+func (p *policed) deny(w http.ResponseWriter, permission, resource string) {
+	w.Header().Set("Content-Type", "application/json")
+	w.WriteHeader(http.StatusForbidden)
+	_, _ = fmt.Fprintf(w, `{"error": {"code": 403, "message": "the account does not have storage.objects.%s access to %s"}}`, permission, resource)
 }
 
 func (p *policed) allows(permission, resource, list string) bool {
@@ -130,6 +143,9 @@ func TestGCSPolicyKeepsDomainsApart(t *testing.T) {
 	g.Expect(objects).To(HaveLen(2))
 	g.Expect(node.Delete(ctx, "d/team-a/p/00/pack")).To(Succeed())
 	g.Expect(store.Probe(ctx, node)).Error().NotTo(HaveOccurred())
+	g.Expect(node.Get(ctx, "d/team-a/p/00/pack", 100)).Error().To(MatchError(store.ErrNotFound), "it was deleted")
+	_, err = node.Stat(ctx, "d/team-a/p/00/pack")
+	g.Expect(err).To(MatchError(store.ErrNotFound))
 
 	_, err = node.Get(ctx, "d/team-b/domain.json", 100)
 	denied(t, "get", err)

@@ -76,7 +76,7 @@ func (c *client) explain(err error, reply *bucket.Reply) error {
 		return fmt.Errorf("%w: %w", store.ErrTooShort, err)
 	}
 	if advice := c.advice(e, reply); advice != "" {
-		return &store.RefusedError{Err: err, Advice: advice}
+		return &store.RefusedError{Err: err, Advice: advice, Denied: e.StatusCode == http.StatusForbidden}
 	}
 	if reply.After > 0 {
 		return &store.BusyError{Err: err, After: reply.After}

@@ -2,7 +2,10 @@ package s3_test
 
 import (
 	"errors"
+	"io"
+	"maps"
 	"net/http"
+	"net/http/httptest"
 	"net/url"
 	"os"
 	"strings"
@@ -47,6 +50,23 @@ func denied(t *testing.T, what string, err error) {
 	g.Expect(err).NotTo(MatchError(store.ErrNotFound), "S10: %s", what)
 }
 
+// discreet is a server that tells nobody that an object is absent.
+type discreet struct{ inner http.Handler }
+
+func (d *discreet) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	reply := httptest.NewRecorder()
+	d.inner.ServeHTTP(reply, r)
+	maps.Copy(w.Header(), reply.Header())
+	if reply.Code == http.StatusNotFound {
+		w.Header().Del("Content-Length")
+		w.WriteHeader(http.StatusForbidden)
+		_, _ = io.WriteString(w, "<Error><Code>AccessDenied</Code><Message>Access Denied</Message></Error>")
+		return
+	}
+	w.WriteHeader(reply.Code)
+	_, _ = w.Write(reply.Body.Bytes())
+}
+
 // With the policy of the documentation, the credentials of a node reach the domain they are for, and no other one.
 func TestS3PolicyKeepsDomainsApart(t *testing.T) {
 	g, ctx := NewWithT(t), t.Context()
@@ -57,7 +77,11 @@ func TestS3PolicyKeepsDomainsApart(t *testing.T) {
 	}
 	policy, err := os.ReadFile("../../../../config/samples/store/s3/bucket-policy.json")
 	g.Expect(err).NotTo(HaveOccurred())
-	node := user(t, "node-a", string(policy))
+	user(t, "node-a", string(policy))
+	// Where the server would say that an object is absent, Amazon denies it to whoever may list under a condition only.
+	amazon := httptest.NewServer(&discreet{inner: storetest.Proxied(t, server.Endpoint)})
+	t.Cleanup(amazon.Close)
+	node := open(t, amazon.URL, "credentials-dir="+secret(t, "node-a", "node-a-secret"))
 
 	g.Expect(node.Get(ctx, "d/team-a/domain.json", 100)).To(Equal([]byte("d/team-a/domain.json")))
 	g.Expect(node.Put(ctx, "d/team-a/p/00/pack", []byte("pack"))).To(Succeed())
@@ -67,6 +91,9 @@ func TestS3PolicyKeepsDomainsApart(t *testing.T) {
 	g.Expect(objects).To(HaveLen(2))
 	g.Expect(node.Delete(ctx, "d/team-a/p/00/pack")).To(Succeed())
 	g.Expect(store.Probe(ctx, node)).Error().NotTo(HaveOccurred())
+	g.Expect(node.Get(ctx, "d/team-a/p/00/pack", 100)).Error().To(MatchError(store.ErrNotFound), "it was deleted")
+	_, err = node.Stat(ctx, "d/team-a/p/00/pack")
+	g.Expect(err).To(MatchError(store.ErrNotFound))
 
 	_, err = node.Get(ctx, "d/team-b/domain.json", 100)
 	denied(t, "get", err)

@@ -26,6 +26,8 @@ type ContentStatusApplyConfiguration struct {
 	Bytes *int64 `json:"bytes,omitempty"`
 	// duration of the work.
 	Duration *metav1.Duration `json:"duration,omitempty"`
+	// steps of the initializer, in order.
+	Steps []InitializerReportApplyConfiguration `json:"steps,omitempty"`
 }
 
 // ContentStatusApplyConfiguration constructs a declarative configuration of the ContentStatus type for use with
@@ -87,5 +89,18 @@ func (b *ContentStatusApplyConfiguration) WithBytes(value int64) *ContentStatusA
 // If called multiple times, the Duration field is set to the value of the last call.
 func (b *ContentStatusApplyConfiguration) WithDuration(value metav1.Duration) *ContentStatusApplyConfiguration {
 	b.Duration = &value
+	return b
+}
+
+// WithSteps adds the given value to the Steps field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Steps field.
+func (b *ContentStatusApplyConfiguration) WithSteps(values ...*InitializerReportApplyConfiguration) *ContentStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithSteps")
+		}
+		b.Steps = append(b.Steps, *values[i])
+	}
 	return b
 }

@@ -8,13 +8,25 @@ package v1
 // GitInitializer clones a repository.
 type GitInitializerApplyConfiguration struct {
 	// url is where the repository is: https, or another scheme that the daemon's configuration allows. It must not hold
-	// credentials; they belong in a Secret that authSecretRef names.
+	// credentials; they belong in a Secret that authSecretRef names. One of ssh may name a user.
 	URL *string `json:"url,omitempty"`
 	// target is what is checked out. Without one, the branch that the remote's HEAD names.
 	Target *GitTargetApplyConfiguration `json:"target,omitempty"`
 	// checkoutLocation is the directory of the working copy, below the content's root; the root itself if empty.
 	CheckoutLocation *string `json:"checkoutLocation,omitempty"`
-	// authSecretRef names a Secret of this namespace with the keys "username" and "password", or "token".
+	// depth is how many commits of history are fetched. Everything, of all branches, if absent.
+	Depth *int32 `json:"depth,omitempty"`
+	// filter leaves the content of files in the server until it is needed: "blob:none", or "blob:limit=" and a size ("1m") for
+	// larger ones only. What is needed later, the workspace's own git fetches, with its own credentials.
+	Filter *string `json:"filter,omitempty"`
+	// sparse lists the directories to check out, besides the files of the root. All if absent.
+	Sparse []string `json:"sparse,omitempty"`
+	// submodules checks out submodules as well, and theirs.
+	Submodules *bool `json:"submodules,omitempty"`
+	// lfs fetches the files that the repository keeps in Git LFS.
+	LFS *bool `json:"lfs,omitempty"`
+	// authSecretRef names a Secret of this namespace with the keys "username" and "password", or "token", or "bearerToken", or, for
+	// ssh, "ssh-privatekey" and "known_hosts". It is used for the host and port of the url only.
 	AuthSecretRef *SecretReferenceApplyConfiguration `json:"authSecretRef,omitempty"`
 }
 
@@ -45,6 +57,48 @@ func (b *GitInitializerApplyConfiguration) WithTarget(value *GitTargetApplyConfi
 // If called multiple times, the CheckoutLocation field is set to the value of the last call.
 func (b *GitInitializerApplyConfiguration) WithCheckoutLocation(value string) *GitInitializerApplyConfiguration {
 	b.CheckoutLocation = &value
+	return b
+}
+
+// WithDepth sets the Depth field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Depth field is set to the value of the last call.
+func (b *GitInitializerApplyConfiguration) WithDepth(value int32) *GitInitializerApplyConfiguration {
+	b.Depth = &value
+	return b
+}
+
+// WithFilter sets the Filter field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Filter field is set to the value of the last call.
+func (b *GitInitializerApplyConfiguration) WithFilter(value string) *GitInitializerApplyConfiguration {
+	b.Filter = &value
+	return b
+}
+
+// WithSparse adds the given value to the Sparse field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Sparse field.
+func (b *GitInitializerApplyConfiguration) WithSparse(values ...string) *GitInitializerApplyConfiguration {
+	for i := range values {
+		b.Sparse = append(b.Sparse, values[i])
+	}
+	return b
+}
+
+// WithSubmodules sets the Submodules field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Submodules field is set to the value of the last call.
+func (b *GitInitializerApplyConfiguration) WithSubmodules(value bool) *GitInitializerApplyConfiguration {
+	b.Submodules = &value
+	return b
+}
+
+// WithLFS sets the LFS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the LFS field is set to the value of the last call.
+func (b *GitInitializerApplyConfiguration) WithLFS(value bool) *GitInitializerApplyConfiguration {
+	b.LFS = &value
 	return b
 }
 

@@ -5,7 +5,8 @@ package v1
 // GitStatusApplyConfiguration represents a declarative configuration of the GitStatus type for use
 // with apply.
 //
-// GitStatus is the state of the working copy.
+// GitStatus is the state of the working copy that the initializer made, or of the one at the content's root. It is looked at with each
+// backup, the final one included. Names that are not UTF-8 have a replacement character in place of what is not.
 type GitStatusApplyConfiguration struct {
 	// branch that is checked out; empty when HEAD is detached.
 	Branch *string `json:"branch,omitempty"`
@@ -15,6 +16,10 @@ type GitStatusApplyConfiguration struct {
 	UncommittedFiles []string `json:"uncommittedFiles,omitempty"`
 	// totalUncommittedFiles is how many there are.
 	TotalUncommittedFiles *int64 `json:"totalUncommittedFiles,omitempty"`
+	// untrackedFiles, at most 100 of them: those that git neither knows nor ignores.
+	UntrackedFiles []string `json:"untrackedFiles,omitempty"`
+	// totalUntrackedFiles is how many there are.
+	TotalUntrackedFiles *int64 `json:"totalUntrackedFiles,omitempty"`
 	// unpushedCommits, at most 100 of them.
 	UnpushedCommits []string `json:"unpushedCommits,omitempty"`
 	// totalUnpushedCommits is how many there are.
@@ -58,6 +63,24 @@ func (b *GitStatusApplyConfiguration) WithUncommittedFiles(values ...string) *Gi
 // If called multiple times, the TotalUncommittedFiles field is set to the value of the last call.
 func (b *GitStatusApplyConfiguration) WithTotalUncommittedFiles(value int64) *GitStatusApplyConfiguration {
 	b.TotalUncommittedFiles = &value
+	return b
+}
+
+// WithUntrackedFiles adds the given value to the UntrackedFiles field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the UntrackedFiles field.
+func (b *GitStatusApplyConfiguration) WithUntrackedFiles(values ...string) *GitStatusApplyConfiguration {
+	for i := range values {
+		b.UntrackedFiles = append(b.UntrackedFiles, values[i])
+	}
+	return b
+}
+
+// WithTotalUntrackedFiles sets the TotalUntrackedFiles field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TotalUntrackedFiles field is set to the value of the last call.
+func (b *GitStatusApplyConfiguration) WithTotalUntrackedFiles(value int64) *GitStatusApplyConfiguration {
+	b.TotalUntrackedFiles = &value
 	return b
 }
 

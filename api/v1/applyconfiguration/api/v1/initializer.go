@@ -19,6 +19,12 @@ type InitializerApplyConfiguration struct {
 	Backup *apiv1.BackupInitializer `json:"backup,omitempty"`
 	// snapshot starts from a snapshot of any workspace of the same domain.
 	Snapshot *SnapshotInitializerApplyConfiguration `json:"snapshot,omitempty"`
+	// prebuild starts from a snapshot and brings its repositories up to date.
+	Prebuild *PrebuildInitializerApplyConfiguration `json:"prebuild,omitempty"`
+	// download fetches a file, and unpacks it on request.
+	Download *DownloadInitializerApplyConfiguration `json:"download,omitempty"`
+	// composite does several of these, in order. What restores a snapshot comes first: it needs an empty directory.
+	Composite []InitializerStepApplyConfiguration `json:"composite,omitempty"`
 }
 
 // InitializerApplyConfiguration constructs a declarative configuration of the Initializer type for use with
@@ -56,5 +62,34 @@ func (b *InitializerApplyConfiguration) WithBackup(value apiv1.BackupInitializer
 // If called multiple times, the Snapshot field is set to the value of the last call.
 func (b *InitializerApplyConfiguration) WithSnapshot(value *SnapshotInitializerApplyConfiguration) *InitializerApplyConfiguration {
 	b.Snapshot = value
+	return b
+}
+
+// WithPrebuild sets the Prebuild field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Prebuild field is set to the value of the last call.
+func (b *InitializerApplyConfiguration) WithPrebuild(value *PrebuildInitializerApplyConfiguration) *InitializerApplyConfiguration {
+	b.Prebuild = value
+	return b
+}
+
+// WithDownload sets the Download field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Download field is set to the value of the last call.
+func (b *InitializerApplyConfiguration) WithDownload(value *DownloadInitializerApplyConfiguration) *InitializerApplyConfiguration {
+	b.Download = value
+	return b
+}
+
+// WithComposite adds the given value to the Composite field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Composite field.
+func (b *InitializerApplyConfiguration) WithComposite(values ...*InitializerStepApplyConfiguration) *InitializerApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithComposite")
+		}
+		b.Composite = append(b.Composite, *values[i])
+	}
 	return b
 }
