@@ -118,29 +118,34 @@ func (d *Driver) report(ctx context.Context) (report, error) {
 	}
 	r := report{volumes: map[string]logical{}, templates: map[string]logical{}}
 	for _, l := range lines {
-		switch {
-		case l.name == d.class.Pool && l.isPool:
-			r.pool = l
-		case l.pool != d.class.Pool && l.id() != "" && !strings.Contains(l.name, viewInfix):
-			r.volumes[l.id()] = logical{name: l.name, pool: l.pool} // a name that is taken, whoever it was
-		case l.pool != d.class.Pool:
-		case l.has(tagOurs) && l.has(tagView):
-			r.views = append(r.views, l)
-		case l.has(tagOurs) && l.has(tagTemplate):
-			r.templates[strings.TrimPrefix(l.name, templatePrefix)] = l
-			r.taken += l.promised()
-		default:
-			r.taken += l.size
-			if l.id() != "" {
-				r.volumes[l.id()] = l
-			}
-		}
+		r.add(l, d.class.Pool)
 	}
 	if r.pool.name == "" {
 		return report{}, fmt.Errorf("%w: volume group %s has no thin pool %s: make it, or correct volumes.classes of the configuration",
 			volume.ErrNoGroup, d.class.Group, d.class.Pool)
 	}
 	return r, nil
+}
+
+// add puts a line of the group's list where it belongs.
+func (r *report) add(l logical, pool string) {
+	switch {
+	case l.name == pool && l.isPool:
+		r.pool = l
+	case l.pool != pool && l.id() != "" && !strings.Contains(l.name, viewInfix):
+		r.volumes[l.id()] = logical{name: l.name, pool: l.pool} // a name that is taken, whoever it was
+	case l.pool != pool:
+	case l.has(tagOurs) && l.has(tagView):
+		r.views = append(r.views, l)
+	case l.has(tagOurs) && l.has(tagTemplate):
+		r.templates[strings.TrimPrefix(l.name, templatePrefix)] = l
+		r.taken += l.promised()
+	default:
+		r.taken += l.size
+		if l.id() != "" {
+			r.volumes[l.id()] = l
+		}
+	}
 }
 
 // parseReport reads what lvs prints.

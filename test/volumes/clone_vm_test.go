@@ -79,9 +79,9 @@ type keeping struct {
 }
 
 // newKeeping makes a node below a directory.
-func newKeeping(t testing.TB, root string) *keeping {
-	t.Helper()
-	g := NewWithT(t)
+func newKeeping(tb testing.TB, root string) *keeping {
+	tb.Helper()
+	g := NewWithT(tb)
 	for _, dir := range []string{"area", "volumes", "store"} {
 		g.Expect(os.Mkdir(filepath.Join(root, dir), 0o755)).To(Succeed())
 	}
@@ -91,21 +91,21 @@ func newKeeping(t testing.TB, root string) *keeping {
 	id, err := area.Identity()
 	g.Expect(err).NotTo(HaveOccurred())
 	area.Close()
-	t.Cleanup(func() { // the pool goes over to the next
+	tb.Cleanup(func() { // the pool goes over to the next
 		pool := os.Getenv("WS_DAEMON_VM_GROUP") + "/" + os.Getenv("WS_DAEMON_VM_POOL")
 		out, err := exec.Command("lvchange", "--quiet", "--deltag", "wsdaemon.area="+id.ID, pool).CombinedOutput() //nolint:noctx // the test has ended
 		g.Expect(err).NotTo(HaveOccurred(), string(out))
 	})
-	return openKeeping(t, root)
+	return openKeeping(tb, root)
 }
 
 // openKeeping starts a node that was made before.
-func openKeeping(t testing.TB, root string) *keeping {
-	t.Helper()
-	n := &keeping{WithT: NewWithT(t), ctx: t.Context(), poolName: os.Getenv("WS_DAEMON_VM_POOL")}
+func openKeeping(tb testing.TB, root string) *keeping {
+	tb.Helper()
+	n := &keeping{WithT: NewWithT(tb), ctx: tb.Context(), poolName: os.Getenv("WS_DAEMON_VM_POOL")}
 	area, err := state.Open(filepath.Join(root, "area"))
 	n.Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(area.Close)
+	tb.Cleanup(area.Close)
 	driver, err := lvm.New(lvm.Class{
 		Root: filepath.Join(root, "volumes"), Group: os.Getenv("WS_DAEMON_VM_GROUP"), Pool: n.poolName, Filesystem: "xfs", Overcommit: true,
 	})

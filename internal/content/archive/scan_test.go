@@ -257,7 +257,7 @@ func TestNamesThatAreListedTwice(t *testing.T) {
 	g.Expect(os.WriteFile(filepath.Join(dir, "file"), []byte("x"), 0o600)).To(Succeed())
 	g.Expect(os.Mkdir(filepath.Join(dir, "dir"), 0o700)).To(Succeed())
 	tree := scanned(t, dir)
-	w := &scanWorker{scanner: &scanner{tree: tree}, opener: newOpener(tree.root, tree.fd), dents: make([]byte, 4096)}
+	w := &scanWorker{scanner: &scanner{tree: tree}, opener: newOpener(tree.root, tree.fd), dents: make([]byte, 4096), meter: new(usageMeter)}
 	defer w.opener.close()
 	_, err := unix.Seek(tree.fd, 0, 0) // the scan has read it to its end
 	g.Expect(err).NotTo(HaveOccurred())

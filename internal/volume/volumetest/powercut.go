@@ -66,7 +66,7 @@ func (p *PowerCut) load(t *testing.T, table string) {
 // Program runs a program that has to succeed, and returns what it prints.
 func Program(t *testing.T, name string, args ...string) string {
 	t.Helper()
-	cmd := exec.Command(name, args...) //nolint:noctx,gosec // it is also run when the context of the test has ended
+	cmd := exec.Command(name, args...) //nolint:noctx // it is also run when the context of the test has ended
 	cmd.Env = append(os.Environ(), "LVM_SUPPRESS_FD_WARNINGS=1")
 	out, err := cmd.CombinedOutput()
 	NewWithT(t).Expect(err).NotTo(HaveOccurred(), "%s %q: %s", name, args, out)
