@@ -10,6 +10,8 @@ import (
 	"syscall"
 
 	"github.com/spf13/cobra"
+	"k8s.io/klog/v2"
+	ctrl "sigs.k8s.io/controller-runtime"
 
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 )
@@ -17,6 +19,7 @@ import (
 // Execute runs the command line and returns the process's exit code.
 func Execute() int {
 	initializer.Enter()
+	klog.SetLogger(ctrl.Log.WithName("client")) // before anything may log by it
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	defer stop()
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once

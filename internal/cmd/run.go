@@ -13,7 +13,6 @@ import (
 	"k8s.io/apimachinery/pkg/fields"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	"k8s.io/klog/v2"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
@@ -86,7 +85,6 @@ func run(ctx context.Context, o options) error {
 	}
 	d := &daemon{options: o, cfg: cfg, log: logs.New(cfg.Log.Format, cfg.Log.Level), gauges: &gauges{}}
 	ctrl.SetLogger(d.log.Logger)
-	klog.SetLogger(d.log.WithName("client"))
 	d.health = health.New(d.log.Logger, cfg.Health.Address)
 	defer alongside(context.WithoutCancel(ctx), d.health.Run)() // also while jobs reach safe points at the end
 	rest, err := o.rest()
