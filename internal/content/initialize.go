@@ -170,16 +170,6 @@ func (s *making) snapshot(ctx context.Context, ask func(context.Context) (string
 	if err != nil {
 		return err
 	}
-<<<<<<< HEAD
-=======
-	pinned, err := s.domain.Pinned(ctx, id)
-	if errors.Is(err, store.ErrNotFound) {
-		return &NoBackupError{Subject: s.r.Subject, Wanted: "snapshot " + id}
-	}
-	if err != nil {
-		return orDamaged(err, "snapshot "+id, otherSnapshot)
-	}
->>>>>>> d54e6b7
 	return s.record(volume.Step{Source: source, From: id}, func() (initializer.Result, error) {
 		c, err := s.restore(ctx, s.target.Dir, commit, "snapshot "+id, otherSnapshot)
 		return initializer.Result{Files: c.Files, Bytes: c.Bytes}, err
