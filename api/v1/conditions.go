@@ -228,7 +228,7 @@ const (
 	AnnotationAcceptLost = "workspace.wsdaemon.dev/accept-lost"
 	// AnnotationPaused stops all work on the workspace while it is present.
 	AnnotationPaused = "workspace.wsdaemon.dev/paused"
-	// AnnotationRemoveOrphans, of a WorkspaceNode, lets those volumes go whose objects were missed at the time that it names, or
+	// AnnotationRemoveOrphans of a WorkspaceNode lets those volumes go whose objects were missed at the time that it names, or
 	// before.
 	AnnotationRemoveOrphans = "workspace.wsdaemon.dev/remove-orphans"
 )

@@ -116,7 +116,9 @@ func TestPrinterColumns(t *testing.T) {
 	headers, _ = s.table(t, "/snapshots")
 	s.Expect(headers).To(Equal([]string{"Name", "Workspace", "Ready", "Status", "Bytes", "Age", "(ID)", "(Message)"}))
 	headers, _ = s.table(t, "/workspacenodes")
-	s.Expect(headers).To(Equal([]string{"Name", "Ready", "Safe To Remove", "Free", "Age"}))
+	s.Expect(headers).To(Equal([]string{
+		"Name", "Ready", "Disk Pressure", "Safe To Remove", "Why", "Room", "Age", "(Message)", "(Pressure)",
+	}))
 }
 
 func TestShortNames(t *testing.T) {
@@ -169,7 +171,7 @@ func TestConstantsAreDocumented(t *testing.T) {
 			g.Expect(strings.TrimSpace(value.Doc.Text())).To(HaveSuffix("."), "%s: a whole sentence", name)
 			text, err := strconv.Unquote(value.Values[0].(*ast.BasicLit).Value)
 			g.Expect(err).NotTo(HaveOccurred())
-			kind := regexp.MustCompile(`^(Condition|Reason|Event|Annotation|Label|Finalizer|FieldOwner)`).FindString(name)
+			kind := regexp.MustCompile(`^(Condition|Reason|Event|Annotation|Label|Taint|Finalizer|FieldOwner)`).FindString(name)
 			g.Expect(kind).NotTo(BeEmpty(), name)
 			if kind == "Condition" || kind == "Reason" || kind == "Event" {
 				g.Expect(text).To(MatchRegexp(word.String()))
