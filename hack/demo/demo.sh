@@ -407,6 +407,7 @@ leave_nothing() {
 	[[ -z $left ]] || fail "temporary files are left: $left"
 	left=$(grep -F "$work" /proc/self/mountinfo || true)
 	[[ -z $left ]] || fail "mounts are left: $left"
+	drop_volumes
 }
 
 build

@@ -2,13 +2,23 @@
 # shellcheck disable=SC2154 # demo.sh has the variables that are used here and not set
 # The volumes of the demo: directories, which nothing limits, or what hack/vm has in its machine. Sourced by demo.sh.
 
-# prepare_volumes makes a thin pool for each node in the machine's volume group, in place of what is there.
+# prepare_volumes makes a volume group for each node, as if they were two machines, with a thin pool in it.
 prepare_volumes() {
+	local node
 	[[ $driver == lvm ]] || return 0
-	umount /disks/lvm
-	show lvremove --quiet --force --yes "$WS_DAEMON_VM_GROUP"
-	show lvcreate --quiet --yes --type thin-pool --size 9G --zero y --name node-a "$WS_DAEMON_VM_GROUP"
-	show lvcreate --quiet --yes --type thin-pool --size 9G --zero y --name node-b "$WS_DAEMON_VM_GROUP"
+	for node in node-a node-b; do
+		truncate --size 10G "$work/$node.disk"
+		show vgcreate --quiet "$node" "$(losetup --find --show "$work/$node.disk")"
+		show lvcreate --quiet --yes --type thin-pool --extents 90%FREE --zero y --name pool "$node"
+	done
+}
+
+# drop_volumes removes what prepare_volumes has made, and the templates in it.
+drop_volumes() {
+	[[ $driver == lvm ]] || return 0
+	show lvs --options lv_name,lv_size,data_percent,lv_tags node-a node-b
+	vgremove --quiet --force --yes node-a node-b
+	losetup --detach-all
 }
 
 # volume_class NODE prints the volume class of a node's configuration.
@@ -19,7 +29,7 @@ volume_class() {
 		mkdir -m 0711 "$work/$1/limited"
 		echo '{"driver": "quota", "path": "'"$work/$1/limited"'"}'
 		;;
-	lvm) echo '{"driver": "lvm", "volumeGroup": "'"$WS_DAEMON_VM_GROUP"'", "thinPool": "'"$1"'", "filesystem": "xfs", "templates": 2}' ;;
+	lvm) echo '{"driver": "lvm", "volumeGroup": "'"$1"'", "thinPool": "pool", "filesystem": "xfs", "templates": 2}' ;;
 	*) fail "VOLUME is directory, quota or lvm, not $driver" ;;
 	esac
 }
@@ -32,7 +42,7 @@ volumes_of() {
 # logical_volumes NODE lists the logical volumes of workspaces in the pool of a node; templates are a cache.
 logical_volumes() {
 	[[ $driver == lvm ]] || return 0
-	lvs --noheadings --options lv_name --select "pool_lv=$1 && lv_name=~^ws[.]"
+	lvs --noheadings --options lv_name --select 'lv_name=~^ws[.]' "$1"
 }
 
 # disk_is_empty NODE says whether nothing is left of any workspace on a node: no volume, no journal entry, nothing half-removed.

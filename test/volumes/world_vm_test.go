@@ -34,6 +34,7 @@ import (
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/hack/process"
 	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/internal/volume/volumetest"
 )
 
 // What hack/vm puts into the machine.
@@ -201,12 +202,12 @@ func (n *node) class() config.Class {
 		n.w.Expect(os.Mkdir(path, 0o711)).To(Succeed())
 		return config.Class{Driver: config.DriverQuota, Path: path}
 	}
-	group, pool := os.Getenv("WS_DAEMON_VM_GROUP"), n.name
+	// As on two machines, each has a volume group of its own.
+	group, pool := n.name, "pool"
+	disk := volumetest.NewPowerCut(n.w.t, 640<<20)
+	n.w.run("vgcreate", "--quiet", group, disk.Path())
+	n.w.t.Cleanup(func() { volumetest.Program(n.w.t, "vgremove", "--force", "--yes", "--quiet", group) })
 	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", "4m", "--zero", "y", "--name", pool, group)
-	n.w.t.Cleanup(func() {
-		out, err := exec.Command("lvremove", "--force", "--yes", "--quiet", group+"/"+pool).CombinedOutput() //nolint:noctx // the test has ended
-		n.w.Expect(err).NotTo(HaveOccurred(), string(out))
-	})
 	return config.Class{Driver: config.DriverLVM, LVM: config.LVM{
 		VolumeGroup: group, ThinPool: pool, Filesystem: "xfs", Overcommit: true, Templates: 2,
 	}}
@@ -216,7 +217,7 @@ func (n *node) class() config.Class {
 func (n *node) volumes() []string {
 	pattern := filepath.Join(n.dir, "volumes", "[^.]*")
 	if onLVM() {
-		out, err := exec.CommandContext(n.w.t.Context(), "lvs", "--noheadings", "--options", "lv_name", "--select", "pool_lv="+n.name+" && tags!=wsdaemon.template").Output()
+		out, err := exec.CommandContext(n.w.t.Context(), "lvs", "--noheadings", "--options", "lv_name", "--select", "pool_lv=pool && tags!=wsdaemon.template", n.name).Output()
 		n.w.Expect(err).NotTo(HaveOccurred())
 		return strings.Fields(string(out))
 	}
