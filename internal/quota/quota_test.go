@@ -1,7 +1,7 @@
 package quota
 
 import (
-	"os"
+	"path/filepath"
 	"testing"
 	"unsafe"
 
@@ -53,8 +53,19 @@ func TestNewRefusesRangesWithoutIds(t *testing.T) {
 		_, err := New(t.TempDir(), ids)
 		NewWithT(t).Expect(err).To(MatchError(ContainSubstring("it must begin above 0 and not end before")), "%+v", ids)
 	}
-	_, err := New("/proc/self/none", DefaultRange())
-	NewWithT(t).Expect(err).To(MatchError(os.ErrNotExist))
+}
+
+// A disk may come later than the daemon: until then each use says what is missing.
+func TestMissingDirectoryIsNamedByEachUse(t *testing.T) {
+	g := NewWithT(t)
+	missing := filepath.Join(t.TempDir(), "none")
+	d, err := New(missing, DefaultRange())
+	g.Expect(err).NotTo(HaveOccurred())
+	_, err = d.Capacity(t.Context())
+	g.Expect(err).To(MatchError(And(ContainSubstring("open volume root: "), ContainSubstring("mount it again"), ContainSubstring(missing))))
+	_, err = d.Ensure(t.Context(), volume.Spec{ID: "a", Size: 1 << 20})
+	g.Expect(err).To(HaveOccurred())
+	g.Expect(missing).NotTo(BeADirectory())
 }
 
 func TestS9_OtherFileSystemsAreRefused(t *testing.T) {
