@@ -11,6 +11,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
@@ -76,7 +77,10 @@ func classifyVolume(err error, fallback string) class {
 	var writer *volume.WriterError
 	var escaped *volume.EscapedError
 	var size *volume.SizeError
+	var refused *store.RefusedError
 	switch {
+	case errors.As(err, &refused): // the disk of the store, not of the volume
+		return class{fallback, false}
 	case errors.Is(err, volume.ErrUnlimited):
 		return class{v1.ReasonQuotaUnsupported, true}
 	case errors.As(err, &escaped):

@@ -52,7 +52,7 @@ func (r *WorkspaceReconciler) orphan(ctx context.Context, e state.Entry) (time.D
 	if !allowed {
 		log.FromContext(ctx).Info("a volume without an object stays for now: too many are due for removal, or the daemon has just been started",
 			"uid", e.UID, "namespace", e.Namespace, "name", e.Name)
-		return orphanInterval, nil
+		return max(time.Second, min(orphanInterval, r.Settings.OrphanGrace)), nil
 	}
 	if first {
 		nodeEvent(r, corev1.EventTypeWarning, v1.EventOrphan, "Remove", fmt.Sprintf(
@@ -173,14 +173,14 @@ func (o *orphanage) consent(annotation string, now time.Time) bool {
 
 // allow says whether a volume may go, and whether that is said for the first time; what was allowed stays allowed. If more are due
 // than may go within the window, none goes until a person says so: that many objects rarely go by themselves. What an earlier process
-// removed is not known, so this one begins only after a whole window.
+// removed is not known, so this one begins only after a whole window, or after the grace if that is shorter.
 func (o *orphanage) allow(e state.Entry, all []state.Entry, now time.Time, grace time.Duration) (first, allowed bool) {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	if _, ok := o.removed[e.UID]; ok {
 		return false, true
 	}
-	if pending, limit := o.count(all, now, grace); !o.accepts(e) && (pending > limit || now.Sub(o.began) < orphanWindow) {
+	if pending, limit := o.count(all, now, grace); !o.accepts(e) && (pending > limit || now.Sub(o.began) < min(orphanWindow, grace)) {
 		return false, false
 	}
 	if o.removed == nil {

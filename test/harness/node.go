@@ -144,6 +144,7 @@ func (n *Node) start() error {
 	if n.proc.Alive() {
 		return fmt.Errorf("the daemon of %s runs already", n.Name)
 	}
+	n.w.noteAbandoned()
 	var err error
 	n.proc, err = process.Start(n.logFile(), append(os.Environ(), n.env...), n.w.Env.Binary,
 		"run", "--config", n.ConfigFile(), "--kubeconfig", n.Kubeconfig, "--node", n.Name)
@@ -200,6 +201,7 @@ func (n *Node) Kill() {
 	if p := n.dismiss(); p != nil {
 		p.Signal(syscall.SIGKILL)
 		<-p.Done()
+		n.w.noteAbandoned()
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -52,6 +53,9 @@ type World struct {
 	nodes   []*Node
 	mounted bool
 	tmpfs   int64
+
+	mu        sync.Mutex
+	abandoned map[string]bool // temporary files of the store whose writers were killed
 }
 
 // WorldOption changes a World before anything is made.
