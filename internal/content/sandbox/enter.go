@@ -58,13 +58,14 @@ func Enter(tasks map[string]Task) {
 // starts, with all its threads.
 func enterFirst() {
 	runtime.LockOSThread()
-	output := os.NewFile(outputFD, "output")
+	input, output := os.NewFile(inputFD, "input"), os.NewFile(outputFD, "output")
 	var s setup
-	_, err := receive(os.NewFile(inputFD, "input"), &s, maxInput)
+	_, err := receive(input, &s, maxInput)
 	if err == nil {
 		err = confine(s, func(l lack) { _ = send(output, message{Lack: &l}, maxMessage) })
 	}
 	_ = send(output, message{Failure: &failure{Message: err.Error(), Setup: true}}, maxMessage)
+	runtime.KeepAlive(input) // a collected file closes its descriptor, and the program that confine becomes reads from it
 	os.Exit(1)
 }
 
