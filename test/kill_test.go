@@ -1,6 +1,7 @@
 package test
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"os"
@@ -193,6 +194,13 @@ func adopted(p *play) {
 	p.Expect(harness.Snapshot(p.t, ws.Content())).To(Equal(want))
 	ws.Delete().Gone()
 	p.enter("b returned", b)
+	p.w.Eventually("b has noted that the object is missing", func() error {
+		entry, err := os.ReadFile(filepath.Join(b.Area, "journal", ws.UID+".json"))
+		if err == nil && !strings.Contains(string(entry), "missingSince") {
+			err = errors.New(string(entry))
+		}
+		return err
+	})
 	a.Leftovers()
 	p.Expect(ws.Domain().Pins(p.t.Context(), "")).To(BeEmpty())
 	p.ends(ws, want)
