@@ -359,8 +359,10 @@ var pointCall = regexp.MustCompile(`faults\.Point\("([^"]+)"\)`)
 var elsewhere = []string{
 	"journal.reserve.", // only a full disk leads there: the tests of the journal
 	"lvm.", "quota.",   // need a kernel with these drivers: their tests in the virtual machine
-	"volume.restaged",      // only such a driver puts content back: the same
-	"backup.viewed",        // only LVM has views: the same
+	"volume.restaged", // only such a driver puts content back: the same
+	"backup.viewed",   // only LVM has views: the same
+	// Only LVM has templates: the tests of instant starts in the virtual machine.
+	"fill.template", "prepare.cloned", "template.dropped",
 	"archive.create.moved", // a compaction: the tests of the keeper
 	"archive.import.entry", // the command line only
 	"collect.",             // takes days: the model of the collection
