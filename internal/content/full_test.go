@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"sync/atomic"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -24,8 +25,8 @@ type crowd struct {
 	disk   string
 	tree   *node // whose directory is backed up
 	domain *history.Domain
-	fillAt int // the write before which the disk is filled; 0: none
-	writes int
+	fillAt int64 // the write before which the disk is filled; 0: none
+	writes atomic.Int64
 }
 
 func newCrowd(t *testing.T) *crowd {
@@ -48,7 +49,7 @@ func (c *crowd) before(op, _ string) error {
 	if op != "put" {
 		return nil
 	}
-	if c.writes++; c.writes != c.fillAt {
+	if c.writes.Add(1) != c.fillAt {
 		return nil
 	}
 	zeros, err := os.Create(c.filling())
@@ -71,7 +72,8 @@ func (c *crowd) standalone() content.Standalone {
 
 // create makes a backup; the disk is full from the nth write on.
 func (c *crowd) create(fillAt int) (content.Made, error) {
-	c.writes, c.fillAt = 0, fillAt
+	c.writes.Store(0)
+	c.fillAt = int64(fillAt)
 	return c.standalone().Create(c.t.Context(), c.tree.path(""), "", "")
 }
 
@@ -130,7 +132,7 @@ func fullDiskAt(t *testing.T, at int, change func(n *node)) (writes int) {
 	second, err := c.create(0)
 	c.Expect(err).NotTo(HaveOccurred())
 	c.Expect(second.Unchanged).To(BeFalse())
-	writes = c.writes
+	writes = int(c.writes.Load())
 	c.expectRestorable(second, c.tree.files())
 	c.expectNothingHalf()
 	return writes

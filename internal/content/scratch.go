@@ -26,13 +26,28 @@ func newScratch(parent, prefix string) (*scratch, error) {
 	if err := sweepScratch(parent, prefix); err != nil {
 		return nil, err
 	}
+	for range scratchAttempts - 1 {
+		if s, err := tryScratch(parent, prefix); err == nil {
+			return s, nil
+		}
+	}
+	return tryScratch(parent, prefix)
+}
+
+// scratchAttempts is how often a directory is made: another process that sweeps may take one for left over that is not locked yet.
+const scratchAttempts = 5
+
+func tryScratch(parent, prefix string) (*scratch, error) {
 	path, err := os.MkdirTemp(parent, prefix)
 	if err != nil {
 		return nil, err
 	}
 	lock, err := lockDir(path)
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), os.Remove(path))
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), os.RemoveAll(path))
+	}
+	if _, err := os.Lstat(path); err != nil { // it was swept between the two
+		return nil, errors.Join(fmt.Errorf("lock %s: %w", path, err), lock.Close())
 	}
 	return &scratch{path: path, lock: lock}, nil
 }
