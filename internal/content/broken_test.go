@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -160,14 +161,15 @@ func (w *walk) run() {
 	n := w.node("node-a")
 	n.Store = w.through
 	n.fill(1)
-	count := 0
-	for i := range 4 { // from then on as many backups go as come
+	var counts []int
+	for i := range 5 { // after two, as many backups go as come
 		w.content = fmt.Sprintf("file=%d", i)
 		n.write("file", strings.TrimPrefix(w.content, "file="))
 		w.breakAt(0)
 		w.Expect(n.Backup(w.ctx, keepTwo())).To(Succeed())
-		count = w.count()
+		counts = append(counts, w.count())
 	}
+	count := slices.Min(counts[2:]) // on a slow machine one of them may be due for a look at whether the bucket still is a store
 	w.t.Logf("a backup of a changed file makes %d requests", count)
 	for at := 1; at <= count; at++ {
 		w.breakBackup(n, at)
@@ -192,7 +194,7 @@ func (w *walk) breakBackup(n *node, at int) {
 	n.write("file", data)
 	w.breakAt(at)
 	err := n.Backup(w.ctx, keepTwo())
-	w.Expect(w.count()).To(BeNumerically(">=", at-1), "nothing was broken") // one is made only every few minutes
+	w.Expect(w.count()).To(BeNumerically(">=", at), "nothing was broken")
 	w.breakAt(0)
 	if err == nil {
 		w.Expect(w.newest()).To(Equal("file="+data), "request %d", at)
