@@ -80,40 +80,21 @@ func freeSpace(dir string) (space, error) {
 
 // treeCounter adds up what git lists: a mode, a type, an id and a size, then a name and a zero. Names may be of any length.
 type treeCounter struct {
+	splitter
 	space        space
 	entries      int64
 	files, bytes int64
 	taken        int64 // in whole blocks
-	head         []byte
 	full         error
 }
 
 const maxTreeHead = 128 // without the name
 
 // Write takes a part of the list; it fails as soon as the volume is known to be too small.
-func (c *treeCounter) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		end := bytes.IndexByte(p, 0)
-		part := p
-		if end >= 0 {
-			part = p[:end]
-		}
-		c.head = append(c.head, part[:min(len(part), maxTreeHead-len(c.head))]...)
-		if end < 0 {
-			return n, nil
-		}
-		c.count()
-		if c.full != nil {
-			return 0, c.full
-		}
-		c.head, p = c.head[:0], p[end+1:]
-	}
-	return n, nil
-}
+func (c *treeCounter) Write(p []byte) (int, error) { return c.split(p, maxTreeHead, c.count) }
 
-func (c *treeCounter) count() {
-	info, _, _ := bytes.Cut(c.head, []byte{'\t'})
+func (c *treeCounter) count(entry []byte) error {
+	info, _, _ := bytes.Cut(entry, []byte{'\t'})
 	fields := strings.Fields(string(info))
 	c.entries++
 	size := int64(0)
@@ -133,4 +114,5 @@ func (c *treeCounter) count() {
 		c.full = newError(Full, nil, "the checkout has more than the %d files and directories that the volume has left: "+
 			"raise spec.volume.inodes or enlarge spec.volume.size", c.space.files)
 	}
+	return c.full
 }

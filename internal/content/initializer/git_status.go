@@ -1,7 +1,6 @@
 package initializer
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"io"
@@ -222,8 +221,8 @@ func list(names []string, name string) []string {
 
 // statusReader reads the second form of git's status: entries that end with a zero, in which names are as they are.
 type statusReader struct {
+	splitter
 	state *GitState
-	entry []byte
 	// skip says that the next entry is the old name of a renamed file.
 	skip bool
 }
@@ -233,22 +232,14 @@ const maxStatusEntry = 1 << 10
 
 // Write takes a part of the output.
 func (r *statusReader) Write(p []byte) (int, error) {
-	n := len(p)
-	for len(p) > 0 {
-		end := bytes.IndexByte(p, 0)
-		part := p
-		if end >= 0 {
-			part = p[:end]
-		}
-		r.entry = append(r.entry, part[:min(len(part), maxStatusEntry-len(r.entry))]...)
-		if end < 0 {
-			return n, nil
-		}
-		r.take(string(r.entry))
-		r.entry, p = r.entry[:0], p[end+1:]
-	}
-	return n, nil
+	return r.split(p, maxStatusEntry, func(entry []byte) error {
+		r.take(string(entry))
+		return nil
+	})
 }
+
+// fieldsBefore is the number of fields before the name, by the kind of an entry.
+var fieldsBefore = map[string]int{"1": 7, "2": 8, "u": 9}
 
 func (r *statusReader) take(entry string) {
 	if r.skip {
@@ -257,8 +248,6 @@ func (r *statusReader) take(entry string) {
 	}
 	s := r.state
 	kind, rest, _ := strings.Cut(entry, " ")
-	// The number of fields before the name.
-	fields := map[string]int{"1": 7, "2": 8, "u": 9}
 	switch kind {
 	case "#":
 		r.header(rest)
@@ -268,8 +257,9 @@ func (r *statusReader) take(entry string) {
 	case "1", "2", "u":
 		r.skip = kind == "2"
 		s.TotalUncommitted++
-		if parts := strings.SplitN(rest, " ", fields[kind]+1); len(parts) > fields[kind] {
-			s.Uncommitted = list(s.Uncommitted, parts[fields[kind]])
+		n := fieldsBefore[kind]
+		if parts := strings.SplitN(rest, " ", n+1); len(parts) > n {
+			s.Uncommitted = list(s.Uncommitted, parts[n])
 		}
 	}
 }
