@@ -99,8 +99,23 @@ func packageAt(path string) vm.Package {
 	return vm.Package{Path: path}
 }
 
-func withDeadline(ctx context.Context, d time.Duration) (context.Context, context.CancelFunc) {
-	return context.WithTimeoutCause(ctx, d, fmt.Errorf("it did not end within %s", d))
+// use makes what the machine needs and then has something done with it, until the deadline if the command has one.
+func (s *settings) use(cmd *cobra.Command, do func(ctx context.Context, image *vm.Image, o vm.TestOptions) error) error {
+	o, err := s.options(cmd)
+	if err != nil {
+		return err
+	}
+	image, err := vm.Prepare(cmd.Context(), o.Log)
+	if err != nil {
+		return err
+	}
+	ctx := cmd.Context()
+	if s.deadline > 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithTimeoutCause(ctx, s.deadline, fmt.Errorf("it did not end within %s", s.deadline))
+		defer cancel()
+	}
+	return do(ctx, image, o)
 }
 
 func prepareCommand() *cobra.Command {
@@ -127,18 +142,10 @@ func testCommand() *cobra.Command {
 		Long: "Builds the tests of packages and runs them in the machine, with TMPDIR on each of the disks.\n" +
 			"Arguments such as -test.v or -test.run=NAME go to the test programs.",
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.options(cmd)
-			if err != nil {
-				return err
-			}
-			image, err := vm.Prepare(cmd.Context(), o.Log)
-			if err != nil {
-				return err
-			}
-			o.Args = args
-			ctx, cancel := withDeadline(cmd.Context(), s.deadline)
-			defer cancel()
-			return image.Test(ctx, o)
+			return s.use(cmd, func(ctx context.Context, image *vm.Image, o vm.TestOptions) error {
+				o.Args = args
+				return image.Test(ctx, o)
+			})
 		},
 	}
 	s.add(cmd, diskNames())
@@ -158,15 +165,7 @@ func shellCommand() *cobra.Command {
 			"the disks are in /disks. Ctrl-A X cuts the power.",
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := s.options(cmd)
-			if err != nil {
-				return err
-			}
-			image, err := vm.Prepare(cmd.Context(), o.Log)
-			if err != nil {
-				return err
-			}
-			return image.TestShell(cmd.Context(), o)
+			return s.use(cmd, func(ctx context.Context, image *vm.Image, o vm.TestOptions) error { return image.TestShell(ctx, o) })
 		},
 	}
 	s.add(cmd, diskNames())
@@ -182,17 +181,9 @@ func runCommand() *cobra.Command {
 		Long:  "Runs a command as root. Files that it writes into $WS_DAEMON_VM_RESULTS come back to RESULTS/results/run.",
 		Args:  cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
-			o, err := s.options(cmd)
-			if err != nil {
-				return err
-			}
-			image, err := vm.Prepare(cmd.Context(), o.Log)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := withDeadline(cmd.Context(), s.deadline)
-			defer cancel()
-			return runOne(ctx, image, o.Options, args, s.deadline)
+			return s.use(cmd, func(ctx context.Context, image *vm.Image, o vm.TestOptions) error {
+				return runOne(ctx, image, o.Options, args, s.deadline)
+			})
 		},
 	}
 	s.add(cmd, nil)
@@ -208,17 +199,9 @@ func demoCommand() *cobra.Command {
 		Short: "Run the demo in the machine, with volumes that have limits",
 		Args:  cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			o, err := s.options(cmd)
-			if err != nil {
-				return err
-			}
-			image, err := vm.Prepare(cmd.Context(), o.Log)
-			if err != nil {
-				return err
-			}
-			ctx, cancel := withDeadline(cmd.Context(), s.deadline)
-			defer cancel()
-			return image.Demo(ctx, o.Options, volume, s.deadline)
+			return s.use(cmd, func(ctx context.Context, image *vm.Image, o vm.TestOptions) error {
+				return image.Demo(ctx, o.Options, volume, s.deadline)
+			})
 		},
 	}
 	s.add(cmd, nil)

@@ -19,6 +19,7 @@ import (
 
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox/sandboxtest"
 )
 
 const owner = 33333
@@ -438,7 +439,7 @@ func TestGitTimeout(t *testing.T) {
 	g.Expect(err).To(MatchError(initializer.ErrTimeout))
 	g.Expect(err).To(MatchError(context.DeadlineExceeded))
 	g.Expect(time.Since(started)).To(BeNumerically("<", 4*time.Second))
-	g.Expect(processesIn(target.Dir)).To(BeEmpty())
+	g.Expect(sandboxtest.ProcessesIn(target.Dir)).To(BeEmpty())
 }
 
 func TestGitCancelEndsTheWholeGroup(t *testing.T) {
@@ -452,29 +453,13 @@ func TestGitCancelEndsTheWholeGroup(t *testing.T) {
 		_, err := git.Run(ctx, target, initializer.GitSpec{URL: url})
 		done <- err
 	}()
-	g.Eventually(func() int { return len(processesIn(target.Dir)) }, "10s", "5ms").Should(BeNumerically(">=", 2))
+	g.Eventually(func() int { return len(sandboxtest.ProcessesIn(target.Dir)) }, "10s", "5ms").Should(BeNumerically(">=", 2))
 	cancel()
 	var err error
 	g.Eventually(done, "4s").Should(Receive(&err))
 	g.Expect(err).To(MatchError(initializer.ErrTimeout))
 	g.Expect(err).To(MatchError(context.Canceled))
-	g.Eventually(func() []string { return processesIn(target.Dir) }, "2s", "5ms").Should(BeEmpty())
-}
-
-// processesIn lists the processes whose working directory is dir, in whatever namespace.
-func processesIn(dir string) []string {
-	want, err := os.Stat(dir)
-	if err != nil {
-		return nil
-	}
-	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
-	var found []string
-	for _, link := range links {
-		if cwd, err := os.Stat(link); err == nil && os.SameFile(cwd, want) {
-			found = append(found, link)
-		}
-	}
-	return found
+	g.Eventually(func() []string { return sandboxtest.ProcessesIn(target.Dir) }, "2s", "5ms").Should(BeEmpty())
 }
 
 func TestGitLeavesNoChildren(t *testing.T) {
@@ -488,7 +473,7 @@ func TestGitLeavesNoChildren(t *testing.T) {
 	git.Program = program
 	_, err := git.Run(t.Context(), target, initializer.GitSpec{URL: "http://example.com/r.git"})
 	g.Expect(err).To(MatchError(initializer.ErrFailed))
-	g.Eventually(func() []string { return processesIn(target.Dir) }, "2s", "5ms").Should(BeEmpty())
+	g.Eventually(func() []string { return sandboxtest.ProcessesIn(target.Dir) }, "2s", "5ms").Should(BeEmpty())
 }
 
 // With mounts of its own, git needs no way to its directory.

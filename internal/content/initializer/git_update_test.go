@@ -12,6 +12,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox/sandboxtest"
 )
 
 // trusting runs git as somebody would who trusts the repository; it may fail.
@@ -157,8 +158,8 @@ func TestS5_NothingWritesAfterTheEnd(t *testing.T) {
 		defer close(done)
 		_, _ = git.Run(ctx, target, initializer.GitSpec{URL: url})
 	}()
-	g.Eventually(func() []string { return processesIn(target.Dir) }, "20s", "5ms").ShouldNot(BeEmpty())
+	g.Eventually(func() []string { return sandboxtest.ProcessesIn(target.Dir) }, "20s", "5ms").ShouldNot(BeEmpty())
 	cancel()
 	g.Eventually(done, "20s").Should(BeClosed())
-	g.Expect(processesIn(target.Dir)).To(BeEmpty())
+	g.Expect(sandboxtest.ProcessesIn(target.Dir)).To(BeEmpty())
 }

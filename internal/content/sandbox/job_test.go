@@ -4,14 +4,14 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
-	"os"
 	"os/exec"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
+
+	"wsdaemon.dev/ws-daemon/internal/content/sandbox/sandboxtest"
 )
 
 func echo(_ context.Context, call *Call) (any, error) {
@@ -98,15 +98,15 @@ func TestNoProcessOutlivesItsTask(t *testing.T) {
 			s := newSandbox(t, without...)
 			dir := newDir(t)
 			g.Expect(s.Run(t.Context(), job(dir, "orphan", nil, nil))).To(Succeed())
-			g.Eventually(func() []string { return processesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
 
 			ctx, cancel := context.WithCancel(t.Context())
 			j := job(dir, "hang", nil, nil)
 			seen := 0
-			j.Progress = func(json.RawMessage) { seen = len(processesIn(dir)); cancel() }
+			j.Progress = func(json.RawMessage) { seen = len(sandboxtest.ProcessesIn(dir)); cancel() }
 			g.Expect(s.Run(ctx, j)).To(MatchError(context.Canceled))
 			g.Expect(seen).To(Equal(2))
-			g.Eventually(func() []string { return processesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
 		})
 	}
 }
@@ -117,23 +117,7 @@ func TestATaskThatIsLate(t *testing.T) {
 	defer cancel()
 	dir := newDir(t)
 	g.Expect(newSandbox(t).Run(ctx, job(dir, "hang", nil, nil))).To(MatchError(context.DeadlineExceeded))
-	g.Eventually(func() []string { return processesIn(dir) }, "10s", "5ms").Should(BeEmpty())
-}
-
-// processesIn lists the processes whose working directory is dir, in whatever namespace.
-func processesIn(dir string) []string {
-	want, err := os.Stat(dir)
-	if err != nil {
-		return nil
-	}
-	links, _ := filepath.Glob("/proc/[0-9]*/cwd")
-	var found []string
-	for _, link := range links {
-		if cwd, err := os.Stat(link); err == nil && os.SameFile(cwd, want) {
-			found = append(found, link)
-		}
-	}
-	return found
+	g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
 }
 
 func fork(ctx context.Context, _ *Call) (any, error) {
@@ -175,7 +159,7 @@ func TestATaskThatTakesTooMuch(t *testing.T) {
 				j.Limits = Limits{Memory: 256 << 20, Processes: 20}
 				err := newSandbox(t, without...).Run(t.Context(), j)
 				g.Expect(err).To(And(MatchError(ErrLimit), MatchError(MatchRegexp(tt.want))))
-				g.Eventually(func() []string { return processesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+				g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
 			})
 		}
 	}
@@ -189,9 +173,9 @@ func TestS5_ATaskEndsWithItsDaemon(t *testing.T) {
 			dir := newDir(t)
 			p, err := newSandbox(t, without...).start(t.Context(), job(dir, "hang", nil, nil))
 			g.Expect(err).NotTo(HaveOccurred())
-			g.Eventually(func() []string { return processesIn(dir) }, "20s", "5ms").Should(HaveLen(2))
+			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "20s", "5ms").Should(HaveLen(2))
 			g.Expect(p.input.Close()).To(Succeed()) // as the kernel closes it with the daemon
-			g.Eventually(func() []string { return processesIn(dir) }, "20s", "5ms").Should(BeEmpty())
+			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "20s", "5ms").Should(BeEmpty())
 			_ = p.end()
 		})
 	}

@@ -120,44 +120,13 @@ func denied(t *testing.T, what string, err error) {
 
 // With the policy of the documentation, the credentials of a node reach the domain they are for, and no other one.
 func TestGCSPolicyKeepsDomainsApart(t *testing.T) {
-	g, ctx := NewWithT(t), t.Context()
-	admin := open(t, "")
-	g.Expect(store.Init(ctx, admin)).Error().NotTo(HaveOccurred())
-	for _, key := range []string{"d/team-a/domain.json", "d/team-b/domain.json", "d/team-b/p/00/pack"} {
-		g.Expect(admin.Put(ctx, key, []byte(key))).To(Succeed())
-	}
+	g := NewWithT(t)
 	text, err := os.ReadFile("../../../../config/samples/store/gcs/bucket-policy.json")
 	g.Expect(err).NotTo(HaveOccurred())
-	filled := strings.NewReplacer("BUCKET", stores.Bucket, "PREFIX", prefix(t), "DOMAIN", "team-a").Replace(string(text))
+	filled := strings.NewReplacer("BUCKET", stores.Bucket, "PREFIX", prefix(t), "DOMAIN", storetest.IsolationDomain).Replace(string(text))
 	p := &policed{inner: storetest.Proxied(t, server.Endpoint)}
 	g.Expect(json.Unmarshal([]byte(filled), &p.policy)).To(Succeed())
 	behind := httptest.NewServer(p)
 	t.Cleanup(behind.Close)
-	node := open(t, behind.URL)
-
-	g.Expect(node.Get(ctx, "d/team-a/domain.json", 100)).To(Equal([]byte("d/team-a/domain.json")))
-	g.Expect(node.Put(ctx, "d/team-a/p/00/pack", []byte("pack"))).To(Succeed())
-	g.Expect(node.Put(ctx, "d/team-a/p/00/pack", []byte("pack"))).To(MatchError(store.ErrExists))
-	objects, err := node.List(ctx, "d/team-a/", "", 0)
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(objects).To(HaveLen(2))
-	g.Expect(node.Delete(ctx, "d/team-a/p/00/pack")).To(Succeed())
-	g.Expect(store.Probe(ctx, node)).Error().NotTo(HaveOccurred())
-	g.Expect(node.Get(ctx, "d/team-a/p/00/pack", 100)).Error().To(MatchError(store.ErrNotFound), "it was deleted")
-	_, err = node.Stat(ctx, "d/team-a/p/00/pack")
-	g.Expect(err).To(MatchError(store.ErrNotFound))
-
-	_, err = node.Get(ctx, "d/team-b/domain.json", 100)
-	denied(t, "get", err)
-	denied(t, "read", node.Read(ctx, "d/team-b/p/00/pack", 0, make([]byte, 1)))
-	_, err = node.Stat(ctx, "d/team-b/p/00/pack")
-	denied(t, "stat", err)
-	denied(t, "put", node.Put(ctx, "d/team-b/p/00/other", []byte("x")))
-	for _, list := range []string{"", "d/", "d/team-b/", "d/team-"} {
-		_, err = node.List(ctx, list, "", 0)
-		denied(t, "list "+list, err)
-	}
-	denied(t, "delete", node.Delete(ctx, "d/team-b/p/00/pack"))
-	denied(t, "replace the identity", node.Put(ctx, store.IdentityKey, []byte("x")))
-	g.Expect(admin.Get(ctx, "d/team-b/p/00/pack", 100)).To(Equal([]byte("d/team-b/p/00/pack")), "nothing was touched")
+	storetest.RunIsolation(t, open(t, ""), func() store.Store { return open(t, behind.URL) }, denied)
 }
