@@ -57,12 +57,13 @@ if [[ ! -e $archive ]]; then
 fi
 buildah pull --quiet "docker-archive:$archive" >/dev/null
 container=$(buildah from --pull=never "$base")
-buildah config --env PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin --env GOPATH=/go --env GOPROXY=off --env GOTOOLCHAIN=local "$container"
+buildah config --env PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin --env GOPROXY=off --env GOTOOLCHAIN=local \
+	--env GOMODCACHE=/mnt/go-modules --env GOCACHE=/mnt/go-builds "$container"
 buildah commit --quiet --rm "$container" "$base-go" >/dev/null
 
 buildah build --pull=never --timestamp "$SOURCE_DATE_EPOCH" \
 	--build-arg BASE="$base" --build-arg BUILD_BASE="$base-go" --build-arg VERSION="$version" \
-	--volume "$GO:/usr/local/go:ro" --volume "$GO_MODULES:/go/pkg/mod:ro" --volume "$GO_BUILDS:/root/.cache/go-build" \
+	--volume "$GO:/usr/local/go:ro" --volume "$GO_MODULES:/mnt/go-modules:ro" --volume "$GO_BUILDS:/mnt/go-builds" \
 	--tag "$image" . >"$work/log" 2>&1 || {
 	tail -n 40 "$work/log" >&2
 	echo "error: image: the build failed" >&2

@@ -9,7 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
-	"k8s.io/apimachinery/pkg/util/version"
+	apiversion "k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -62,7 +62,7 @@ func (a admission) modern(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	v, err := version.ParseGeneric(text)
+	v, err := apiversion.ParseGeneric(text)
 	if err != nil {
 		return fmt.Errorf("the API server's version: %w", err)
 	}
@@ -74,7 +74,7 @@ func (a admission) modern(ctx context.Context) error {
 }
 
 // oldestAPI is the first version of Kubernetes in which both are settled.
-func oldestAPI() *version.Version { return version.MajorMinor(1, 32) }
+func oldestAPI() *apiversion.Version { return apiversion.MajorMinor(1, 32) }
 
 // errNotNew says that an area without identity is not the one of a new node.
 var errNotNew = errors.New("the working area has no identity, but this node is not a new one")

@@ -9,7 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
-	"k8s.io/apimachinery/pkg/version"
+	apiversion "k8s.io/apimachinery/pkg/version"
 	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
@@ -80,7 +80,7 @@ func apiVersion(cfg *rest.Config) (func(ctx context.Context) (string, error), er
 		if err != nil {
 			return "", fmt.Errorf("ask for the API server's version: %w", err)
 		}
-		var info version.Info
+		var info apiversion.Info
 		if err := json.Unmarshal(text, &info); err != nil {
 			return "", fmt.Errorf("ask for the API server's version: %w", err)
 		}

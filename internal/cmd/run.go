@@ -117,11 +117,11 @@ func (d *daemon) serve(ctx context.Context, rest *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	version, err := apiVersion(rest)
+	ask, err := apiVersion(rest)
 	if err != nil {
 		return err
 	}
-	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node, version: version}
+	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node, version: ask}
 	if d.keeper.Cluster, err = newOutage(logger, d.cfg, d.keeper, d.found).bridge(ctx, a.wait); err != nil {
 		return err
 	}

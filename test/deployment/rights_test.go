@@ -59,7 +59,8 @@ func TestTokenHasTheRightsOfTheRoleAlone(t *testing.T) {
 		g.Expect(err).NotTo(HaveOccurred())
 		var have []string
 		for _, rule := range review.Status.ResourceRules {
-			if !strings.HasPrefix(rule.Resources[0], "selfsubject") { // everybody may ask what he may
+			// Everybody may ask what he may, and every service account read the bundles of certificates.
+			if !strings.HasPrefix(rule.Resources[0], "selfsubject") && rule.Resources[0] != "clustertrustbundles" {
 				have = append(have, describe(rule.APIGroups, rule.Resources, rule.ResourceNames, rule.Verbs))
 			}
 		}
