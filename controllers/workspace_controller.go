@@ -261,10 +261,24 @@ func enqueueName(_ context.Context, e event.TypedGenericEvent[types.NamespacedNa
 	q.Add(reconcile.Request{NamespacedName: e.Object})
 }
 
-func workspaceOfPod(_ context.Context, pod client.Object) []reconcile.Request {
-	name := pod.GetLabels()[v1.LabelWorkspace]
-	if name == "" {
+// workspaceOfPod wakes the workspaces that a pod uses.
+func workspaceOfPod(_ context.Context, o client.Object) []reconcile.Request {
+	pod, ok := o.(*corev1.Pod)
+	if !ok {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+	names := workspacesOf(pod)
+	if len(names) == 0 {
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(names))
+	for _, name := range names {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: pod.Namespace, Name: name}})
+	}
+	return requests
+}
+
+// Unused wakes a workspace that a pod has stopped using.
+func (r *WorkspaceReconciler) Unused(name types.NamespacedName) {
+	r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: name}
 }

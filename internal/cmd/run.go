@@ -31,6 +31,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/csi"
 	"wsdaemon.dev/ws-daemon/internal/health"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/logs"
@@ -72,6 +73,7 @@ type daemon struct {
 	metrics *metrics.Metrics
 	gauges  *gauges
 	keeper  *content.Keeper
+	pods    *csi.Driver // nil if it is turned off
 	chain   *storeChain
 	found   []content.Subject // what lay on the node at the start
 }
@@ -112,6 +114,7 @@ func run(ctx context.Context, o options) error {
 func (d *daemon) serve(ctx context.Context, rest *rest.Config) error {
 	logger := d.log.WithName("daemon").WithValues("node", d.node)
 	d.found = recoverDisk(ctx, logger, d.keeper)
+	defer d.servePods(ctx)()
 	reader, err := newReader(rest)
 	if err != nil {
 		return err
@@ -263,6 +266,9 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
 	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads
 	others := []prometheus.Collector{controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)}
+	if d.pods != nil {
+		others = append(others, d.pods.Metrics)
+	}
 	if err := d.metrics.Register(registry.Registry, others...); err != nil {
 		return err
 	}
@@ -278,6 +284,7 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		chores.tend,
 		chores.watchArea,
 		chores.watchRevision,
+		d.connectPods(mgr, workspaces, events),
 	} {
 		if err := mgr.Add(r); err != nil {
 			return err
@@ -300,7 +307,7 @@ func stripPod(o any) (any, error) {
 		return o, nil
 	}
 	pod.ManagedFields, pod.Annotations = nil, nil
-	pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName}
+	pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, Volumes: controllers.WorkspaceVolumes(pod)}
 	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 	return pod, nil
 }

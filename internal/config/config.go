@@ -17,6 +17,8 @@ type Config struct {
 	Storage Storage `json:"storage" schema:"required"`
 	// Volumes are the kinds of volumes that this node offers.
 	Volumes Volumes `json:"volumes" schema:"required"`
+	// CSI is how pods get workspaces as volumes.
+	CSI CSI `json:"csi"`
 	// Limits bound what the daemon does at once.
 	Limits Limits `json:"limits"`
 	// Node is how the daemon treats the node that it runs on.
@@ -158,6 +160,7 @@ func Default() Config {
 				RetryMax:   Duration{5 * time.Minute},
 			},
 		},
+		CSI: CSI{RegistrationDir: "/var/lib/kubelet/plugins_registry", KubeletDir: "/var/lib/kubelet"},
 		Limits: Limits{
 			Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8,
 			Store: StoreLimits{Requests: 64, Memory: 512 << 20},

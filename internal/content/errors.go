@@ -11,6 +11,8 @@ var (
 	ErrNotOurs = errors.New("content is not ours")
 	// ErrInUse means that somebody uses content that was to be taken away.
 	ErrInUse = errors.New("content is in use")
+	// ErrNotLent means that content is not within its users' reach, or not any more, so that no pod can have it.
+	ErrNotLent = errors.New("content is not within reach")
 	// ErrUnknownClass means that the volume's class was taken out of the configuration, or was never in it.
 	ErrUnknownClass = errors.New("volume class is not in this node's configuration")
 	// ErrChanging means that content which nobody should use any more keeps changing.

@@ -313,7 +313,8 @@ func (k *Keeper) record(s Subject, change func(*state.Entry)) error {
 func (k *Keeper) change(s Subject, change func(*state.Entry)) (state.Entry, error) {
 	return k.Area.Journal().Update(s.UID, func(e *state.Entry, found bool) bool {
 		if !found || e.Claim != s.Claim {
-			*e = state.Entry{UID: s.UID, Namespace: s.Namespace, Name: s.Name, Class: s.Class, Claim: s.Claim}
+			// What pods have mounted is a matter of the volume, not of the claim.
+			*e = state.Entry{UID: s.UID, Namespace: s.Namespace, Name: s.Name, Class: s.Class, Claim: s.Claim, Uses: e.Uses}
 		}
 		change(e)
 		return true

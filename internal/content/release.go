@@ -68,7 +68,7 @@ func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.
 // withdraw moves the content out of its users' reach, and back if it turns out that somebody still uses it: whoever had it
 // open keeps it open, but nobody can begin to use it in between.
 func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observation, inUse func(context.Context) error) (string, error) {
-	if err := inUse(ctx); err != nil {
+	if err := k.vacant(ctx, o.Volume.ID, inUse); err != nil {
 		return "", err
 	}
 	if o.Position == volume.Staged {
@@ -82,7 +82,7 @@ func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observati
 		return "", err
 	}
 	faults.Point("release.withdrawn")
-	if err := inUse(ctx); err != nil {
+	if err := k.vacant(ctx, o.Volume.ID, inUse); err != nil {
 		return "", errors.Join(err, driver.Publish(context.WithoutCancel(ctx), o.Volume.ID))
 	}
 	return driver.Path(o.Volume.ID, volume.Withdrawn), nil
