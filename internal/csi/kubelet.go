@@ -117,7 +117,11 @@ func (k kubelet) at(target string) (spot, error) {
 		return spot{}, err
 	}
 	defer parent.Close()
-	return look(parent, name)
+	s, err := look(parent, name)
+	if err != nil {
+		return spot{}, fmt.Errorf("look at %s: %w", target, err)
+	}
+	return s, nil
 }
 
 func look(parent *os.File, name string) (spot, error) {
@@ -126,7 +130,7 @@ func look(parent *os.File, name string) (spot, error) {
 		return spot{}, nil
 	}
 	if err != nil {
-		return spot{}, fmt.Errorf("open %s: %w", name, err)
+		return spot{}, err
 	}
 	s := spot{dir: dir}
 	var st unix.Statx_t
@@ -137,7 +141,7 @@ func look(parent *os.File, name string) (spot, error) {
 	}
 	if err != nil {
 		s.close()
-		return spot{}, fmt.Errorf("look at %s: %w", name, err)
+		return spot{}, err
 	}
 	s.mounted, s.mount = st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, int(st.Mnt_id)
 	s.readOnly = fs.Flags&unix.ST_RDONLY != 0
@@ -158,7 +162,7 @@ func (k kubelet) mount(content *os.File, target string, readOnly bool) error {
 	faults.Point("csi.mount.made")
 	there, err := look(parent, name)
 	if err != nil {
-		return err
+		return fmt.Errorf("look at %s: %w", target, err)
 	}
 	defer there.close()
 	if err := free(there, parent, name); err != nil {
@@ -242,7 +246,7 @@ func (k kubelet) unmount(target string) error {
 		there, err := look(parent, name)
 		there.close() // or it would keep the mount busy
 		if err != nil {
-			return err
+			return fmt.Errorf("look at %s: %w", target, err)
 		}
 		if !there.mounted {
 			return remove(parent, name, target)
@@ -274,7 +278,7 @@ func (k kubelet) seen() error {
 	defer root.Close()
 	pods, err := look(root, "pods")
 	if err != nil {
-		return err
+		return fmt.Errorf("look at %s/pods: %w", k.dir, err)
 	}
 	defer pods.close()
 	if pods.dir == nil {
