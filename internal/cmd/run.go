@@ -42,6 +42,9 @@ import (
 // shutdownGrace is how long the daemon waits for its jobs to reach a safe point. Whatever is cut off goes on at the next start.
 const shutdownGrace = 30 * time.Second
 
+// finalPatience is how long a stop waits for other final backups that hold all places: with a store that crawls those could take hours.
+const finalPatience = time.Minute
+
 func newRun() *cobra.Command {
 	var o options
 	var pprof string
@@ -229,6 +232,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 		snapshots.JobEnded(key)
 		workspaces.JobEnded(key) // a snapshot makes a backup, too
 	})
+	workspaces.Jobs.BePatient(controllers.ClassFinal, finalPatience)
 	workspaces.Jobs.OnEnd(func(key jobs.Key, s jobs.State) { d.metrics.JobEnded(key, s, controllers.Reason(s.Err)) })
 	for _, r := range []interface{ SetupWithManager(mgr ctrl.Manager) error }{
 		workspaces, snapshots, &controllers.NodeReconciler{Workspaces: workspaces, Conditions: conditions},
@@ -259,6 +263,10 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		return err
 	}
 	events := nodeEvents{recorder: workspaces.Recorder, node: d.node}
+	d.keeper.Damaged = func(found content.Damage) {
+		d.log.WithName("store").Error(found.Err, "the store is damaged", "domain", found.Domain, "needs", found.Needs)
+		events.tell(corev1.EventTypeWarning, eventStoreDamaged, "Read", found.String())
+	}
 	chores := newChores(d.cfg, workspaces, d.found)
 	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
 	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads

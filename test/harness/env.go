@@ -33,6 +33,9 @@ const (
 	raceEnv = "WS_DAEMON_TEST_RACE"
 	// daemons is the group that gets the daemon's role.
 	daemons = "ws-daemons"
+	// controllers is the group that gets the role of the cluster controller, and system the namespace of its lease.
+	controllers = "ws-daemon-controllers"
+	system      = "ws-daemon-system"
 	// startLimit bounds the start of everything; tools may have to be built first.
 	startLimit = 20 * time.Minute
 )
@@ -137,7 +140,9 @@ func (e *Env) startCluster(ctx context.Context, dir string) (*cluster.Cluster, c
 	}
 	cl, err := newClient(c)
 	if err == nil {
-		err = errors.Join(c.InstallCRDs(ctx, e.crds()), grant(ctx, cl, filepath.Join(e.Root, "config", "rbac", "role.yaml")))
+		err = errors.Join(c.InstallCRDs(ctx, e.crds()), grant(ctx, cl, daemons, filepath.Join(e.Root, "config", "rbac", "role.yaml")),
+			cl.Create(ctx, &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: system}}),
+			grant(ctx, cl, controllers, filepath.Join(e.Root, "config", "controller", "role.yaml")))
 	}
 	if err != nil {
 		c.Stop()
@@ -148,22 +153,33 @@ func (e *Env) startCluster(ctx context.Context, dir string) (*cluster.Cluster, c
 
 func (e *Env) crds() string { return filepath.Join(e.Root, "config", "crd", "bases") }
 
-// grant gives the daemons the role that they are deployed with, and nothing more: a missing permission fails a test.
-func grant(ctx context.Context, cl client.Client, file string) error {
+// grant gives a group the roles that it is deployed with, and nothing more: a missing permission fails a test.
+func grant(ctx context.Context, cl client.Client, group, file string) error {
 	text, err := os.ReadFile(file)
 	if err != nil {
 		return err
 	}
-	var role rbacv1.ClusterRole
-	if err := yaml.UnmarshalStrict(text, &role); err != nil {
-		return fmt.Errorf("read %s: %w", file, err)
+	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: group}}
+	for _, part := range strings.Split(string(text), "\n---\n") {
+		var role rbacv1.ClusterRole // a Role has the same fields, but for one that it must not have
+		if err := yaml.UnmarshalStrict([]byte(part), &role); err != nil {
+			return fmt.Errorf("read %s: %w", file, err)
+		}
+		meta := metav1.ObjectMeta{Name: group, Namespace: role.Namespace}
+		ref := rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: role.Kind, Name: role.Name}
+		var objects []client.Object
+		if role.Kind == "Role" {
+			objects = []client.Object{&rbacv1.Role{ObjectMeta: role.ObjectMeta, Rules: role.Rules}, &rbacv1.RoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}}
+		} else {
+			objects = []client.Object{&role, &rbacv1.ClusterRoleBinding{ObjectMeta: meta, RoleRef: ref, Subjects: subjects}}
+		}
+		for _, o := range objects {
+			if err := cl.Create(ctx, o); err != nil {
+				return err
+			}
+		}
 	}
-	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: daemons},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: daemons}},
-	}
-	return errors.Join(cl.Create(ctx, &role), cl.Create(ctx, binding))
+	return nil
 }
 
 // newClient gives the administrator's client of a cluster, uncached and without a rate limit.
