@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/events"
@@ -118,6 +119,7 @@ func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		r.forgetGone(req.NamespacedName)
 		return r.reconcileDeparted(ctx, req.NamespacedName, "")
 	}
+	apimeta.RemoveStatusCondition(&ws.Status.Conditions, v1.ConditionNodeGone) // the cluster controller's, which is none of ours to write
 	if r.memory.stale(&ws) {
 		return ctrl.Result{}, nil // our last write is on its way to the cache and will wake us
 	}

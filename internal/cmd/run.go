@@ -43,6 +43,9 @@ import (
 // shutdownGrace is how long the daemon waits for its jobs to reach a safe point. Whatever is cut off goes on at the next start.
 const shutdownGrace = 30 * time.Second
 
+// finalPatience is how long a stop waits for other final backups that hold all places: with a store that crawls those could take hours.
+const finalPatience = time.Minute
+
 func newRun() *cobra.Command {
 	var o options
 	var pprof string
@@ -87,7 +90,7 @@ func run(ctx context.Context, o options) error {
 	}
 	d := &daemon{options: o, cfg: cfg, log: logs.New(cfg.Log.Format, cfg.Log.Level), gauges: &gauges{}}
 	ctrl.SetLogger(d.log.Logger)
-	tellMissing(d.log.Logger, cfg, programDirs())
+	tellPrograms(d.log.Logger, cfg, programDirs())
 	d.health = health.New(d.log.Logger, cfg.Health.Address)
 	defer alongside(context.WithoutCancel(ctx), d.health.Run)() // also while jobs reach safe points at the end
 	rest, err := o.rest()
@@ -237,6 +240,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 		snapshots.JobEnded(key)
 		workspaces.JobEnded(key) // a snapshot makes a backup, too
 	})
+	workspaces.Jobs.BePatient(controllers.ClassFinal, finalPatience)
 	workspaces.Jobs.OnEnd(func(key jobs.Key, s jobs.State) { d.metrics.JobEnded(key, s, controllers.Reason(s.Err)) })
 	for _, r := range []interface{ SetupWithManager(mgr ctrl.Manager) error }{
 		workspaces, snapshots, &controllers.NodeReconciler{Workspaces: workspaces, Conditions: conditions},
@@ -267,6 +271,10 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		return err
 	}
 	events := nodeEvents{recorder: workspaces.Recorder, node: d.node}
+	d.keeper.Damaged = func(found content.Damage) {
+		d.log.WithName("store").Error(found.Err, "the store is damaged", "domain", found.Domain, "needs", found.Needs)
+		events.tell(corev1.EventTypeWarning, eventStoreDamaged, "Read", found.String())
+	}
 	chores := newChores(d.cfg, workspaces, d.found)
 	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
 	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads

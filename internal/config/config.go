@@ -94,7 +94,8 @@ type Limits struct {
 	Initialize int `json:"initialize" reload:"live" schema:"min=1"`
 	// Backup is the number of periodic backups at once.
 	Backup int `json:"backup" reload:"live" schema:"min=1"`
-	// FinalBackup is the number of final backups at once; they do not wait for periodic ones.
+	// FinalBackup is the number of final backups at once; they do not wait for periodic ones. One that has waited for a minute, because
+	// the store crawls, is made beside the others, as long as there are at most three times as many.
 	FinalBackup int `json:"finalBackup" reload:"live" schema:"min=1"`
 	// Maintain is the number of removals and other small jobs at once.
 	Maintain int `json:"maintain" reload:"live" schema:"min=1"`

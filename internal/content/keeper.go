@@ -61,6 +61,8 @@ type Keeper struct {
 	RetryMax time.Duration
 	// Now is the time.
 	Now func() time.Time
+	// Damaged is told of what is missing or damaged in the store, once an hour for each pack; it may be nil. It must not block.
+	Damaged func(Damage)
 
 	tuning     atomic.Pointer[Tuning]
 	identified sync.Map      // classes whose disk is known to be ours
@@ -68,6 +70,7 @@ type Keeper struct {
 	familiar   sync.Map      // backups that need not be read again, by UID
 	collected  history.Cache // what was read of collection's lists
 	templates  templates
+	damages    damages
 }
 
 // Observation is what the node knows of one workspace without asking anybody.
