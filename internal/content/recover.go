@@ -67,8 +67,10 @@ func gather(pending map[string]bool, ended <-chan recovered) (found []Subject, e
 
 // recoverDisk brings a class in order if its disk is there. Else whoever asks for it first does that, once it is.
 func (k *Keeper) recoverDisk(ctx context.Context, class string, driver volume.Driver) ([]Subject, error) {
-	if err := k.recognize(ctx, class, driver); err != nil {
-		return nil, err // an empty disk in place of ours is no evidence
+	if _, done := k.identified.Load(class); !done {
+		if err := k.recognize(ctx, class, driver); err != nil {
+			return nil, err // an empty disk in place of ours is no evidence
+		}
 	}
 	found, err := k.recoverClass(ctx, class, driver)
 	k.identified.Store(class, true)
