@@ -135,10 +135,10 @@ vm-shell: ## Open a shell in that machine (VM_FLAGS).
 	@go run ./hack/vm/cmd shell $(VM_FLAGS)
 
 .PHONY: bench
-bench: build ## Measure backup and restore beside tar, cp, restic and borg, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).
+bench: build ## Measure backup and restore beside tar, cp, restic and borg, and instant starts, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).
 	@hack/stage.sh packages hack/packages.sh npm zstd restic borgbackup e2fsprogs xfsprogs
 	go build -o bin/bench ./hack/bench
-	@hack/stage.sh tree bin/bench -prepare
+	@hack/stage.sh prepare bin/bench -prepare -rounds $(BENCH_ROUNDS) $(BENCH_FLAGS)
 	hack/as-root.sh bin/bench -ws-daemon bin/ws-daemon -rounds $(BENCH_ROUNDS) -output docs/benchmarks.md $(BENCH_FLAGS)
 
 .PHONY: fuzz

@@ -40,10 +40,20 @@ func TestClassOfLVM(t *testing.T) {
 	c, err := config.Parse([]byte(strings.Replace(complete, `{"driver": "directory", "allowUnlimited": true}`, text, 1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	got := c.Volumes.Classes["default"]
-	g.Expect(got).To(Equal(config.Class{Driver: "lvm", LVM: config.LVM{
-		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, Templates: 4, MinSize: 1 << 30,
+	g.Expect(got).To(Equal(config.Class{Driver: "lvm", Overcommit: new(true), LVM: config.LVM{
+		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Templates: 4, MinSize: 1 << 30,
 	}}))
 	g.Expect(got.CanLimit()).To(BeTrue())
+}
+
+func TestOvercommit(t *testing.T) {
+	for driver, want := range map[string]bool{config.DriverDirectory: true, config.DriverQuota: false, config.DriverLVM: false} {
+		g := NewWithT(t)
+		g.Expect(config.Class{Driver: driver}.Overcommits()).To(Equal(want), driver)
+		for _, says := range []bool{true, false} {
+			g.Expect(config.Class{Driver: driver, Overcommit: &says}.Overcommits()).To(Equal(says), driver)
+		}
+	}
 }
 
 // What is documented as the default must be the default.
@@ -180,7 +190,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"size of half a byte":    {lvm(`"minSize": "1.5"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "1.5"`},
 		"size of the universe":   {lvm(`"minSize": "9999Ei"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "9999Ei"`},
 		"negative templates":     {lvm(`"volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs", "templates": -1`), `line 4: volumes.classes.default.templates: must not be negative`},
-		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver lvm"},
+		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, templates and minSize are for the driver lvm"},
 		"too many classes":       {with(classes, manyClasses(33)), "line 4: volumes.classes: must be at most 32, not 33"},
 		"name with capitals":     {with(`"default"`, `"Fast"`), `line 4: volumes.classes.Fast: a name has 1 to 63 small letters, digits and inner hyphens, not "Fast"`},
 		"name with a dot":        {with(`"default"`, `"a.b"`), `line 4: volumes.classes.a.b: a name has 1 to 63 small letters, digits and inner hyphens, not "a.b"`},
