@@ -36,13 +36,14 @@ func (c Content) validate() error {
 		atLeastAnHour("content.collect.wait", c.Collect.Wait),
 		required("content.git.program", c.Git.Program),
 		c.Git.validate(),
+		c.Egress.validate(),
 	)
 }
 
 func (g Git) validate() error {
 	errs := make([]error, 0, len(g.AllowedSchemes))
 	for _, scheme := range g.AllowedSchemes {
-		errs = append(errs, oneOf("content.git.allowedSchemes", scheme, "https", "http"))
+		errs = append(errs, oneOf("content.git.allowedSchemes", scheme, "https", "http", "ssh"))
 	}
 	return errors.Join(errs...)
 }

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -38,7 +39,9 @@ type repository struct {
 	remote   remote
 	schemes  []string // of submodules
 	spec     GitSpec
+	stall    time.Duration
 	secret   *secret
+	relay    *relay // nil if nothing is denied
 	progress func(Progress)
 }
 

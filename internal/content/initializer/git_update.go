@@ -179,7 +179,7 @@ func withRepository(call *sandbox.Call, do func(r *repository, location string) 
 	if err != nil {
 		return nil, err
 	}
-	secret, err := newSecret(order.Spec.Credentials, remote)
+	secret, err := newSecret(order.Spec.Credentials, remote, order.Deny)
 	if err != nil {
 		return nil, err
 	}
@@ -189,9 +189,10 @@ func withRepository(call *sandbox.Call, do func(r *repository, location string) 
 		return nil, fmt.Errorf("open this program: %w", err)
 	}
 	defer func() { _ = itself.Close() }()
+	relay := startRelay(call.Listener, order.Deny)
 	location := order.Spec.CheckoutLocation
 	return do(&repository{
-		itself: itself, program: order.Program, dir: orDot(location), remote: remote, schemes: git.schemes(), spec: order.Spec, secret: secret,
+		itself: itself, program: order.Program, dir: orDot(location), remote: remote, schemes: git.schemes(), spec: order.Spec, stall: order.Stall, secret: secret, relay: relay,
 		progress: func(p Progress) { call.Report(p) },
 	}, location)
 }
