@@ -212,7 +212,7 @@ func (r *WorkspaceReconciler) pass(ctx context.Context, s *scope) error {
 func (r *WorkspaceReconciler) newScope(ws *v1.Workspace) *scope {
 	return &scope{
 		ws: ws, status: ws.Status.DeepCopy(), now: r.Clock.Now(),
-		limitable: r.Settings.Classes[ws.Spec.Volume.Class].CanLimit(),
+		limitable: r.Settings.Classes[ws.Spec.Volume.Class].CanLimit(), interval: r.Settings.BackupInterval,
 	}
 }
 

@@ -246,7 +246,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 func settingsOf(cfg config.Config) controllers.Settings {
 	return controllers.Settings{
 		Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
-		OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
+		OrphanGrace: cfg.Content.OrphanGrace.Duration, BackupInterval: cfg.Content.Backup.Interval.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
 	}
 }
 

@@ -60,6 +60,7 @@ func TestOvercommit(t *testing.T) {
 func TestDefaults(t *testing.T) {
 	g := NewWithT(t)
 	d := config.Default()
+	g.Expect(d.Content.Backup.Interval.Duration).To(Equal(10 * time.Minute))
 	g.Expect(d.Content.StrayRetention.Duration).To(Equal(30 * 24 * time.Hour))
 	g.Expect(d.Content.OrphanGrace.Duration).To(Equal(24 * time.Hour))
 	g.Expect(d.Content.TombstoneGrace.Duration).To(Equal(7 * 24 * time.Hour))
@@ -78,6 +79,14 @@ func TestDefaults(t *testing.T) {
 		},
 	}))
 	g.Expect(d.Log).To(Equal(config.Log{Level: "info", Format: "json"}))
+}
+
+// A node may make no periodic backups but of those workspaces that ask for them.
+func TestNoBackupsByDefault(t *testing.T) {
+	g := NewWithT(t)
+	c, err := config.Parse([]byte(strings.Replace(complete, `"content": {`, `"content": {"backup": {"interval": "0s"}, `, 1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(c.Content.Backup.Interval.Duration).To(BeZero())
 }
 
 // One threshold of a pair may be left out.
@@ -112,6 +121,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		return fmt.Sprintf(`{"default": {"driver": "quota", "projects": {"first": %d, "last": %d}}}`, first, last)
 	}
 	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
+	backup := func(text string) string { return with(area, area+`, "backup": {`+text+`}`) }
 	node := func(keys string) string { return with(`"storage"`, `"node": {`+keys+`}, "storage"`) }
 	limits := func(text string) string { return with(`"storage"`, `"limits": {"store": {`+text+`}}, "storage"`) }
 	lvm := func(text string) string { return with(classes, `{"default": {"driver": "lvm", `+text+`}}`) }
@@ -130,7 +140,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"byte order mark":        {"\xef\xbb\xbf{}", "line 1: the file begins with a byte order mark: save it as plain UTF-8"},
 		"no text":                {"{\n\"a\": \"\xff\"}", "line 2: this is not UTF-8 text"},
 		"zeros":                  {"{\x00}", "line 1: this is not JSON: invalid character '\\x00' looking for beginning of object key string"},
-		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, egress, sandbox, timeouts`},
+		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, backup, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, egress, sandbox, timeouts`},
 		"a typing error":         {with(`"workingArea"`, `"workingarea"`), `line 2: content.workingarea: there is no such key; did you mean workingArea?`},
 		"unknown section":        {with(`"storage"`, `"storages"`), `line 3: storages: there is no such key; did you mean storage?`},
 		"unknown class key":      {with(`"allowUnlimited"`, `"allowunlimited"`), `line 4: volumes.classes.default.allowunlimited: there is no such key; did you mean allowUnlimited?`},
@@ -156,6 +166,9 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"duration without unit":  {timeouts(`"store": "60"`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not "60"`},
 		"duration of ages":       {timeouts(`"store": "99999d"`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not "99999d"`},
 		"duration of nothing":    {timeouts(`"store": "0s"`), "line 2: content.timeouts.store: must be longer than 0s, not 0s"},
+		"interval too short":     {backup(`"interval": "10ms"`), `line 2: content.backup.interval: must be from 1s to 7d, or "0s" for no periodic backups, not 10ms`},
+		"interval too long":      {backup(`"interval": "8d"`), `line 2: content.backup.interval: must be from 1s to 7d, or "0s" for no periodic backups, not 8d`},
+		"negative interval":      {backup(`"interval": "-1h"`), `line 2: content.backup.interval: must be from 1s to 7d, or "0s" for no periodic backups, not -1h`},
 		"negative total":         {timeouts(`"storeTotal": "-1s"`), "line 2: content.timeouts.storeTotal: must be longer than 0s, not -1s"},
 		"negative initialize":    {timeouts(`"initialize": "-1s"`), "line 2: content.timeouts.initialize: must be longer than 0s, not -1s"},
 		"negative backup":        {timeouts(`"backup": "-1s"`), "line 2: content.timeouts.backup: must be longer than 0s, not -1s"},
