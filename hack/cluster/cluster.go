@@ -99,7 +99,7 @@ func (c *Cluster) prepare(o Options) error {
 	if err := c.lockDir(); err != nil {
 		return err
 	}
-	if err := c.writeKeys(); err != nil {
+	if err := errors.Join(c.writeKeys(), c.writeAuditPolicy()); err != nil {
 		_ = c.lock.Close()
 		return err
 	}
@@ -211,6 +211,8 @@ func (c *Cluster) startAPI(ctx context.Context) error {
 		"--service-account-signing-key-file=" + c.path("service-account.key"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--authorization-mode=RBAC,Node",
+		"--audit-policy-file="+c.path("audit.yaml"),
+		"--audit-log-path="+c.AuditLog(),
 		"--service-cluster-ip-range=10.0.0.0/24",
 		// A loopback address is not accepted as an endpoint, and nobody looks it up.
 		"--endpoint-reconciler-type=none",
