@@ -211,8 +211,8 @@ func (c *Cluster) startAPI(ctx context.Context) error {
 		"--service-account-signing-key-file=" + c.path("service-account.key"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--authorization-mode=RBAC,Node",
-		"--audit-policy-file="+c.path("audit.yaml"),
-		"--audit-log-path="+c.AuditLog(),
+		"--audit-policy-file=" + c.path("audit.yaml"),
+		"--audit-log-path=" + c.AuditLog(),
 		"--service-cluster-ip-range=10.0.0.0/24",
 		// A loopback address is not accepted as an endpoint, and nobody looks it up.
 		"--endpoint-reconciler-type=none",
