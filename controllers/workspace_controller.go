@@ -28,13 +28,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/status,verbs=patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/finalizers,verbs=update
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
-
 // WorkspaceReconciler brings the workspaces of one node to the state that their objects ask for.
 type WorkspaceReconciler struct {
 	// Client reads from the cache, which holds this node's objects only.
