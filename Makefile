@@ -24,6 +24,9 @@ VOLUME ?=
 STORE ?= file
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
+# What `make e2e` runs: what every change must pass, or all (full). Its flags are those of the test program, as -accel=tcg.
+E2E ?=
+E2E_FLAGS ?=
 # How often `make bench` has every tool do everything, and its other flags (`go run ./hack/bench --help`).
 BENCH_ROUNDS ?= 5
 BENCH_FLAGS ?=
@@ -41,6 +44,9 @@ version_of = $(shell sed -n 's|^.*$(1) \(v[^ ]*\).*|\1|p' hack/tools/$(2)/go.mod
 CONTROLLER_GEN := $(CACHE)/controller-gen-$(call version_of,sigs.k8s.io/controller-tools,generate)
 CRD_REF_DOCS := $(CACHE)/crd-ref-docs-$(call version_of,github.com/elastic/crd-ref-docs,generate)
 PROMTOOL := $(CACHE)/promtool-$(call version_of,github.com/prometheus/prometheus,prometheus)
+BUF := $(CACHE)/buf-$(call version_of,github.com/bufbuild/buf,buf)
+PROTOC_GEN_GO := $(CACHE)/protoc-gen-go-$(call version_of,google.golang.org/protobuf,proto)
+PROTOC_GEN_GO_GRPC := $(CACHE)/protoc-gen-go-grpc-$(call version_of,google.golang.org/grpc/cmd/protoc-gen-go-grpc,proto)
 GOLANGCI_LINT := $(CACHE)/golangci-lint-$(call version_of,github.com/golangci/golangci-lint/v2,lint)
 # Directory of kubectl, kube-apiserver and etcd; asked for only by the recipes that need it, for it may be built first.
 KUBE_TOOLS = $$(go run ./hack/cluster/cmd tools)
@@ -74,8 +80,9 @@ manifests: $(CONTROLLER_GEN) ## Generate the CRDs.
 	$(CONTROLLER_GEN) crd paths=./api/v1 output:crd:dir=config/crd/bases
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Generate deepcopy methods and apply configurations.
+generate: $(CONTROLLER_GEN) $(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC) ## Generate deepcopy methods, apply configurations and the gRPC service.
 	$(CONTROLLER_GEN) object applyconfiguration paths=./api/v1
+	hack/proto.sh $(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC)
 
 .PHONY: api-docs
 api-docs: $(CRD_REF_DOCS) ## Generate docs/api.md, the objects field by field.
@@ -111,7 +118,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 
 .PHONY: test
 test: ## Install what the tests need, and run them all.
-	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs
+	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs busybox-static
 	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL)
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
@@ -143,11 +150,17 @@ vm-test: ## Run the tests of disks in a virtual machine, on XFS, ext4 and LVM (V
 vm-shell: ## Open a shell in that machine (VM_FLAGS).
 	@go run ./hack/vm/cmd shell $(VM_FLAGS)
 
+.PHONY: e2e
+e2e: ## Run the daemon's image on real nodes, two virtual machines, with pods that use workspaces (E2E=full, E2E_FLAGS).
+	@hack/stage.sh packages hack/packages.sh busybox-static git
+	@hack/stage.sh image $(MAKE) --no-print-directory image IMG=ws-daemon:e2e IMAGE_FILE=bin/e2e.tar
+	@hack/stage.sh e2e go test -tags 'e2e $(E2E)' -count=1 -timeout 2h -v ./test/e2e -args -image='$(CURDIR)/bin/e2e.tar' $(E2E_FLAGS)
+
 .PHONY: bench
-bench: build ## Measure backup and restore beside tar, cp, restic and borg, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).
+bench: build ## Measure backup and restore beside tar, cp, restic and borg, and instant starts, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).
 	@hack/stage.sh packages hack/packages.sh npm zstd restic borgbackup e2fsprogs xfsprogs
 	go build -o bin/bench ./hack/bench
-	@hack/stage.sh tree bin/bench -prepare
+	@hack/stage.sh prepare bin/bench -prepare -rounds $(BENCH_ROUNDS) $(BENCH_FLAGS)
 	hack/as-root.sh bin/bench -ws-daemon bin/ws-daemon -rounds $(BENCH_ROUNDS) -output docs/benchmarks.md $(BENCH_FLAGS)
 
 .PHONY: fuzz
@@ -237,6 +250,15 @@ $(CONTROLLER_GEN):
 
 $(CRD_REF_DOCS):
 	@hack/tool.sh hack/tools/generate github.com/elastic/crd-ref-docs $@
+
+$(BUF):
+	@hack/tool.sh hack/tools/buf github.com/bufbuild/buf/cmd/buf $@
+
+$(PROTOC_GEN_GO):
+	@hack/tool.sh hack/tools/proto google.golang.org/protobuf/cmd/protoc-gen-go $@
+
+$(PROTOC_GEN_GO_GRPC):
+	@hack/tool.sh hack/tools/proto google.golang.org/grpc/cmd/protoc-gen-go-grpc $@
 
 $(GOLANGCI_LINT):
 	@hack/tool.sh hack/tools/lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint $@
