@@ -1,6 +1,6 @@
 package v1
 
-// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed,
+// Conditions of a Workspace. A Snapshot has Ready, Stalled and NodeGone; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed,
 // StoreAvailable and ConfigReloadPending.
 const (
 	// ConditionReady is True (reason Running) when volume and content are usable and nobody wants them to stop. Its reason is

@@ -45,8 +45,8 @@ type Fleet struct {
 }
 
 // SetupWithManager registers the reconcilers, which work on the leader only.
-func (f *Fleet) SetupWithManager(mgr ctrl.Manager) error {
-	if _, err := mgr.GetCache().GetInformer(context.Background(), &v1.WorkspaceNode{}, cache.BlockUntilSynced(false)); err != nil {
+func (f *Fleet) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	if _, err := mgr.GetCache().GetInformer(ctx, &v1.WorkspaceNode{}, cache.BlockUntilSynced(false)); err != nil {
 		return fmt.Errorf("watch the reports of nodes: %w", err)
 	}
 	options := controller.Options{MaxConcurrentReconciles: 2, ReconciliationTimeout: 2 * time.Minute}

@@ -76,7 +76,7 @@ func owners(t *testing.T, w *harness.World, name string) string {
 		}
 		var kinds []string
 		for _, kind := range []string{v1.ConditionBackedUp, v1.ConditionContentReady, v1.ConditionNodeGone, v1.ConditionReady, v1.ConditionVolumeReady} {
-			if strings.Contains(string(m.FieldsV1.Raw), `k:{\"type\":\"`+kind+`\"}`) {
+			if strings.Contains(m.FieldsV1.GetRawString(), `k:{\"type\":\"`+kind+`\"}`) {
 				kinds = append(kinds, kind)
 			}
 		}
