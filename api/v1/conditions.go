@@ -162,6 +162,9 @@ const (
 	// ReasonNodeDeleted means that the Node which holds the content was deleted. If it is dead, spec.fencedNode lets another one go on from
 	// the newest backup.
 	ReasonNodeDeleted = "NodeDeleted"
+	// ReasonNodeReplaced means that the Node which holds the content was deleted, and that there is another one of that name, whose daemon
+	// has not reported.
+	ReasonNodeReplaced = "NodeReplaced"
 	// ReasonNodeNotFound means that there is no Node of the name in spec.nodeName. It holds nothing.
 	ReasonNodeNotFound = "NodeNotFound"
 )
@@ -265,8 +268,8 @@ const (
 	FinalizerContent = "workspace.wsdaemon.dev/content"
 	// FieldOwner of every write by a daemon.
 	FieldOwner = "ws-daemon"
-	// FleetFieldOwner of every write by the cluster controller.
-	FleetFieldOwner = "ws-daemon-controller"
+	// FieldOwnerFleet is that of every write by the cluster controller.
+	FieldOwnerFleet = "ws-daemon-controller"
 )
 
 // What a WorkspaceNode says of the sandbox in which hostile content is read.

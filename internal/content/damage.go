@@ -33,7 +33,7 @@ type Damage struct {
 
 // String names the object and whom it concerns.
 func (d Damage) String() string {
-	parts := []string{fmt.Sprintf("domain %s: %v", d.Domain, d.Err)}
+	parts := append(make([]string, 0, 1+len(d.Needs)), fmt.Sprintf("domain %s: %v", d.Domain, d.Err))
 	for _, n := range d.Needs {
 		parts = append(parts, n.String())
 	}
