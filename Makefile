@@ -64,11 +64,8 @@ help: ## List the targets.
 ##@ Development
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) ## Generate CRDs and the roles of the daemon and the cluster controller.
+manifests: $(CONTROLLER_GEN) ## Generate the CRDs.
 	$(CONTROLLER_GEN) crd paths=./api/v1 output:crd:dir=config/crd/bases
-	@if [[ -d controllers ]]; then set -x; \
-		$(CONTROLLER_GEN) rbac:roleName=ws-daemon paths=./controllers/... output:rbac:dir=config/rbac; \
-		$(CONTROLLER_GEN) rbac:roleName=ws-daemon-controller paths=./internal/fleet/... output:rbac:dir=config/controller; fi
 
 .PHONY: generate
 generate: $(CONTROLLER_GEN) ## Generate deepcopy methods and apply configurations.

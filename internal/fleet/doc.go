@@ -5,14 +5,5 @@
 // gives snapshots a node, and tends the store. It never moves a workspace: whether a node is really dead is for people, and those whom
 // they trust, to say.
 //
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces;snapshots,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/status;snapshots/status,verbs=patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspacenodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create
-// +kubebuilder:rbac:groups="",resources=events,verbs=create;patch,namespace=ws-daemon-system
-// +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
-// +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
-// +kubebuilder:rbac:groups=coordination.k8s.io,resources=leases,verbs=get;create;update,namespace=ws-daemon-system
+// What the API server is asked for is allowed by config/controller/role.yaml, verb by verb.
 package fleet

@@ -97,8 +97,8 @@ func (f *Fleet) node(ctx context.Context, name string) (*metav1.PartialObjectMet
 	return nil, nil //nolint:nilnil // that there is none is an answer
 }
 
-// find finds out how the node stands that is responsible for a workspace. Reports of nodes are read by reader.
-func (f *Fleet) find(ctx context.Context, reader client.Reader, ws *v1.Workspace) (standing, error) {
+// find finds out how the node stands that is responsible for a workspace.
+func (f *Fleet) find(ctx context.Context, ws *v1.Workspace) (standing, error) {
 	name := responsible(ws)
 	if name == "" {
 		return standing{}, nil
@@ -113,7 +113,7 @@ func (f *Fleet) find(ctx context.Context, reader client.Reader, ws *v1.Workspace
 	}
 	s.made = node.CreationTimestamp.Time
 	var report v1.WorkspaceNode
-	if err := client.IgnoreNotFound(reader.Get(ctx, client.ObjectKey{Name: name}, &report)); err != nil {
+	if err := client.IgnoreNotFound(f.Get(ctx, client.ObjectKey{Name: name}, &report)); err != nil {
 		return s, fmt.Errorf("look for the report of node %s: %w", name, err)
 	}
 	s.replaced = !slices.ContainsFunc(report.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == node.UID })

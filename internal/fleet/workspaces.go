@@ -81,7 +81,7 @@ func (r *workspaces) Reconcile(ctx context.Context, req ctrl.Request) (ctrl.Resu
 }
 
 func (r *workspaces) pass(ctx context.Context, ws *v1.Workspace) (time.Duration, error) {
-	v, err := r.judge(ctx, r.Client, ws)
+	v, err := r.judge(ctx, ws)
 	if err != nil {
 		return 0, err
 	}
@@ -105,8 +105,8 @@ func (r *workspaces) pass(ctx context.Context, ws *v1.Workspace) (time.Duration,
 	return v.after, r.say(ctx, ws, ws.Status.Conditions, v)
 }
 
-func (r *workspaces) judge(ctx context.Context, reader client.Reader, ws *v1.Workspace) (verdict, error) {
-	node, err := r.find(ctx, reader, ws)
+func (r *workspaces) judge(ctx context.Context, ws *v1.Workspace) (verdict, error) {
+	node, err := r.find(ctx, ws)
 	if err != nil {
 		return verdict{}, err
 	}
@@ -119,7 +119,7 @@ func (r *workspaces) release(ctx context.Context, cached *v1.Workspace) error {
 	if err := r.Reader.Get(ctx, client.ObjectKeyFromObject(cached), &ws); err != nil {
 		return err
 	}
-	if v, err := r.judge(ctx, r.Reader, &ws); err != nil || !v.release || ws.UID != cached.UID {
+	if v, err := r.judge(ctx, &ws); err != nil || !v.release || ws.UID != cached.UID {
 		return err // not any more, or by somebody else
 	}
 	if node := responsible(&ws); node != "" {

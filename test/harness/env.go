@@ -160,7 +160,7 @@ func grant(ctx context.Context, cl client.Client, group, file string) error {
 		return err
 	}
 	subjects := []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: group}}
-	for part := range strings.SplitSeq(string(text), "\n---\n") {
+	for _, part := range strings.Split(string(text), "\n---\n") {
 		var role rbacv1.ClusterRole // a Role has the same fields, but for one that it must not have
 		if err := yaml.UnmarshalStrict([]byte(part), &role); err != nil {
 			return fmt.Errorf("read %s: %w", file, err)
