@@ -44,8 +44,9 @@ func Main(run func() int) int {
 func KubeletDir(t *testing.T) string {
 	t.Helper()
 	g := NewWithT(t)
-	dir := filepath.Join(t.TempDir(), "kubelet")
-	g.Expect(os.Mkdir(dir, 0o755)).To(Succeed())
+	dir, err := os.MkdirTemp("", "kubelet-") // a short path: sockets may lie in it
+	g.Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { g.Expect(os.RemoveAll(dir)).To(Succeed()) })
 	g.Expect(unix.Mount(dir, dir, "", unix.MS_BIND, "")).To(Succeed())
 	t.Cleanup(func() { g.Expect(unix.Unmount(dir, unix.MNT_DETACH)).To(Succeed()) })
 	g.Expect(unix.Mount("", dir, "", unix.MS_SHARED, "")).To(Succeed())
