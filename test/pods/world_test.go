@@ -1,19 +1,13 @@
 package pods
 
 import (
-	"context"
 	"os"
 	"path/filepath"
 	"testing"
-	"time"
 
-	"github.com/container-storage-interface/spec/lib/go/csi"
 	. "github.com/onsi/gomega"
-	"google.golang.org/grpc"
-	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/config"
@@ -44,18 +38,6 @@ func newMachine(t *testing.T, w *harness.World, name string) *machine {
 	return m
 }
 
-// call makes a call to the driver, as soon as there is one.
-func (m *machine) call(do func(ctx context.Context, node csi.NodeClient) error) error {
-	m.t.Helper()
-	conn, err := grpc.NewClient("unix://"+m.socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
-		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
-	m.Expect(err).NotTo(HaveOccurred())
-	defer conn.Close()
-	ctx, cancel := context.WithTimeout(m.t.Context(), 2*time.Minute)
-	defer cancel()
-	return do(ctx, csi.NewNodeClient(conn))
-}
-
 // pod is one with a workspace as a volume.
 type pod struct {
 	*corev1.Pod
@@ -66,16 +48,7 @@ type pod struct {
 // pod makes a pod with a workspace as a volume, by the API server's rules.
 func (m *machine) pod(name, workspace string) *pod {
 	m.t.Helper()
-	p := &corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: m.w.Namespace, Name: name},
-		Spec: corev1.PodSpec{
-			NodeName:   m.Name,
-			Containers: []corev1.Container{{Name: "shell", Image: "none.invalid/shell"}},
-			Volumes: []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{
-				Driver: v1.CSIDriver, VolumeAttributes: map[string]string{v1.CSIAttributeWorkspace: workspace},
-			}}}},
-		},
-	}
+	p := csitest.Pod(m.w.Namespace, name, m.Name, workspace)
 	m.Expect(m.w.Client.Create(m.t.Context(), p)).To(Succeed())
 	return &pod{Pod: p, m: m, target: csitest.Target(m.t, m.dir, string(p.UID))}
 }
@@ -83,29 +56,12 @@ func (m *machine) pod(name, workspace string) *pod {
 // publish asks for the pod's volume as the kubelet does.
 func (p *pod) publish() error {
 	p.m.t.Helper()
-	return p.m.call(func(ctx context.Context, node csi.NodeClient) error {
-		_, err := node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
-			VolumeId: "csi-" + string(p.UID), TargetPath: p.target,
-			VolumeCapability: &csi.VolumeCapability{
-				AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
-				AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
-			},
-			VolumeContext: map[string]string{
-				v1.CSIAttributeWorkspace:      p.Spec.Volumes[0].CSI.VolumeAttributes[v1.CSIAttributeWorkspace],
-				"csi.storage.k8s.io/pod.name": p.Name, "csi.storage.k8s.io/pod.namespace": p.Namespace,
-				"csi.storage.k8s.io/pod.uid": string(p.UID), "csi.storage.k8s.io/ephemeral": "true",
-			},
-		})
-		return err
-	})
+	return csitest.Publish(p.m.t, p.m.socket, p.target, p.Pod)
 }
 
 func (p *pod) unpublish() error {
 	p.m.t.Helper()
-	return p.m.call(func(ctx context.Context, node csi.NodeClient) error {
-		_, err := node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "csi-" + string(p.UID), TargetPath: p.target})
-		return err
-	})
+	return csitest.Unpublish(p.m.t, p.m.socket, p.target)
 }
 
 func (p *pod) write(name, text string) {

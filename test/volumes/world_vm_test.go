@@ -127,8 +127,8 @@ type node struct {
 	proc *process.Process
 }
 
-// node starts a node's daemon.
-func (w *world) node(name string) *node {
+// node starts a node's daemon, whose configuration a test may change.
+func (w *world) node(name string, changes ...func(*config.Config)) *node {
 	w.t.Helper()
 	n := &node{w: w, name: w.namespace + "-" + name, dir: w.path(name)}
 	w.Expect(os.Mkdir(n.dir, 0o711)).To(Succeed())
@@ -141,6 +141,9 @@ func (w *world) node(name string) *node {
 	c.Volumes.Classes = map[string]config.Class{"default": n.class()}
 	c.Health.Address, c.Metrics.Address = "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
+	for _, change := range changes {
+		change(&c)
+	}
 	text, err := json.Marshal(c)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(os.WriteFile(filepath.Join(n.dir, "config.json"), text, 0o600)).To(Succeed())
