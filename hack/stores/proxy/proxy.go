@@ -56,6 +56,8 @@ type Fault struct {
 	Cut int
 	// Stall is like Cut, but the connection stays open, until the client leaves.
 	Stall int
+	// Chunked leaves out of the reply how long it is.
+	Chunked bool
 	// CorruptReply flips a bit of the body's byte in the middle.
 	CorruptReply bool
 }
@@ -170,10 +172,16 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), reply.Header)
 	maps.Copy(w.Header(), fault.Header)
-	if r.Method != http.MethodHead {
+	switch {
+	case fault.Chunked:
+		w.Header().Del("Content-Length")
+	case r.Method != http.MethodHead:
 		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
 	}
 	w.WriteHeader(reply.StatusCode)
+	if fault.Chunked {
+		_ = http.NewResponseController(w).Flush() // or the library counts
+	}
 	send(w, r, content, fault)
 }
 
