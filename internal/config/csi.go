@@ -2,8 +2,12 @@ package config
 
 import "errors"
 
-// maxSocket is the longest path that a socket can have on Linux.
-const maxSocket = 107
+const (
+	// maxSocket is the longest path that a socket can have on Linux, in bytes.
+	maxSocket = 107
+	// maxRegistration leaves room for the name of the driver's socket there.
+	maxRegistration = maxSocket - len("/workspace.wsdaemon.dev-reg.sock")
+)
 
 // CSI is how pods get workspaces as volumes: the daemon is a CSI driver of the node's kubelet.
 type CSI struct {
@@ -27,11 +31,16 @@ func (c CSI) validate(area string) error {
 	errs := []error{
 		absolute("csi.socket", c.Socket), absolute("csi.registrationDir", c.RegistrationDir), absolute("csi.kubeletDir", c.KubeletDir),
 	}
-	if n := len(c.Socket); n > maxSocket {
-		errs = append(errs, wrong("csi.socket", "must be a path of at most %d bytes, not %d: Linux has no longer ones for sockets", maxSocket, n))
-	}
+	errs = append(errs, short("csi.socket", c.Socket, maxSocket), short("csi.registrationDir", c.RegistrationDir, maxRegistration))
 	if nested(area, c.KubeletDir) {
 		errs = append(errs, wrong("csi.kubeletDir", "must not be within content.workingArea, nor the other way round: the kubelet removes what it does not know"))
 	}
 	return errors.Join(errs...)
+}
+
+func short(key, path string, limit int) error {
+	if len(path) > limit {
+		return wrong(key, "must be a path of at most %d bytes, not %d: Linux has no longer ones for sockets", limit, len(path))
+	}
+	return nil
 }

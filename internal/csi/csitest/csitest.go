@@ -2,6 +2,7 @@
 package csitest
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -10,9 +11,17 @@ import (
 	"runtime"
 	"syscall"
 	"testing"
+	"time"
 
+	"github.com/container-storage-interface/spec/lib/go/csi"
 	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
 )
 
 // apart tells the process that it is the one with mounts of its own.
@@ -44,8 +53,9 @@ func Main(run func() int) int {
 func KubeletDir(t *testing.T) string {
 	t.Helper()
 	g := NewWithT(t)
-	dir := filepath.Join(t.TempDir(), "kubelet")
-	g.Expect(os.Mkdir(dir, 0o755)).To(Succeed())
+	dir, err := os.MkdirTemp("", "kubelet-") // a short path: sockets may lie in it
+	g.Expect(err).NotTo(HaveOccurred())
+	t.Cleanup(func() { g.Expect(os.RemoveAll(dir)).To(Succeed()) })
 	g.Expect(unix.Mount(dir, dir, "", unix.MS_BIND, "")).To(Succeed())
 	t.Cleanup(func() { g.Expect(unix.Unmount(dir, unix.MNT_DETACH)).To(Succeed()) })
 	g.Expect(unix.Mount("", dir, "", unix.MS_SHARED, "")).To(Succeed())
@@ -58,4 +68,62 @@ func Target(t *testing.T, kubeletDir, podUID string) string {
 	dir := filepath.Join(kubeletDir, "pods", podUID, "volumes", "kubernetes.io~csi", "work")
 	NewWithT(t).Expect(os.MkdirAll(dir, 0o750)).To(Succeed())
 	return filepath.Join(dir, "mount")
+}
+
+// callTimeout is how long a kubelet waits for an answer.
+const callTimeout = 2 * time.Minute
+
+// Call makes a call to the driver at a socket, as soon as there is one.
+func Call(t *testing.T, socket string, do func(ctx context.Context, node csi.NodeClient) error) error {
+	t.Helper()
+	conn, err := grpc.NewClient("unix://"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.WaitForReady(true)))
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(t.Context(), callTimeout)
+	defer cancel()
+	return do(ctx, csi.NewNodeClient(conn))
+}
+
+// Pod is one on a node with a workspace as a volume.
+func Pod(namespace, name, node, workspace string) *corev1.Pod {
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: namespace, Name: name},
+		Spec: corev1.PodSpec{
+			NodeName:   node,
+			Containers: []corev1.Container{{Name: "shell", Image: "none.invalid/shell"}},
+			Volumes: []corev1.Volume{{Name: "work", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{
+				Driver: v1.CSIDriver, VolumeAttributes: map[string]string{v1.CSIAttributeWorkspace: workspace},
+			}}}},
+		},
+	}
+}
+
+// Publish asks for the volume of a pod that the API server knows.
+func Publish(t *testing.T, socket, target string, pod *corev1.Pod) error {
+	t.Helper()
+	return Call(t, socket, func(ctx context.Context, node csi.NodeClient) error {
+		_, err := node.NodePublishVolume(ctx, &csi.NodePublishVolumeRequest{
+			VolumeId: "csi-" + string(pod.UID), TargetPath: target,
+			VolumeCapability: &csi.VolumeCapability{
+				AccessType: &csi.VolumeCapability_Mount{Mount: &csi.VolumeCapability_MountVolume{}},
+				AccessMode: &csi.VolumeCapability_AccessMode{Mode: csi.VolumeCapability_AccessMode_SINGLE_NODE_WRITER},
+			},
+			VolumeContext: map[string]string{
+				v1.CSIAttributeWorkspace:      pod.Spec.Volumes[0].CSI.VolumeAttributes[v1.CSIAttributeWorkspace],
+				"csi.storage.k8s.io/pod.name": pod.Name, "csi.storage.k8s.io/pod.namespace": pod.Namespace,
+				"csi.storage.k8s.io/pod.uid": string(pod.UID), "csi.storage.k8s.io/ephemeral": "true",
+			},
+		})
+		return err
+	})
+}
+
+// Unpublish gives a volume back.
+func Unpublish(t *testing.T, socket, target string) error {
+	t.Helper()
+	return Call(t, socket, func(ctx context.Context, node csi.NodeClient) error {
+		_, err := node.NodeUnpublishVolume(ctx, &csi.NodeUnpublishVolumeRequest{VolumeId: "csi", TargetPath: target})
+		return err
+	})
 }
