@@ -14,6 +14,8 @@ import (
 	"path/filepath"
 
 	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 )
 
 // options of a run.
@@ -26,13 +28,20 @@ type options struct {
 	output  string // file of the document; empty means standard output
 	disks   bool   // restore to ext4 and XFS as well
 	million bool   // measure trees of small files as well
+	clone   bool   // measure clones of a repository as well
 	check   bool   // a limit that is not kept is an error
 	prepare bool   // only build the tree
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == helperName {
-		os.Exit(helper(os.Args[2:]))
+	initializer.Enter()
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case helperName:
+			os.Exit(helper(os.Args[2:]))
+		case clonerName:
+			os.Exit(cloner(os.Args[2:]))
+		}
 	}
 	if err := run(flags()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -50,6 +59,7 @@ func flags() options {
 	flag.StringVar(&o.output, "output", "", "file to write, for example docs/benchmarks.md; standard output by default")
 	flag.BoolVar(&o.disks, "disks", true, "restore to ext4 and XFS on loop devices as well")
 	flag.BoolVar(&o.million, "million", true, "measure 100,000 and 1,000,000 small files as well")
+	flag.BoolVar(&o.clone, "clone", true, "measure clones of a git repository as well")
 	flag.BoolVar(&o.check, "check", false, "fail if a limit is missed or was not measured")
 	flag.BoolVar(&o.prepare, "prepare", false, "only build the tree, for which no root is needed")
 	flag.Parse()
