@@ -109,8 +109,8 @@ func alerts() map[string]alert {
 	return map[string]alert{
 		"WSDaemonDown":           constant("up", `,job="ws-daemon-system/ws-daemon"`, 0, 1, "15m"),
 		"WSDaemonUnsavedChanges": {one(`ws_daemon_oldest_unsaved_change_timestamp_seconds{node="a"} 0+0x180`), one(`ws_daemon_oldest_unsaved_change_timestamp_seconds{node="a"} 0+60x180`), "75m"},
-		"WSDaemonNodeGone":     constant("ws_daemon_fleet_node_gone", `,reason="NodeDeleted",deleting="false"`, 2, 0, "20m"),
-		"WSDaemonPacksMissing": constant("ws_daemon_fleet_store_missing_packs", "", 1, 0, "10m"),
+		"WSDaemonNodeGone":       constant("ws_daemon_fleet_node_gone", `,reason="NodeDeleted",deleting="false"`, 2, 0, "20m"),
+		"WSDaemonPacksMissing":   constant("ws_daemon_fleet_store_missing_packs", "", 1, 0, "10m"),
 		"WSDaemonStoreNotTended": {
 			one(`ws_daemon_fleet_store_tended_timestamp_seconds{node="a"} 0+0x360`), one(`ws_daemon_fleet_store_tended_timestamp_seconds{node="a"} 0+60x360`), "260m",
 		},
