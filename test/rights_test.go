@@ -124,7 +124,7 @@ func TestEveryRightIsUsed(t *testing.T) {
 // freeAddress finds an address of this machine at which others would reach it as well.
 func freeAddress(t *testing.T) string {
 	t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "0.0.0.0:0") //nolint:gosec // only for its number
+	l, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "0.0.0.0:0")
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
@@ -135,7 +135,7 @@ func scrape(t *testing.T, w *harness.World, address string) {
 	t.Helper()
 	_, access, err := w.Cluster.AddPod(t.Context(), w.Namespace, "curious", "curious", "")
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it signs itself
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
 	w.Eventually("the metrics are refused", func() error {
 		r, err := http.NewRequestWithContext(t.Context(), http.MethodGet, "https://"+address+"/metrics", nil)

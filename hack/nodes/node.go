@@ -251,11 +251,11 @@ func (n *Node) KeepLogs(ctx context.Context, dir string) error {
 	if err := os.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	errs := []error{os.WriteFile(filepath.Join(dir, n.Name+".console"), []byte(process.LastLines(n.machine.LastWords(), 1000)), 0o644)}
+	consoleErr := os.WriteFile(filepath.Join(dir, n.Name+".console"), []byte(process.LastLines(n.machine.LastWords(), 1000)), 0o644)
 	const script = `for f in /var/log/*.log /var/log/pods/*/*/*.log; do echo "=== $f"; tail -n 2000 "$f"; done; findmnt; lvs -a; dmesg | tail -n 200`
 	out, err := n.call(ctx, strings.NewReader(""), script)
 	if err != nil {
 		out += "\n" + err.Error()
 	}
-	return errors.Join(append(errs, os.WriteFile(filepath.Join(dir, n.Name+".log"), []byte(out), 0o644))...)
+	return errors.Join(consoleErr, os.WriteFile(filepath.Join(dir, n.Name+".log"), []byte(out), 0o644))
 }
