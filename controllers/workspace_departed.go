@@ -101,7 +101,7 @@ func (r *WorkspaceReconciler) clear(ctx context.Context, e state.Entry, ws *v1.W
 func (r *WorkspaceReconciler) saveDeparted(e state.Entry, ws *v1.Workspace) {
 	key := jobKey(subjectOf(e), v1.OperationSave)
 	r.Jobs.Forget(key)
-	if latest(e.Backup.NextAttempt, afterFencing(e.Backup, intervalOf(ws))).After(r.Clock.Now()) {
+	if latest(e.Backup.NextAttempt, afterFencing(e.Backup, intervalOf(ws, r.Settings.BackupInterval))).After(r.Clock.Now()) {
 		return
 	}
 	r.Jobs.Start(key, ClassBackup, r.Settings.Timeouts.Backup.Duration, nothing(func(ctx context.Context) error {

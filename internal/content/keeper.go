@@ -55,6 +55,9 @@ type Keeper struct {
 	AdoptCluster bool
 	// Git clones repositories.
 	Git initializer.Git
+	// StepEnded is told of each step that filled a workspace, or failed to, if it is set: where content came from, what was made, and
+	// how long it took. It must not block.
+	StepEnded func(step volume.Step, err error)
 	// StrayRetention is how long a stray snapshot is kept, until [Keeper.Tune] says otherwise.
 	StrayRetention time.Duration
 	// RetryMax is the longest pause between two attempts, until [Keeper.Tune] says otherwise.
