@@ -1,6 +1,6 @@
 package v1
 
-// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed,
+// Conditions of a Workspace. A Snapshot has Ready, Stalled and NodeGone; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed,
 // StoreAvailable and ConfigReloadPending.
 const (
 	// ConditionReady is True (reason Running) when volume and content are usable and nobody wants them to stop. Its reason is
@@ -162,6 +162,9 @@ const (
 	// ReasonNodeDeleted means that the Node which holds the content was deleted. If it is dead, spec.fencedNode lets another one go on from
 	// the newest backup.
 	ReasonNodeDeleted = "NodeDeleted"
+	// ReasonNodeReplaced means that the Node which holds the content was deleted, and that there is another one of that name, whose daemon
+	// has not reported.
+	ReasonNodeReplaced = "NodeReplaced"
 	// ReasonNodeNotFound means that there is no Node of the name in spec.nodeName. It holds nothing.
 	ReasonNodeNotFound = "NodeNotFound"
 )
@@ -269,8 +272,8 @@ const (
 	FinalizerContent = "workspace.wsdaemon.dev/content"
 	// FieldOwner of every write by a daemon.
 	FieldOwner = "ws-daemon"
-	// FleetFieldOwner of every write by the cluster controller.
-	FleetFieldOwner = "ws-daemon-controller"
+	// FieldOwnerFleet is that of every write by the cluster controller.
+	FieldOwnerFleet = "ws-daemon-controller"
 )
 
 // What a WorkspaceNode says of the sandbox in which hostile content is read.

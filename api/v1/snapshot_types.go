@@ -56,7 +56,7 @@ type SnapshotStatus struct {
 	// +optional
 	Operation *OperationStatus `json:"operation,omitempty"`
 
-	// conditions of the snapshot: Ready, and Stalled where no retry helps.
+	// conditions of the snapshot: Ready, Stalled where no retry helps, and NodeGone.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

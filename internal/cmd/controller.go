@@ -147,7 +147,7 @@ func (c *conductor) register(ctx context.Context, mgr ctrl.Manager) error {
 	c.chain, c.totals = chain, &fleet.Totals{Reader: mgr.GetClient(), Elected: mgr.Elected()}
 	c.tender = &fleet.Tender{Store: guard, Cluster: cluster, Who: fleet.Controller, Domains: domains, Missing: tellMissing(c.damaged)}
 	f := &fleet.Fleet{Client: mgr.GetClient(), Reader: mgr.GetAPIReader(), Store: domains, Clock: clock.RealClock{}, Grace: c.grace}
-	if err := errors.Join(f.SetupWithManager(mgr), c.metrics.Register(registry.Registry, c.totals)); err != nil {
+	if err := errors.Join(f.SetupWithManager(ctx, mgr), c.metrics.Register(registry.Registry, c.totals)); err != nil {
 		return err
 	}
 	c.health.Require("cache", cacheSynced(mgr))

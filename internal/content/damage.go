@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -32,11 +33,11 @@ type Damage struct {
 
 // String names the object and whom it concerns.
 func (d Damage) String() string {
-	text := fmt.Sprintf("domain %s: %v", d.Domain, d.Err)
+	parts := append(make([]string, 0, 1+len(d.Needs)), fmt.Sprintf("domain %s: %v", d.Domain, d.Err))
 	for _, n := range d.Needs {
-		text += ". " + n.String()
+		parts = append(parts, n.String())
 	}
-	return text + ". Bring the object back from a copy of the store; backups that are made from now on do without it"
+	return strings.Join(parts, ". ") + ". Bring the object back from a copy of the store; backups that are made from now on do without it"
 }
 
 // damages is what a process knows of damaged objects: of packs by id, of others by what was found.

@@ -84,13 +84,13 @@ const (
 
 // Error names what is damaged and says what to do.
 func (e *DamagedError) Error() string {
-	others := ""
+	damage := []string{e.Err.Error()}
 	for _, n := range e.Needs {
 		if n.Count() > 1 {
-			others += "; " + n.String()
+			damage = append(damage, n.String())
 		}
 	}
-	return fmt.Sprintf("%s cannot be read: %v%s: bring the object back from a copy of the store, or %s", e.What, e.Err, others, e.Instead)
+	return fmt.Sprintf("%s cannot be read: %s: bring the object back from a copy of the store, or %s", e.What, strings.Join(damage, "; "), e.Instead)
 }
 
 // Unwrap returns the cause.

@@ -110,6 +110,33 @@ func TestS10_ABackupNamesAllThatNeedALostPack(t *testing.T) {
 	f.Expect(b.files()).To(Equal("file=three other=two"))
 }
 
+// A store that takes a commit, and has other bytes then, costs a number: the next attempt has the next one.
+func TestS10_ACommitThatTheStoreCorruptsCostsANumber(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	n := f.node("node-a")
+	n.fill(1)
+	n.write("file", "one")
+	n.backup(1)
+	n.write("file", "two")
+	n.fault = func(op, key string) error {
+		if op != "put" || !strings.Contains(key, "/w/web/") {
+			return nil
+		}
+		n.fault = nil // the next one is right
+		f.put(key, "{}")
+		return errBroken
+	}
+	n.restart()
+	f.Expect(n.Backup(f.ctx, saveRequest(1))).To(MatchError(errBroken))
+	n.backup(1)
+	f.Expect(f.entries()).To(Equal("1.3 1.2 1.1 1.0"))
+	f.Expect(n.release(1)).To(Equal("1.3"))
+	b := f.node("node-b")
+	f.Expect(b.tryFill(fillRequest(2))).To(Succeed())
+	f.Expect(b.files()).To(Equal("file=two"))
+}
+
 // other makes a backup of another workspace, and returns how it is filled elsewhere.
 func (f *fixture) other(name string) content.FillRequest {
 	f.t.Helper()

@@ -33,20 +33,44 @@ type verdict struct {
 	after   time.Duration // when to look again; 0: when something changes
 }
 
-// decideWorkspace decides from the object, and whether its node is there.
-func decideWorkspace(ws *v1.Workspace, present bool, now time.Time, grace time.Duration) verdict {
+// holderUID returns the UID of the Node that took the content, as long as that is the responsible one; "" if it is not known.
+func holderUID(ws *v1.Workspace) string {
+	if ws.Status.NodeName == "" || ws.Status.NodeName != responsible(ws) {
+		return ""
+	}
+	return ws.Status.NodeUID
+}
+
+// standing is how a node stands that is responsible for a workspace.
+type standing struct {
+	present  bool      // there is a Node of that name
+	replaced bool      // it is another one than the one that took the workspace, and its daemon has not reported
+	made     time.Time // when it was made, if it is another one
+}
+
+// arrival is how long the daemon of a new Node may take until it has reported.
+const arrival = 2 * time.Minute
+
+// decideWorkspace decides from the object, and how its node stands.
+func decideWorkspace(ws *v1.Workspace, is standing, now time.Time, grace time.Duration) verdict {
 	node := responsible(ws)
 	deleting := !ws.DeletionTimestamp.IsZero() && controllerutil.ContainsFinalizer(ws, v1.FinalizerContent)
 	_, paused := ws.Annotations[v1.AnnotationPaused]
 	switch {
 	case node == "":
 		return verdict{release: deleting && !paused} // no daemon sees it
-	case present:
+	case is.present && !is.replaced:
 		return verdict{}
+	case is.replaced && is.made.Add(arrival).After(now):
+		return verdict{after: is.made.Add(arrival).Sub(now)}
 	}
 	var v verdict
-	switch node {
-	case ws.Status.NodeName:
+	switch {
+	case is.replaced:
+		v.reason = v1.ReasonNodeReplaced
+		v.message = fmt.Sprintf("node %s took the content, and a Node of that name was made anew since, whose daemon has not reported: %s. If the "+
+			"daemon cannot run there, it says why in its pod; if the content is lost with the old machine, it says so when it runs", node, saved(ws))
+	case node == ws.Status.NodeName:
 		v.reason = v1.ReasonNodeDeleted
 		v.message = fmt.Sprintf("node %s holds the content and is not in the cluster any more: %s. If it is dead, name it in spec.fencedNode "+
 			"and another node in spec.nodeName; if it comes back, it goes on", node, saved(ws))

@@ -46,38 +46,44 @@ func saidOf(node string, ago time.Duration) func(*v1.Workspace) {
 
 func TestDecideWorkspace(t *testing.T) {
 	fenced := func(ws *v1.Workspace) { ws.Spec.FencedNode = "a" }
+	here, gone := standing{present: true}, standing{}
+	another := func(ago time.Duration) standing { return standing{present: true, replaced: true, made: now.Add(-ago)} }
 	young := func(ws *v1.Workspace) { ws.CreationTimestamp = metav1.NewTime(now.Add(-4 * time.Second)) }
 	for name, c := range map[string]struct {
 		ws      *v1.Workspace
-		present bool
+		node    standing
 		reason  string
 		release bool
 		after   time.Duration
 	}{
-		"its node is there":                      {object(), true, "", false, 0},
-		"its node is there, it is deleted":       {object(deleted), true, "", false, 0},
-		"live":                                   {object(), false, v1.ReasonNodeDeleted, false, lookAgain},
-		"live, for long":                         {object(saidOf("a", 100*time.Hour)), false, v1.ReasonNodeDeleted, false, lookAgain},
-		"held by nobody, for a node that is not": {object(free), false, v1.ReasonNodeNotFound, false, lookAgain},
-		"just made":                              {object(free, young), false, "", false, settle - 4*time.Second},
-		"made in the future":                     {object(free, func(ws *v1.Workspace) { ws.CreationTimestamp = metav1.NewTime(now.Add(time.Hour)) }), false, v1.ReasonNodeNotFound, false, lookAgain},
-		"for no node":                            {object(free, on("")), false, "", false, 0},
-		"deleted, for no node":                   {object(free, on(""), deleted), false, "", true, 0},
-		"deleted, nothing said yet":              {object(deleted), false, v1.ReasonNodeDeleted, false, grace},
-		"deleted, said of another node":          {object(deleted, saidOf("ab", time.Hour)), false, v1.ReasonNodeDeleted, false, grace},
-		"deleted, within the grace":              {object(deleted, saidOf("a", grace-time.Minute)), false, v1.ReasonNodeDeleted, false, time.Minute},
-		"deleted, long within the grace":         {object(deleted, saidOf("a", time.Minute)), false, v1.ReasonNodeDeleted, false, lookAgain},
-		"deleted, after the grace":               {object(deleted, saidOf("a", grace)), false, v1.ReasonNodeDeleted, true, time.Second},
-		"deleted, the clock was set back":        {object(deleted, saidOf("a", -time.Hour)), false, v1.ReasonNodeDeleted, false, lookAgain},
-		"deleted, released, its next node gone":  {object(deleted, free, saidOf("a", grace)), false, v1.ReasonNodeNotFound, true, time.Second},
-		"deleted, without the finalizer":         {object(deleted, saidOf("a", grace), func(ws *v1.Workspace) { ws.Finalizers = nil }), false, v1.ReasonNodeDeleted, false, lookAgain},
+		"its node is there":                      {object(), here, "", false, 0},
+		"its node is there, it is deleted":       {object(deleted), here, "", false, 0},
+		"live":                                   {object(), gone, v1.ReasonNodeDeleted, false, lookAgain},
+		"live, for long":                         {object(saidOf("a", 100*time.Hour)), gone, v1.ReasonNodeDeleted, false, lookAgain},
+		"held by nobody, for a node that is not": {object(free), gone, v1.ReasonNodeNotFound, false, lookAgain},
+		"just made":                              {object(free, young), gone, "", false, settle - 4*time.Second},
+		"made in the future":                     {object(free, func(ws *v1.Workspace) { ws.CreationTimestamp = metav1.NewTime(now.Add(time.Hour)) }), gone, v1.ReasonNodeNotFound, false, lookAgain},
+		"for no node":                            {object(free, on("")), gone, "", false, 0},
+		"deleted, for no node":                   {object(free, on(""), deleted), gone, "", true, 0},
+		"deleted, nothing said yet":              {object(deleted), gone, v1.ReasonNodeDeleted, false, grace},
+		"deleted, said of another node":          {object(deleted, saidOf("ab", time.Hour)), gone, v1.ReasonNodeDeleted, false, grace},
+		"deleted, within the grace":              {object(deleted, saidOf("a", grace-time.Minute)), gone, v1.ReasonNodeDeleted, false, time.Minute},
+		"deleted, long within the grace":         {object(deleted, saidOf("a", time.Minute)), gone, v1.ReasonNodeDeleted, false, lookAgain},
+		"deleted, after the grace":               {object(deleted, saidOf("a", grace)), gone, v1.ReasonNodeDeleted, true, time.Second},
+		"deleted, the clock was set back":        {object(deleted, saidOf("a", -time.Hour)), gone, v1.ReasonNodeDeleted, false, lookAgain},
+		"deleted, released, its next node gone":  {object(deleted, free, saidOf("a", grace)), gone, v1.ReasonNodeNotFound, true, time.Second},
+		"deleted, without the finalizer":         {object(deleted, saidOf("a", grace), func(ws *v1.Workspace) { ws.Finalizers = nil }), gone, v1.ReasonNodeDeleted, false, lookAgain},
 		"deleted, paused": {object(deleted, saidOf("a", grace), func(ws *v1.Workspace) { ws.Annotations = map[string]string{v1.AnnotationPaused: ""} }),
-			false, v1.ReasonNodeDeleted, false, lookAgain},
-		"fenced, the next node is there": {object(on("b"), fenced), true, "", false, 0},
-		"fenced, the next node is gone":  {object(on("b"), fenced), false, v1.ReasonNodeNotFound, false, lookAgain},
+			gone, v1.ReasonNodeDeleted, false, lookAgain},
+		"fenced, the next node is there":          {object(on("b"), fenced), here, "", false, 0},
+		"fenced, the next node is gone":           {object(on("b"), fenced), gone, v1.ReasonNodeNotFound, false, lookAgain},
+		"another of its name, just made":          {object(saidOf("a", time.Hour)), another(time.Minute), "", false, arrival - time.Minute},
+		"another of its name, without a daemon":   {object(), another(arrival), v1.ReasonNodeReplaced, false, lookAgain},
+		"deleted, another, after the grace":       {object(deleted, saidOf("a", grace)), another(time.Hour), v1.ReasonNodeReplaced, true, time.Second},
+		"another of its name, which has reported": {object(), standing{present: true, made: now}, "", false, 0},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := decideWorkspace(c.ws, c.present, now, grace)
+			v := decideWorkspace(c.ws, c.node, now, grace)
 			NewWithT(t).Expect([]any{v.reason, v.release, v.after}).To(Equal([]any{c.reason, c.release, c.after}))
 		})
 	}
@@ -154,7 +160,7 @@ func TestLastSign(t *testing.T) {
 		return metav1.ManagedFieldsEntry{Manager: manager, Time: &metav1.Time{Time: now.Add(-ago)}}
 	}
 	ws.ManagedFields = []metav1.ManagedFieldsEntry{
-		sign(v1.FieldOwner, time.Hour), sign(v1.FieldOwner, time.Minute), sign(v1.FleetFieldOwner, time.Second), {Manager: v1.FieldOwner},
+		sign(v1.FieldOwner, time.Hour), sign(v1.FieldOwner, time.Minute), sign(v1.FieldOwnerFleet, time.Second), {Manager: v1.FieldOwner},
 	}
 	g.Expect(lastSign(ws)).To(Equal(now.Add(-time.Minute)))
 }

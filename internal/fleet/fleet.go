@@ -3,9 +3,11 @@ package fleet
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/utils/clock"
@@ -13,6 +15,8 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/event"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 )
@@ -45,18 +49,30 @@ type Fleet struct {
 }
 
 // SetupWithManager registers the reconcilers, which work on the leader only.
-func (f *Fleet) SetupWithManager(mgr ctrl.Manager) error {
-	if _, err := mgr.GetCache().GetInformer(context.Background(), &v1.WorkspaceNode{}, cache.BlockUntilSynced(false)); err != nil {
+func (f *Fleet) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
+	if _, err := mgr.GetCache().GetInformer(ctx, &v1.WorkspaceNode{}, cache.BlockUntilSynced(false)); err != nil {
 		return fmt.Errorf("watch the reports of nodes: %w", err)
 	}
 	options := controller.Options{MaxConcurrentReconciles: 2, ReconciliationTimeout: 2 * time.Minute}
-	if err := (&workspaces{f}).setup(mgr, options); err != nil {
+	if err := (&workspaces{f}).setup(ctx, mgr, options); err != nil {
 		return fmt.Errorf("set up the controller of workspaces: %w", err)
 	}
 	if err := (&snapshots{f}).setup(mgr, options); err != nil {
 		return fmt.Errorf("set up the controller of snapshots: %w", err)
 	}
 	return nil
+}
+
+// comesAndGoes passes over whatever happens to a Node but that it is made or deleted: its heartbeats concern nobody here.
+func comesAndGoes() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
+}
+
+// changesHands passes over whatever a report says, but not to which Node it belongs.
+func changesHands() predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		return !equality.Semantic.DeepEqual(e.ObjectOld.GetOwnerReferences(), e.ObjectNew.GetOwnerReferences())
+	}}
 }
 
 // nodeMeta is a Node of which only the metadata is read.
@@ -66,27 +82,54 @@ func nodeMeta() *metav1.PartialObjectMetadata {
 	return node
 }
 
-// present says whether there is a Node of a name. What the cache does not have is asked for: a cache that is behind is no evidence.
-func (f *Fleet) present(ctx context.Context, name string) (bool, error) {
+// node returns the metadata of a Node, nil if there is none. What the cache does not have is asked for: a cache that is behind is no evidence.
+func (f *Fleet) node(ctx context.Context, name string) (*metav1.PartialObjectMetadata, error) {
 	for _, reader := range []client.Reader{f.Client, f.Reader} {
-		err := reader.Get(ctx, client.ObjectKey{Name: name}, nodeMeta())
-		if err == nil || !apierrors.IsNotFound(err) {
-			return err == nil, err
+		node := nodeMeta()
+		err := reader.Get(ctx, client.ObjectKey{Name: name}, node)
+		if err == nil {
+			return node, nil
+		}
+		if !apierrors.IsNotFound(err) {
+			return nil, fmt.Errorf("look for node %s: %w", name, err)
 		}
 	}
-	return false, nil
+	return nil, nil //nolint:nilnil // that there is none is an answer
 }
 
-// confirmGone makes sure, right before something is done about it, that the API server has Nodes and not this one. One that has none at all has
-// rather lost them.
-func (f *Fleet) confirmGone(ctx context.Context, name string) error {
+// find finds out how the node stands that is responsible for a workspace.
+func (f *Fleet) find(ctx context.Context, ws *v1.Workspace) (standing, error) {
+	name := responsible(ws)
+	if name == "" {
+		return standing{}, nil
+	}
+	node, err := f.node(ctx, name)
+	if err != nil || node == nil {
+		return standing{}, err
+	}
+	s := standing{present: true}
+	if uid := holderUID(ws); uid == "" || string(node.UID) == uid {
+		return s, nil
+	}
+	s.made = node.CreationTimestamp.Time
+	var report v1.WorkspaceNode
+	if err := client.IgnoreNotFound(f.Get(ctx, client.ObjectKey{Name: name}, &report)); err != nil {
+		return s, fmt.Errorf("look for the report of node %s: %w", name, err)
+	}
+	s.replaced = !slices.ContainsFunc(report.OwnerReferences, func(o metav1.OwnerReference) bool { return o.UID == node.UID })
+	return s, nil
+}
+
+// confirmGone makes sure, right before something is done about it, that the API server has Nodes, and not this one; of one that was replaced,
+// not with that UID. An API server that has none at all has rather lost them.
+func (f *Fleet) confirmGone(ctx context.Context, name, uid string) error {
 	list := &metav1.PartialObjectMetadataList{}
 	list.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("NodeList"))
 	if err := f.Reader.List(ctx, list); err != nil {
 		return fmt.Errorf("list the nodes: %w", err)
 	}
 	for i := range list.Items {
-		if list.Items[i].Name == name {
+		if n := &list.Items[i]; n.Name == name && (uid == "" || string(n.UID) == uid) {
 			return fmt.Errorf("node %s is there after all", name)
 		}
 	}

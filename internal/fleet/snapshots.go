@@ -2,7 +2,6 @@ package fleet
 
 import (
 	"context"
-	"fmt"
 	"slices"
 	"time"
 
@@ -10,6 +9,7 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -27,7 +27,7 @@ func (r *snapshots) setup(mgr ctrl.Manager, o controller.Options) error {
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("fleet-snapshot").
 		For(&v1.Snapshot{}).
-		WatchesMetadata(nodeMeta(), handler.EnqueueRequestsFromMapFunc(r.ofNode)).
+		WatchesMetadata(nodeMeta(), handler.EnqueueRequestsFromMapFunc(r.ofNode), builder.WithPredicates(comesAndGoes())).
 		WithOptions(o).
 		Complete(r)
 }
@@ -71,10 +71,11 @@ func (r *snapshots) pass(ctx context.Context, s *v1.Snapshot) (time.Duration, er
 	}
 	present := false
 	if s.Spec.NodeName != "" {
-		var err error
-		if present, err = r.present(ctx, s.Spec.NodeName); err != nil {
-			return 0, fmt.Errorf("look for node %s: %w", s.Spec.NodeName, err)
+		node, err := r.node(ctx, s.Spec.NodeName)
+		if err != nil {
+			return 0, err
 		}
+		present = node != nil
 	}
 	if s.Spec.NodeName == "" || deleting && !present {
 		return r.assign(ctx, s)
@@ -93,7 +94,7 @@ func (r *snapshots) assign(ctx context.Context, s *v1.Snapshot) (time.Duration, 
 	changed := s.DeepCopy()
 	changed.Spec.NodeName = node
 	patch := client.MergeFromWithOptions(s, client.MergeFromWithOptimisticLock{})
-	if err := r.Patch(ctx, changed, patch, client.FieldOwner(v1.FleetFieldOwner)); err != nil {
+	if err := r.Patch(ctx, changed, patch, client.FieldOwner(v1.FieldOwnerFleet)); err != nil {
 		return 0, err
 	}
 	log.FromContext(ctx).Info("gave a snapshot to a node", "node", node)
@@ -109,8 +110,8 @@ func (r *snapshots) choose(ctx context.Context, s *v1.Snapshot) (string, error) 
 		return "", err
 	}
 	if node := responsible(&ws); err == nil && node != "" {
-		present, err := r.present(ctx, node)
-		if err != nil || present {
+		found, err := r.node(ctx, node)
+		if err != nil || found != nil {
 			return node, err
 		}
 		if ws.Status.NodeName == node && s.DeletionTimestamp.IsZero() {
@@ -122,8 +123,8 @@ func (r *snapshots) choose(ctx context.Context, s *v1.Snapshot) (string, error) 
 		return "", err
 	}
 	for _, name := range serving(reports.Items) {
-		present, err := r.present(ctx, name)
-		if err != nil || present {
+		found, err := r.node(ctx, name)
+		if err != nil || found != nil {
 			return name, err
 		}
 	}

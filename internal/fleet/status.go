@@ -50,5 +50,5 @@ func (f *Fleet) apply(ctx context.Context, o client.Object, status map[string]an
 	u.SetName(o.GetName())
 	u.SetUID(o.GetUID())
 	u.SetResourceVersion(o.GetResourceVersion())
-	return f.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1.FleetFieldOwner), client.ForceOwnership)
+	return f.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1.FieldOwnerFleet), client.ForceOwnership)
 }

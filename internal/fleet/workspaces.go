@@ -11,6 +11,7 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
@@ -25,11 +26,26 @@ import (
 // workspaces says which workspaces have no node, and lets those go that are being deleted.
 type workspaces struct{ *Fleet }
 
-func (r *workspaces) setup(mgr ctrl.Manager, o controller.Options) error {
+// nodeIndex finds workspaces by the node that is responsible for them.
+const nodeIndex = "responsible"
+
+func (r *workspaces) setup(ctx context.Context, mgr ctrl.Manager, o controller.Options) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1.Workspace{}, nodeIndex, func(o client.Object) []string {
+		ws, ok := o.(*v1.Workspace)
+		if !ok {
+			return nil
+		}
+		return []string{responsible(ws)}
+	})
+	if err != nil {
+		return err
+	}
+	ofNode := handler.EnqueueRequestsFromMapFunc(r.ofNode)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("fleet-workspace").
 		For(&v1.Workspace{}).
-		WatchesMetadata(nodeMeta(), handler.EnqueueRequestsFromMapFunc(r.ofNode)).
+		WatchesMetadata(nodeMeta(), ofNode, builder.WithPredicates(comesAndGoes())).
+		Watches(&v1.WorkspaceNode{}, ofNode, builder.WithPredicates(changesHands())).
 		WithOptions(o).
 		Complete(r)
 }
@@ -37,15 +53,13 @@ func (r *workspaces) setup(mgr ctrl.Manager, o controller.Options) error {
 // ofNode are the workspaces that a node is responsible for.
 func (r *workspaces) ofNode(ctx context.Context, node client.Object) []reconcile.Request {
 	var all v1.WorkspaceList
-	if err := r.List(ctx, &all); err != nil {
+	if err := r.List(ctx, &all, client.MatchingFields{nodeIndex: node.GetName()}); err != nil {
 		log.FromContext(ctx).Error(err, "workspaces are not told of a node that came or went; they are looked at in some minutes")
 		return nil
 	}
-	var requests []reconcile.Request
+	requests := make([]reconcile.Request, len(all.Items))
 	for i := range all.Items {
-		if responsible(&all.Items[i]) == node.GetName() {
-			requests = append(requests, reconcile.Request{NamespacedName: client.ObjectKeyFromObject(&all.Items[i])})
-		}
+		requests[i].NamespacedName = client.ObjectKeyFromObject(&all.Items[i])
 	}
 	return requests
 }
@@ -92,14 +106,11 @@ func (r *workspaces) pass(ctx context.Context, ws *v1.Workspace) (time.Duration,
 }
 
 func (r *workspaces) judge(ctx context.Context, ws *v1.Workspace) (verdict, error) {
-	present := false
-	if node := responsible(ws); node != "" {
-		var err error
-		if present, err = r.present(ctx, node); err != nil {
-			return verdict{}, fmt.Errorf("look for node %s: %w", node, err)
-		}
+	node, err := r.find(ctx, ws)
+	if err != nil {
+		return verdict{}, err
 	}
-	return decideWorkspace(ws, present, r.Clock.Now(), r.Grace), nil
+	return decideWorkspace(ws, node, r.Clock.Now(), r.Grace), nil
 }
 
 // release lets a workspace go that nobody else can. Every step may be done again: the store is told, then people, then the object goes.
@@ -115,7 +126,7 @@ func (r *workspaces) release(ctx context.Context, cached *v1.Workspace) error {
 		if left := lastSign(&ws).Add(r.Grace).Sub(r.Clock.Now()); left > 0 {
 			return &earlyError{left}
 		}
-		if err := r.confirmGone(ctx, node); err != nil {
+		if err := r.confirmGone(ctx, node, holderUID(&ws)); err != nil {
 			return err
 		}
 	}
@@ -128,7 +139,7 @@ func (r *workspaces) release(ctx context.Context, cached *v1.Workspace) error {
 		faults.Point("fleet.buried")
 	}
 	kind := corev1.EventTypeWarning
-	if responsible(&ws) != ws.Status.NodeName {
+	if ws.Status.NodeName == "" || responsible(&ws) != ws.Status.NodeName {
 		kind = corev1.EventTypeNormal // nobody held anything
 	}
 	if err := r.tell(ctx, &ws, kind, farewell(&ws)); err != nil {
@@ -138,7 +149,7 @@ func (r *workspaces) release(ctx context.Context, cached *v1.Workspace) error {
 	changed := ws.DeepCopy()
 	controllerutil.RemoveFinalizer(changed, v1.FinalizerContent)
 	patch := client.MergeFromWithOptions(&ws, client.MergeFromWithOptimisticLock{})
-	if err := r.Patch(ctx, changed, patch, client.FieldOwner(v1.FleetFieldOwner)); err != nil {
+	if err := r.Patch(ctx, changed, patch, client.FieldOwner(v1.FieldOwnerFleet)); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	log.FromContext(ctx).Info("let a workspace go whose node is gone", "node", responsible(&ws))
@@ -162,7 +173,7 @@ func (f *Fleet) tell(ctx context.Context, o client.Object, kind, message string)
 	event := &eventsv1.Event{
 		ObjectMeta: metav1.ObjectMeta{Namespace: o.GetNamespace(), Name: fmt.Sprintf("%s.%s", o.GetName(), o.GetUID())},
 		EventTime:  metav1.NewMicroTime(f.Clock.Now()), Type: kind, Reason: v1.EventNodeGone, Action: "Release",
-		ReportingController: v1.FleetFieldOwner, ReportingInstance: v1.FleetFieldOwner, Note: message[:min(len(message), longestNote)],
+		ReportingController: v1.FieldOwnerFleet, ReportingInstance: v1.FieldOwnerFleet, Note: message[:min(len(message), longestNote)],
 		Regarding: corev1.ObjectReference{
 			APIVersion: gvk.GroupVersion().String(), Kind: gvk.Kind, Namespace: o.GetNamespace(), Name: o.GetName(), UID: o.GetUID(),
 			ResourceVersion: o.GetResourceVersion(),

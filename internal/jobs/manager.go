@@ -99,7 +99,7 @@ func (m *Manager) Start(key Key, class Class, timeout time.Duration, fn Func) bo
 	m.queues[class] = append(m.queues[class], j)
 	m.admit(class)
 	if wait := m.patient[class]; wait > 0 && j.state.Phase == Queued {
-		j.relief = time.AfterFunc(wait, func() { m.relieve(class) })
+		j.relief = m.relieveAfter(wait, class)
 	}
 	m.group.Go(func() { m.run(j) })
 	return true
@@ -227,11 +227,13 @@ func (m *Manager) places(class Class) int {
 	return limit
 }
 
-// relieve lets jobs run that have waited long enough.
-func (m *Manager) relieve(class Class) {
-	m.mu.Lock()
-	defer m.mu.Unlock()
-	m.admit(class)
+// relieveAfter lets jobs run that have waited long enough.
+func (m *Manager) relieveAfter(wait time.Duration, class Class) *time.Timer {
+	return time.AfterFunc(wait, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.admit(class)
+	})
 }
 
 // run is the goroutine of a job, from its acceptance to its end.

@@ -13,6 +13,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/test/harness"
 )
 
@@ -76,7 +77,7 @@ func owners(t *testing.T, w *harness.World, name string) string {
 		}
 		var kinds []string
 		for _, kind := range []string{v1.ConditionBackedUp, v1.ConditionContentReady, v1.ConditionNodeGone, v1.ConditionReady, v1.ConditionVolumeReady} {
-			if strings.Contains(string(m.FieldsV1.Raw), `k:{\"type\":\"`+kind+`\"}`) {
+			if strings.Contains(m.FieldsV1.GetRawString(), `k:{\"type\":\"`+kind+`\"}`) {
 				kinds = append(kinds, kind)
 			}
 		}
@@ -92,7 +93,7 @@ func TestADeletedWorkspaceIsLetGoWithTheTruth(t *testing.T) {
 		t.Run(string(policy), func(t *testing.T) {
 			g, w := NewWithT(t), env.World(t)
 			bystander(w)
-			a := w.Node("a").Join().Start()
+			a := w.Node("a", func(c *config.Config) { c.Content.OrphanGrace.Duration = 2 * time.Second }).Join().Start()
 			w.Controller("c", harness.NodeGrace).Start().Leads()
 			web := begin(w, a, "one", harness.WithDeletion(policy))
 			web.Backup("first")
@@ -109,6 +110,9 @@ func TestADeletedWorkspaceIsLetGoWithTheTruth(t *testing.T) {
 			} else {
 				g.Expect(web.Names()).To(Equal([]string{"1.1", "1.0"}))
 			}
+			a.Join().Start() // after all
+			g.Expect(web.Saved("file", "--snapshot", web.AwaitStray(a))).To(Equal("two, which is lost"))
+			a.Leftovers()
 		})
 	}
 }
@@ -131,6 +135,23 @@ func TestS1_ANodeThatComesBackInTimeSavesItsContent(t *testing.T) {
 	web.AwaitNoCondition(v1.ConditionNodeGone)
 	a.Start()
 	web.Gone()
+	g.Expect(web.Saved("file")).To(Equal("two"))
+	g.Expect(c.Log()).NotTo(ContainSubstring("let a workspace go"))
+	a.Leftovers()
+}
+
+// A daemon that lives although its Node was deleted does what is asked for: the controller leaves it the time.
+func TestS1_ADaemonThatLivesReleasesItsContent(t *testing.T) {
+	g, w := NewWithT(t), env.World(t)
+	bystander(w)
+	a := w.Node("a").Join().Start()
+	c := w.Controller("c", harness.NodeGrace).Start().Leads()
+	web := begin(w, a, "one")
+	web.Backup("first")
+	a.Leave()
+	web.AwaitCondition(v1.ConditionNodeGone, metav1.ConditionTrue, v1.ReasonNodeDeleted)
+	web.Write("file", "two")
+	web.Delete().Gone()
 	g.Expect(web.Saved("file")).To(Equal("two"))
 	g.Expect(c.Log()).NotTo(ContainSubstring("let a workspace go"))
 	a.Leftovers()

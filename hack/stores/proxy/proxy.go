@@ -172,17 +172,22 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), reply.Header)
 	maps.Copy(w.Header(), fault.Header)
+	begin(w, r, reply.StatusCode, len(content), fault)
+	send(w, r, content, fault)
+}
+
+// begin writes the header of a reply.
+func begin(w http.ResponseWriter, r *http.Request, status, length int, fault Fault) {
 	switch {
 	case fault.Chunked:
 		w.Header().Del("Content-Length")
 	case r.Method != http.MethodHead:
-		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
+		w.Header().Set("Content-Length", strconv.Itoa(length))
 	}
-	w.WriteHeader(reply.StatusCode)
+	w.WriteHeader(status)
 	if fault.Chunked {
 		_ = http.NewResponseController(w).Flush() // or the library counts
 	}
-	send(w, r, content, fault)
 }
 
 // send writes a body, or a part of it.

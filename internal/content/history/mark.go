@@ -93,7 +93,9 @@ func (n *needs) add(key string, packs []Pack) {
 	n.read[key] = struct{}{}
 	for _, p := range packs {
 		id, _ := parsePackID(p.ID) // whoever read the commit has checked it
-		n.packs[id] = n.packs[id]
+		if !n.has(id) {
+			n.packs[id] = false
+		}
 	}
 }
 

@@ -222,7 +222,7 @@ func TestS10_S3ListingsThatLie(t *testing.T) {
 			g.Expect(err).NotTo(HaveOccurred())
 			s, err := s3.Open(u)
 			g.Expect(err).NotTo(HaveOccurred())
-			p.Break(func(r proxy.Request) proxy.Fault { return proxy.Fault{Answer: 200, Body: page(keys...)} })
+			p.Break(func(proxy.Request) proxy.Fault { return proxy.Fault{Answer: 200, Body: page(keys...)} })
 			_, err = s.List(ctx, "d/", "d/0", 0)
 			g.Expect(err).To(MatchError(ContainSubstring("which is not in order: the store does not list as is needed")))
 		})
