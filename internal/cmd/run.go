@@ -311,7 +311,7 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 
 func limits(l config.Limits) map[jobs.Class]int {
 	return map[jobs.Class]int{
-		controllers.ClassInitialize: l.Initialize, controllers.ClassBackup: l.Backup,
+		controllers.ClassInitialize: l.Initialize, controllers.ClassRestore: l.Initialize, controllers.ClassBackup: l.Backup,
 		controllers.ClassFinal: l.FinalBackup, controllers.ClassMaintain: l.Maintain,
 	}
 }

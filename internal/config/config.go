@@ -100,7 +100,7 @@ type Timeouts struct {
 
 // Limits bound what the daemon does at once.
 type Limits struct {
-	// Initialize is the number of workspaces that are filled at once.
+	// Initialize is the number of workspaces that are filled by their initializers at once; as many are restored meanwhile.
 	Initialize int `json:"initialize" reload:"live" schema:"min=1"`
 	// Backup is the number of periodic backups at once.
 	Backup int `json:"backup" reload:"live" schema:"min=1"`

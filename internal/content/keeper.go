@@ -75,8 +75,8 @@ type Keeper struct {
 	familiar   sync.Map      // backups that need not be read again, by UID
 	collected  history.Cache // what was read of collection's lists
 	templates  templates
-	damages    damages
 	answers    answers
+	damages    damages
 }
 
 // Observation is what the node knows of one workspace without asking anybody.

@@ -17,8 +17,9 @@ const (
 	ProgressInterval = 2 * time.Second
 	// Grace is what a job gets to return after its timeout, until it is overdue.
 	Grace = time.Minute
-	// overdueFactor is how many times the limit of its class may run when some have waited too long.
-	overdueFactor = 3
+
+	// reliefFactor is how many times the limit of its class may run when some have waited too long.
+	reliefFactor = 3
 )
 
 // Manager starts, bounds, cancels and remembers jobs. All methods may be called from any goroutine.
@@ -49,7 +50,7 @@ type job struct {
 	ctx      context.Context //nolint:containedctx // this is the job's own context
 	cancel   context.CancelCauseFunc
 	since    time.Time // by the system's clock
-	overdue  *time.Timer
+	relief   *time.Timer
 	admitted chan struct{}
 	notified time.Time
 }
@@ -98,7 +99,7 @@ func (m *Manager) Start(key Key, class Class, timeout time.Duration, fn Func) bo
 	m.queues[class] = append(m.queues[class], j)
 	m.admit(class)
 	if wait := m.patient[class]; wait > 0 && j.state.Phase == Queued {
-		j.overdue = m.relieveAfter(wait, class)
+		j.relief = m.relieveAfter(wait, class)
 	}
 	m.group.Go(func() { m.run(j) })
 	return true
@@ -221,7 +222,7 @@ func (m *Manager) admit(class Class) {
 func (m *Manager) places(class Class) int {
 	limit := max(1, m.limits[class])
 	if wait := m.patient[class]; wait > 0 && time.Since(m.queues[class][0].since) >= wait {
-		return overdueFactor * limit
+		return reliefFactor * limit
 	}
 	return limit
 }
@@ -295,8 +296,8 @@ func (m *Manager) end(j *job, result any, err error) {
 	default:
 		m.queues[class] = slices.DeleteFunc(m.queues[class], func(o *job) bool { return o == j })
 	}
-	if j.overdue != nil {
-		j.overdue.Stop()
+	if j.relief != nil {
+		j.relief.Stop()
 	}
 	delete(m.active, j.key.UID)
 	j.state.Phase, j.state.Ended, j.state.Overdue = Done, m.clock.Now(), false

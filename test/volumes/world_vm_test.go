@@ -53,14 +53,18 @@ type world struct {
 	client    client.Client
 	dir       string
 	namespace string
-	access    string // kubeconfig of the daemons
-	configure func(*config.Config)
+	access    string               // kubeconfig of the daemons
+	configure func(*config.Config) // changes what the daemons are started with
+	metadata  string               // size of the pools' metadata
 	began     time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now(), configure: func(*config.Config) {}}
+	w := &world{
+		WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now(),
+		configure: func(*config.Config) {}, metadata: "4m",
+	}
 	w.SetDefaultEventuallyTimeout(patience)
 	w.SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 	w.Expect(os.Chmod(filepath.Dir(w.dir), 0o755)).To(Succeed(), "users get to their content")
@@ -204,7 +208,7 @@ func (n *node) class() config.Class {
 	disk := volumetest.NewPowerCut(n.w.t, 640<<20)
 	n.w.run("vgcreate", "--quiet", group, disk.Path())
 	n.w.t.Cleanup(func() { volumetest.Program(n.w.t, "vgremove", "--force", "--yes", "--quiet", group) })
-	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", "4m", "--zero", "y", "--name", pool, group)
+	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", n.w.metadata, "--zero", "y", "--name", pool, group)
 	return config.Class{Driver: config.DriverLVM, Overcommit: new(true), LVM: config.LVM{
 		VolumeGroup: group, ThinPool: pool, Filesystem: "xfs", Templates: 2,
 	}}
