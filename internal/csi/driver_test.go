@@ -199,3 +199,22 @@ func TestKubeletThatRefusesTheDriver(t *testing.T) {
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(failures).To(Receive(Equal("the kubelet refuses the CSI driver: another driver has the name")))
 }
+
+// A daemon that stops before the API server has answered keeps no call waiting.
+func TestStoppingDriverKeepsNobodyWaiting(t *testing.T) {
+	w := newWorld(t)
+	w.node = &Node{Name: here, KubeletDir: w.kubelet, Keeper: w.keeper, Patience: time.Hour, Log: w.node.Log}
+	d, stop := w.serve()
+	w.answers(d)
+	conn, done := csi.NewNodeClient(w.dial(d.socket)), make(chan error, 1)
+	go func() {
+		_, err := conn.NodePublishVolume(t.Context(), w.ask())
+		done <- err
+	}()
+	w.Eventually(w.waits).Should(BeTrue())
+	stop()
+	var err error
+	w.Eventually(done).Should(Receive(&err))
+	w.Expect(err).To(failWith(codes.Unavailable, "the daemon is stopping: its successor will mount the workspace"))
+	w.clean()
+}
