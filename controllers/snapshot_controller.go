@@ -25,10 +25,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=snapshots,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=snapshots/status,verbs=patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=snapshots/finalizers,verbs=update
-
 // SnapshotReconciler makes the snapshots that name this node.
 type SnapshotReconciler struct {
 	// Workspaces does the work that touches a workspace, and shares its jobs: there is one at a time for each workspace.
@@ -89,6 +85,7 @@ func (r *SnapshotReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	apimeta.RemoveStatusCondition(&snapshot.Status.Conditions, v1.ConditionNodeGone)
 	if r.Workspaces.memory.stale(&snapshot) {
 		return ctrl.Result{}, nil
 	}

@@ -13,9 +13,10 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
-// Classes of jobs: each has its own limit, so that many periodic backups cannot keep a final one waiting.
+// Classes of jobs: each has its own limit, so that many periodic backups cannot keep a final one waiting, nor slow clones a restore.
 const (
 	ClassInitialize = jobs.Class("initialize")
+	ClassRestore    = jobs.Class("restore")
 	ClassBackup     = jobs.Class("backup")
 	ClassFinal      = jobs.Class("final")
 	ClassMaintain   = jobs.Class("maintain")
@@ -60,6 +61,9 @@ func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 		s.status.Operation = nil
 		return outcome{done: true, result: tried.result}
 	case jobs.Queued, jobs.Running:
+		if state.Overdue {
+			return outcome{failed: true, err: fmt.Errorf("%w after %s, and does not end: look for a disk that does not answer (dmesg)", jobs.ErrTimeout, t.timeout)}
+		}
 		s.goesOnFailing(t.op)
 		s.progress(t.op, state)
 		return outcome{}

@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/events"
@@ -27,13 +28,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
-
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/status,verbs=patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/finalizers,verbs=update
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
 // WorkspaceReconciler brings the workspaces of one node to the state that their objects ask for.
 type WorkspaceReconciler struct {
@@ -125,6 +119,7 @@ func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		r.forgetGone(req.NamespacedName)
 		return r.reconcileDeparted(ctx, req.NamespacedName, "")
 	}
+	apimeta.RemoveStatusCondition(&ws.Status.Conditions, v1.ConditionNodeGone) // the cluster controller's, which is none of ours to write
 	if r.memory.stale(&ws) {
 		return ctrl.Result{}, nil // our last write is on its way to the cache and will wake us
 	}
@@ -212,7 +207,7 @@ func (r *WorkspaceReconciler) pass(ctx context.Context, s *scope) error {
 func (r *WorkspaceReconciler) newScope(ws *v1.Workspace) *scope {
 	return &scope{
 		ws: ws, status: ws.Status.DeepCopy(), now: r.Clock.Now(),
-		limitable: r.Settings.Classes[ws.Spec.Volume.Class].CanLimit(),
+		limitable: r.Settings.Classes[ws.Spec.Volume.Class].CanLimit(), interval: r.Settings.BackupInterval,
 	}
 }
 
@@ -226,13 +221,13 @@ func (r *WorkspaceReconciler) stepPaused(_ context.Context, s *scope) (bool, err
 }
 
 // stepArea ends the pass if the working area is not the one that the daemon started with.
-func (r *WorkspaceReconciler) stepArea(_ context.Context, s *scope) (bool, error) {
+func (r *WorkspaceReconciler) stepArea(ctx context.Context, s *scope) (bool, error) {
 	id, err := r.Keeper.Area.Identity()
 	if err == nil {
-		err = r.Keeper.Area.Check()
+		err = r.Keeper.CheckArea(ctx)
 	}
 	if err != nil {
-		s.volume = found(v1.ReasonAreaMissing, "%v", err)
+		s.volume = found(classify(err, v1.ReasonAreaMissing).reason, "%v", err)
 		s.stalled = s.volume
 		s.after(10 * time.Second)
 		return true, nil

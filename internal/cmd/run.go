@@ -43,6 +43,9 @@ import (
 // shutdownGrace is how long the daemon waits for its jobs to reach a safe point. Whatever is cut off goes on at the next start.
 const shutdownGrace = 30 * time.Second
 
+// finalPatience is how long a stop waits for other final backups that hold all places: with a store that crawls those could take hours.
+const finalPatience = time.Minute
+
 func newRun() *cobra.Command {
 	var o options
 	var pprof string
@@ -75,7 +78,8 @@ type daemon struct {
 	keeper  *content.Keeper
 	pods    *csi.Driver // nil if it is turned off
 	chain   *storeChain
-	found   []content.Subject // what lay on the node at the start
+	found   []content.Subject         // what lay on the node at the start
+	git     controllers.NodeCondition // what is to be said of git
 }
 
 // run answers for its health first, and then brings the node's disk in order, which needs nobody else; with the API server it
@@ -87,6 +91,7 @@ func run(ctx context.Context, o options) error {
 	}
 	d := &daemon{options: o, cfg: cfg, log: logs.New(cfg.Log.Format, cfg.Log.Level), gauges: &gauges{}}
 	ctrl.SetLogger(d.log.Logger)
+	tellPrograms(d.log.Logger, cfg, programDirs())
 	d.health = health.New(d.log.Logger, cfg.Health.Address)
 	defer alongside(context.WithoutCancel(ctx), d.health.Run)() // also while jobs reach safe points at the end
 	rest, err := o.rest()
@@ -107,6 +112,8 @@ func run(ctx context.Context, o options) error {
 	if d.keeper, err = newKeeper(ctx, cfg, area, o.node, guard); err != nil {
 		return err
 	}
+	d.keeper.StepEnded = countSteps(d.metrics)
+	d.git = gitCondition(ctx, d.keeper.Git)
 	return d.serve(ctx, rest)
 }
 
@@ -119,7 +126,11 @@ func (d *daemon) serve(ctx context.Context, rest *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node}
+	ask, err := apiVersion(rest)
+	if err != nil {
+		return err
+	}
+	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node, version: ask}
 	if d.keeper.Cluster, err = newOutage(logger, d.cfg, d.keeper, d.found).bridge(ctx, a.wait); err != nil {
 		return err
 	}
@@ -150,7 +161,7 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 		Area: area, Store: s, Memory: memory.New(int64(cfg.Limits.Store.Memory)), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
-		Git: initializer.Git{Sandbox: box, Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
+		Git: initializer.Git{Sandbox: box, Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes, Deny: cfg.Content.Egress.Networks()},
 	}
 	k.Templates = map[string]int{}
 	for name, class := range cfg.Volumes.Classes {
@@ -232,6 +243,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 		snapshots.JobEnded(key)
 		workspaces.JobEnded(key) // a snapshot makes a backup, too
 	})
+	workspaces.Jobs.BePatient(controllers.ClassFinal, finalPatience)
 	workspaces.Jobs.OnEnd(func(key jobs.Key, s jobs.State) { d.metrics.JobEnded(key, s, controllers.Reason(s.Err)) })
 	for _, r := range []interface{ SetupWithManager(mgr ctrl.Manager) error }{
 		workspaces, snapshots, &controllers.NodeReconciler{Workspaces: workspaces, Conditions: conditions},
@@ -246,7 +258,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 func settingsOf(cfg config.Config) controllers.Settings {
 	return controllers.Settings{
 		Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
-		OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
+		OrphanGrace: cfg.Content.OrphanGrace.Duration, BackupInterval: cfg.Content.Backup.Interval.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
 	}
 }
 
@@ -257,11 +269,15 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		return fmt.Errorf("the store %s is not guarded", d.keeper.Store)
 	}
 	reloads := &reloader{log: d.log, store: d.chain, metrics: d.metrics}
-	workspaces, err := d.reconcile(mgr, reloads.conditions)
+	workspaces, err := d.reconcile(mgr, func() []controllers.NodeCondition { return append(reloads.conditions(), d.git) })
 	if err != nil {
 		return err
 	}
 	events := nodeEvents{recorder: workspaces.Recorder, node: d.node}
+	d.keeper.Damaged = func(found content.Damage) {
+		d.log.WithName("store").Error(found.Err, "the store is damaged", "domain", found.Domain, "needs", found.Needs)
+		events.tell(corev1.EventTypeWarning, eventStoreDamaged, "Read", found.String())
+	}
 	chores := newChores(d.cfg, workspaces, d.found)
 	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
 	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads
@@ -295,7 +311,7 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 
 func limits(l config.Limits) map[jobs.Class]int {
 	return map[jobs.Class]int{
-		controllers.ClassInitialize: l.Initialize, controllers.ClassBackup: l.Backup,
+		controllers.ClassInitialize: l.Initialize, controllers.ClassRestore: l.Initialize, controllers.ClassBackup: l.Backup,
 		controllers.ClassFinal: l.FinalBackup, controllers.ClassMaintain: l.Maintain,
 	}
 }

@@ -51,6 +51,9 @@ func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.
 	}
 	err = k.readBack(ctx, r.Subject, c)
 	if history.Gone(err) {
+		if domain, openErr := k.domain(ctx, r.Namespace); openErr == nil {
+			k.tell(ctx, domain, err)
+		}
 		if c, sum, err = k.settleTree(ctx, r, path, anew); err == nil {
 			err = k.readBack(ctx, r.Subject, c)
 		}

@@ -237,6 +237,42 @@ func expect(g *WithT, state jobs.State, result any, errs []error, message string
 	}
 }
 
+// A job that cannot be ended, since its disk hangs, keeps no place from the others; when it returns, it is one that timed out.
+func TestS7_JobThatDoesNotReturn(t *testing.T) {
+	manage(t, map[jobs.Class]int{backup: 1}, func(g *WithT, m *jobs.Manager, r *recorder) {
+		answers := make(chan struct{})
+		blocked := func(ctx context.Context, _ func(jobs.Progress)) (any, error) {
+			<-answers
+			return nil, ctx.Err()
+		}
+		quick := func(context.Context, func(jobs.Progress)) (any, error) { return nil, nil }
+		g.Expect(m.Start(key("a", "backup"), backup, someWork, blocked)).To(BeTrue())
+		g.Expect(m.Start(key("b", "backup"), backup, someWork, quick)).To(BeTrue())
+		time.Sleep(someWork + jobs.Grace - 1)
+		synctest.Wait()
+		g.Expect([]any{m.State(key("a", "backup")).Overdue, m.State(key("b", "backup")).Phase}).To(Equal([]any{false, jobs.Queued}))
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		g.Expect([]any{m.State(key("a", "backup")).Overdue, m.State(key("b", "backup")).Phase}).To(Equal([]any{true, jobs.Done}))
+		g.Expect(r.all()).To(ConsistOf(key("a", "backup"), key("b", "backup")))
+		g.Expect(m.Start(key("a", "restore"), backup, someWork, quick)).To(BeFalse(), "it is still at work on that workspace")
+
+		close(answers)
+		synctest.Wait()
+		late := m.State(key("a", "backup"))
+		g.Expect([]any{late.Phase, late.Overdue}).To(Equal([]any{jobs.Done, false}))
+		g.Expect(late.Err).To(MatchError(jobs.ErrTimeout))
+		waits := make(chan struct{})
+		wait := func(context.Context, func(jobs.Progress)) (any, error) { <-waits; return nil, nil }
+		for _, uid := range []string{"c", "d"} {
+			g.Expect(m.Start(key(uid, "backup"), backup, someWork, wait)).To(BeTrue())
+		}
+		synctest.Wait()
+		g.Expect([]any{m.State(key("c", "backup")).Phase, m.State(key("d", "backup")).Phase}).To(Equal([]any{jobs.Running, jobs.Queued}))
+		close(waits)
+	})
+}
+
 func TestPanicKeepsItsStack(t *testing.T) {
 	manage(t, nil, func(g *WithT, m *jobs.Manager, _ *recorder) {
 		k := key("a", "backup")
@@ -439,5 +475,40 @@ func TestEveryEndIsObserved(t *testing.T) {
 		g.Expect(all).To(Equal([]string{
 			"backup c Done job cancelled 0s", "backup a Done <nil> 1m0s", "backup b Done disk is broken 2m0s",
 		}), "a shutdown is no end of a job")
+	})
+}
+
+// What takes very long keeps others waiting for a while only, and not too many run then.
+func TestSomeRunBesideThoseThatTakeTooLong(t *testing.T) {
+	forever := func(ctx context.Context, _ func(jobs.Progress)) (any, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	manage(t, map[jobs.Class]int{fill: 2, backup: 2}, func(g *WithT, m *jobs.Manager, _ *recorder) {
+		m.BePatient(fill, someWork)
+		load := func(class jobs.Class) []int {
+			l := m.Loads()[class]
+			return []int{l.Running, l.Queued}
+		}
+		for i := range 8 {
+			g.Expect(m.Start(key(fmt.Sprint(i), "initialize"), fill, long, forever)).To(BeTrue())
+			g.Expect(m.Start(key(fmt.Sprint("b", i), "backup"), backup, long, forever)).To(BeTrue())
+		}
+		time.Sleep(someWork - time.Second)
+		synctest.Wait()
+		g.Expect(load(fill)).To(Equal([]int{2, 6}))
+		g.Expect(m.Start(key("late", "initialize"), fill, long, forever)).To(BeTrue())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		g.Expect(load(fill)).To(Equal([]int{6, 3}))
+		g.Expect(load(backup)).To(Equal([]int{2, 6}), "nobody waits for those")
+		m.Cancel(key("0", "initialize"))
+		synctest.Wait()
+		g.Expect(load(fill)).To(Equal([]int{6, 2}), "the next one that is overdue")
+		for i := range 6 {
+			m.Cancel(key(fmt.Sprint(i+1), "initialize"))
+		}
+		synctest.Wait()
+		g.Expect(load(fill)).To(Equal([]int{2, 0}), "the last of eight, and the late one in his place")
 	})
 }

@@ -54,13 +54,18 @@ type world struct {
 	client    client.Client
 	dir       string
 	namespace string
-	access    string // kubeconfig of the daemons
+	access    string               // kubeconfig of the daemons
+	configure func(*config.Config) // changes what the daemons are started with
+	metadata  string               // size of the pools' metadata
 	began     time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now()}
+	w := &world{
+		WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now(),
+		configure: func(*config.Config) {}, metadata: "4m",
+	}
 	w.SetDefaultEventuallyTimeout(patience)
 	w.SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 	w.Expect(os.Chmod(filepath.Dir(w.dir), 0o755)).To(Succeed(), "users get to their content")
@@ -125,6 +130,7 @@ type node struct {
 	name string
 	dir  string
 	proc *process.Process
+	thin int // volumes in its pool that LVM does not know
 }
 
 // node starts a node's daemon, whose configuration a test may change.
@@ -141,6 +147,7 @@ func (w *world) node(name string, changes ...func(*config.Config)) *node {
 	c.Volumes.Classes = map[string]config.Class{"default": n.class()}
 	c.Health.Address, c.Metrics.Address = "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
+	w.configure(&c)
 	for _, change := range changes {
 		change(&c)
 	}
@@ -210,9 +217,9 @@ func (n *node) class() config.Class {
 	disk := volumetest.NewPowerCut(n.w.t, 640<<20)
 	n.w.run("vgcreate", "--quiet", group, disk.Path())
 	n.w.t.Cleanup(func() { volumetest.Program(n.w.t, "vgremove", "--force", "--yes", "--quiet", group) })
-	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", "4m", "--zero", "y", "--name", pool, group)
-	return config.Class{Driver: config.DriverLVM, LVM: config.LVM{
-		VolumeGroup: group, ThinPool: pool, Filesystem: "xfs", Overcommit: true, Templates: 2,
+	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", n.w.metadata, "--zero", "y", "--name", pool, group)
+	return config.Class{Driver: config.DriverLVM, Overcommit: new(true), LVM: config.LVM{
+		VolumeGroup: group, ThinPool: pool, Filesystem: "xfs", Templates: 2,
 	}}
 }
 

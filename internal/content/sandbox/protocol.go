@@ -27,6 +27,8 @@ type setup struct {
 	Dir      string `json:"dir"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	Network  bool   `json:"network,omitempty"`
+	// Listen gives the task a socket that listens.
+	Listen bool `json:"listen,omitempty"`
 	// Scratch is a directory for temporary files, where there is no namespace of mounts to have one of its own.
 	Scratch string   `json:"scratch,omitempty"`
 	Visible []string `json:"visible,omitempty"`
@@ -40,9 +42,8 @@ type setup struct {
 
 // order is what the second stage has to know.
 type order struct {
-	Task   string          `json:"task"`
-	Input  json.RawMessage `json:"input,omitempty"`
-	Limits Limits          `json:"limits"`
+	Task  string          `json:"task"`
+	Input json.RawMessage `json:"input,omitempty"`
 }
 
 // lack is a protection that could not be had.

@@ -1,0 +1,47 @@
+package test
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/test/harness"
+)
+
+// A life in which the daemon needs each of its rights, with the service account, the role and the policies that it is deployed with:
+// none is left over, and none is missing.
+func TestEveryRightOfTheDaemonIsUsed(t *testing.T) {
+	t.Parallel()
+	g, w := NewWithT(t), env.World(t, harness.OnOwnCluster())
+	address := w.FreeAddress()
+	a := w.Node("a", func(c *config.Config) { c.Metrics.Address = address }).Start()
+	early := w.Workspace("early", a)
+	early.Ready() // the node's report is there, without a Node
+	g.Expect(w.Client.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.Name}})).To(Succeed())
+
+	ws := w.Workspace("web", a, harness.WithGit(w.GitServer()))
+	ws.Ready()
+	pod := w.Pod("shell", ws, a)
+	ws.Backup("one")
+	ws.Write("file", "two")
+	ws.Backup("two")
+	w.Keep("kept", ws)
+	g.Expect(w.Client.Create(t.Context(), &v1.Snapshot{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "for-a-while"},
+		Spec:       v1.SnapshotSpec{WorkspaceName: ws.Name, NodeName: a.Name, DeletionPolicy: v1.DeletionDelete},
+	})).To(Succeed())
+	again := w.Workspace("again", a, func(o *v1.Workspace) {
+		o.Spec.Initializer = v1.Initializer{Snapshot: &v1.SnapshotInitializer{Name: "kept"}}
+	})
+	g.Expect(again.Ready().Status.Content.Source).To(Equal(v1.SourceSnapshot))
+	w.RemovePod(pod)
+	ws.Stop().Stopped()
+	again.Delete().Gone()
+	early.Delete().Gone() // nothing is unsaved, so the node is open to scale-down: the same event of the Node once more
+	w.Scrape(address)
+	w.AwaitRightsUsed(harness.DaemonAccount, harness.DaemonRoles)
+}
