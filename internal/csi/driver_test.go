@@ -54,7 +54,9 @@ func (w *world) dial(socket string) *grpc.ClientConn {
 func (w *world) answers(d *Driver) {
 	w.t.Helper()
 	w.Eventually(func() error {
-		_, err := csi.NewIdentityClient(w.dial(d.socket)).GetPluginInfo(w.t.Context(), &csi.GetPluginInfoRequest{})
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		defer cancel()
+		_, err := csi.NewIdentityClient(w.dial(d.socket)).GetPluginInfo(ctx, &csi.GetPluginInfoRequest{})
 		return err
 	}).Should(Succeed())
 }
@@ -170,12 +172,12 @@ func TestSocketsAreMadeAgain(t *testing.T) {
 	}
 	stop()
 
-	var config net.ListenConfig
-	left, err := config.Listen(t.Context(), "unix", d.socket)
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: d.socket, Net: "unix"})
 	w.Expect(err).NotTo(HaveOccurred())
+	left.SetUnlinkOnClose(false) // as a daemon that was killed
+	w.Expect(left.Close()).To(Succeed())
 	stop = w.run(d)
 	w.answers(d)
-	w.Expect(left.Close()).To(Succeed())
 	stop()
 
 	w.Expect(os.RemoveAll(d.socket)).To(Succeed())
