@@ -133,8 +133,8 @@ type node struct {
 	thin int // volumes in its pool that LVM does not know
 }
 
-// node starts a node's daemon.
-func (w *world) node(name string) *node {
+// node starts a node's daemon, whose configuration a test may change.
+func (w *world) node(name string, changes ...func(*config.Config)) *node {
 	w.t.Helper()
 	n := &node{w: w, name: w.namespace + "-" + name, dir: w.path(name)}
 	w.Expect(os.Mkdir(n.dir, 0o711)).To(Succeed())
@@ -148,6 +148,9 @@ func (w *world) node(name string) *node {
 	c.Health.Address, c.Metrics.Address = "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
 	w.configure(&c)
+	for _, change := range changes {
+		change(&c)
+	}
 	text, err := json.Marshal(c)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(os.WriteFile(filepath.Join(n.dir, "config.json"), text, 0o600)).To(Succeed())
