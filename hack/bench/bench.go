@@ -70,8 +70,8 @@ func (b *bench) all(ctx context.Context) error {
 			return err
 		}
 	}
-	if b.clone {
-		if err := b.clones(ctx); err != nil {
+	if b.git {
+		if err := b.repositories(ctx); err != nil {
 			return err
 		}
 	}

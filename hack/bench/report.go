@@ -51,7 +51,8 @@ const comparison = `## What can be compared, and what cannot
 const repetition = `## How to repeat
 
 ` + "`make bench`" + ` on a quiet machine with apt, as root or with sudo. The first run builds the tree, with npm and Go's module proxy, in some minutes.
-It needs up to 15 GiB of free memory (9 GiB with ` + "`BENCH_FLAGS=-million=false`" + `), and leaves nothing but the tree in the user's cache.
+It needs up to 15 GiB of free memory (9 GiB with ` + "`BENCH_FLAGS=-million=false`" + `), and leaves nothing but the tree and the times of instant starts in the
+user's cache. ` + "`BENCH_FLAGS='-only=clone -output='`" + ` measures instant starts alone and prints them, ` + "`BENCH_FLAGS=-clones=false`" + ` leaves them out.
 ` + "`BENCH_ROUNDS=1`" + ` is a quick look, ` + "`BENCH_FLAGS=-check`" + ` fails if a limit is not kept, and ` + "`BENCH_FLAGS=-images=DIRECTORY`" + ` puts ext4 and XFS on a real disk.
 `
 
@@ -66,6 +67,7 @@ func (d document) text() string {
 	d.storeTable(&s)
 	d.requestTable(&s)
 	d.manyTable(&s)
+	d.cloneTable(&s)
 	d.placeTable(&s, tmpfs, "Clone of a git repository over HTTP to a tmpfs", []work{cloned})
 	s.WriteString(comparison)
 	d.circumstances(&s)
@@ -171,21 +173,26 @@ func cells(texts []string) string {
 
 // manyTable has a row for each work on each tree of small files.
 func (d document) manyTable(s *strings.Builder) {
-	s.WriteString("## Many small files\n\nws-daemon alone, on a tmpfs: files of up to 2 KiB, 100 in each directory.\n\n" +
-		"| Work | Time (s) | CPU time (s) | Peak memory (MB) |\n|---|---|---|---|\n")
+	s.WriteString("## Many small files\n\nOn a tmpfs: files of up to 2 KiB, 100 in each directory. Restores have to write every file; cp shows how the time of that alone " +
+		"grows on this machine.\n\n| Work | Tool | Time (s) | CPU time (s) | Peak memory (MB) |\n|---|---|---|---|---|\n")
 	for _, of := range []func(int) work{createMany, restoreMany} {
 		for _, n := range manyCounts() {
-			k := key{tmpfs, of(n), daemonName}
-			wall, ok := median(d.results, k, wallOf)
-			if !ok {
-				continue
+			for _, tool := range []string{daemonName, "cp"} {
+				d.manyRow(s, key{tmpfs, of(n), tool})
 			}
-			cpu, _ := median(d.results, k, cpuOf)
-			memory, _ := median(d.results, k, memoryOf)
-			fmt.Fprintf(s, "| %s | %.2f | %.2f | %.0f |\n", k.work, wall.Seconds(), cpu.Seconds(), float64(memory)/1e6)
 		}
 	}
 	s.WriteString("\n")
+}
+
+func (d document) manyRow(s *strings.Builder, k key) {
+	wall, ok := median(d.results, k, wallOf)
+	if !ok {
+		return
+	}
+	cpu, _ := median(d.results, k, cpuOf)
+	memory, _ := median(d.results, k, memoryOf)
+	fmt.Fprintf(s, "| %s | %s | %.2f | %.2f | %.0f |\n", k.work, k.tool, wall.Seconds(), cpu.Seconds(), float64(memory)/1e6)
 }
 
 func (d document) circumstances(s *strings.Builder) {

@@ -55,7 +55,7 @@ func contenders(o options) ([]tool, error) {
 	return slices.DeleteFunc(all, func(t tool) bool {
 		program, _, _ := strings.Cut(t.version, " ")
 		_, err := exec.LookPath(program)
-		return (err != nil && t.name != daemonName) || (o.only != "" && !slices.Contains(strings.Split(o.only, ","), t.name))
+		return (err != nil && t.name != daemonName) || !o.measures(t.name)
 	}), nil
 }
 
@@ -113,10 +113,12 @@ func zstdTar() tool {
 }
 
 func copying() tool {
-	return tool{
-		name: "cp", version: "cp --version",
-		do: map[work]string{restore: "cp -a {tree}/. {out} && sync -f {out}"},
+	do := "cp -a {tree}/. {out} && sync -f {out}"
+	t := tool{name: "cp", version: "cp --version", do: map[work]string{restore: do}}
+	for _, n := range manyCounts() {
+		t.do[restoreMany(n)] = do // how time grows with the number of files where nothing but the file system is at work
 	}
+	return t
 }
 
 func restic() tool {

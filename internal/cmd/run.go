@@ -86,6 +86,7 @@ func run(ctx context.Context, o options) error {
 	}
 	d := &daemon{options: o, cfg: cfg, log: logs.New(cfg.Log.Format, cfg.Log.Level), gauges: &gauges{}}
 	ctrl.SetLogger(d.log.Logger)
+	tellMissing(d.log.Logger, cfg, programDirs())
 	d.health = health.New(d.log.Logger, cfg.Health.Address)
 	defer alongside(context.WithoutCancel(ctx), d.health.Run)() // also while jobs reach safe points at the end
 	rest, err := o.rest()
@@ -119,7 +120,11 @@ func (d *daemon) serve(ctx context.Context, rest *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node}
+	ask, err := apiVersion(rest)
+	if err != nil {
+		return err
+	}
+	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node, version: ask}
 	if d.keeper.Cluster, err = newOutage(logger, d.cfg, d.keeper, d.found).bridge(ctx, a.wait); err != nil {
 		return err
 	}
@@ -246,7 +251,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 func settingsOf(cfg config.Config) controllers.Settings {
 	return controllers.Settings{
 		Timeouts: cfg.Content.Timeouts, RetryMax: cfg.Content.Timeouts.RetryMax.Duration,
-		OrphanGrace: cfg.Content.OrphanGrace.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
+		OrphanGrace: cfg.Content.OrphanGrace.Duration, BackupInterval: cfg.Content.Backup.Interval.Duration, Classes: cfg.Volumes.Classes, Node: cfg.Node,
 	}
 }
 

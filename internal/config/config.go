@@ -33,6 +33,8 @@ type Config struct {
 type Content struct {
 	// WorkingArea is the directory of volumes, journal and identity. It must exist.
 	WorkingArea string `json:"workingArea" schema:"required"`
+	// Backup is how content is backed up if its workspace does not say.
+	Backup Backup `json:"backup"`
 	// StrayRetention is how long content whose owner moved on is kept in the store.
 	StrayRetention Duration `json:"strayRetention" reload:"live"`
 	// OrphanGrace is how long an object must be gone before its volume is removed.
@@ -51,6 +53,12 @@ type Content struct {
 	Sandbox Sandbox `json:"sandbox"`
 	// Timeouts are the deadlines of the daemon's work.
 	Timeouts Timeouts `json:"timeouts"`
+}
+
+// Backup is how content is backed up if its workspace does not say.
+type Backup struct {
+	// Interval is the time between periodic backups of a workspace without spec.backup.interval: from 1s to 7d, or "0s" for none.
+	Interval Duration `json:"interval" reload:"live"`
 }
 
 // Collect is how packs that no backup needs leave the store.
@@ -145,6 +153,7 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Content: Content{
+			Backup:         Backup{Interval: Duration{10 * time.Minute}},
 			StrayRetention: Duration{30 * 24 * time.Hour},
 			OrphanGrace:    Duration{24 * time.Hour},
 			TombstoneGrace: Duration{7 * 24 * time.Hour},

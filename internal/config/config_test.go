@@ -40,16 +40,27 @@ func TestClassOfLVM(t *testing.T) {
 	c, err := config.Parse([]byte(strings.Replace(complete, `{"driver": "directory", "allowUnlimited": true}`, text, 1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	got := c.Volumes.Classes["default"]
-	g.Expect(got).To(Equal(config.Class{Driver: "lvm", LVM: config.LVM{
-		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, Templates: 4, MinSize: 1 << 30,
+	g.Expect(got).To(Equal(config.Class{Driver: "lvm", Overcommit: new(true), LVM: config.LVM{
+		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Templates: 4, MinSize: 1 << 30,
 	}}))
 	g.Expect(got.CanLimit()).To(BeTrue())
+}
+
+func TestOvercommit(t *testing.T) {
+	for driver, want := range map[string]bool{config.DriverDirectory: true, config.DriverQuota: false, config.DriverLVM: false} {
+		g := NewWithT(t)
+		g.Expect(config.Class{Driver: driver}.Overcommits()).To(Equal(want), driver)
+		for _, says := range []bool{true, false} {
+			g.Expect(config.Class{Driver: driver, Overcommit: &says}.Overcommits()).To(Equal(says), driver)
+		}
+	}
 }
 
 // What is documented as the default must be the default.
 func TestDefaults(t *testing.T) {
 	g := NewWithT(t)
 	d := config.Default()
+	g.Expect(d.Content.Backup.Interval.Duration).To(Equal(10 * time.Minute))
 	g.Expect(d.Content.StrayRetention.Duration).To(Equal(30 * 24 * time.Hour))
 	g.Expect(d.Content.OrphanGrace.Duration).To(Equal(24 * time.Hour))
 	g.Expect(d.Content.TombstoneGrace.Duration).To(Equal(7 * 24 * time.Hour))
@@ -68,6 +79,14 @@ func TestDefaults(t *testing.T) {
 		},
 	}))
 	g.Expect(d.Log).To(Equal(config.Log{Level: "info", Format: "json"}))
+}
+
+// A node may make no periodic backups but of those workspaces that ask for them.
+func TestNoBackupsByDefault(t *testing.T) {
+	g := NewWithT(t)
+	c, err := config.Parse([]byte(strings.Replace(complete, `"content": {`, `"content": {"backup": {"interval": "0s"}, `, 1)))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(c.Content.Backup.Interval.Duration).To(BeZero())
 }
 
 // One threshold of a pair may be left out.
@@ -102,6 +121,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		return fmt.Sprintf(`{"default": {"driver": "quota", "projects": {"first": %d, "last": %d}}}`, first, last)
 	}
 	timeouts := func(text string) string { return with(area, area+`, "timeouts": {`+text+`}`) }
+	backup := func(text string) string { return with(area, area+`, "backup": {`+text+`}`) }
 	node := func(keys string) string { return with(`"storage"`, `"node": {`+keys+`}, "storage"`) }
 	limits := func(text string) string { return with(`"storage"`, `"limits": {"store": {`+text+`}}, "storage"`) }
 	lvm := func(text string) string { return with(classes, `{"default": {"driver": "lvm", `+text+`}}`) }
@@ -120,7 +140,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"byte order mark":        {"\xef\xbb\xbf{}", "line 1: the file begins with a byte order mark: save it as plain UTF-8"},
 		"no text":                {"{\n\"a\": \"\xff\"}", "line 2: this is not UTF-8 text"},
 		"zeros":                  {"{\x00}", "line 1: this is not JSON: invalid character '\\x00' looking for beginning of object key string"},
-		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, egress, sandbox, timeouts`},
+		"unknown key":            {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, backup, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, egress, sandbox, timeouts`},
 		"a typing error":         {with(`"workingArea"`, `"workingarea"`), `line 2: content.workingarea: there is no such key; did you mean workingArea?`},
 		"unknown section":        {with(`"storage"`, `"storages"`), `line 3: storages: there is no such key; did you mean storage?`},
 		"unknown class key":      {with(`"allowUnlimited"`, `"allowunlimited"`), `line 4: volumes.classes.default.allowunlimited: there is no such key; did you mean allowUnlimited?`},
@@ -146,6 +166,9 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"duration without unit":  {timeouts(`"store": "60"`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not "60"`},
 		"duration of ages":       {timeouts(`"store": "99999d"`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not "99999d"`},
 		"duration of nothing":    {timeouts(`"store": "0s"`), "line 2: content.timeouts.store: must be longer than 0s, not 0s"},
+		"interval too short":     {backup(`"interval": "10ms"`), `line 2: content.backup.interval: must be from 1s to 7d, or "0s" for no periodic backups, not 10ms`},
+		"interval too long":      {backup(`"interval": "8d"`), `line 2: content.backup.interval: must be from 1s to 7d, or "0s" for no periodic backups, not 8d`},
+		"negative interval":      {backup(`"interval": "-1h"`), `line 2: content.backup.interval: must be from 1s to 7d, or "0s" for no periodic backups, not -1h`},
 		"negative total":         {timeouts(`"storeTotal": "-1s"`), "line 2: content.timeouts.storeTotal: must be longer than 0s, not -1s"},
 		"negative initialize":    {timeouts(`"initialize": "-1s"`), "line 2: content.timeouts.initialize: must be longer than 0s, not -1s"},
 		"negative backup":        {timeouts(`"backup": "-1s"`), "line 2: content.timeouts.backup: must be longer than 0s, not -1s"},
@@ -185,7 +208,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"size of half a byte":    {lvm(`"minSize": "1.5"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "1.5"`},
 		"size of the universe":   {lvm(`"minSize": "9999Ei"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "9999Ei"`},
 		"negative templates":     {lvm(`"volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs", "templates": -1`), `line 4: volumes.classes.default.templates: must not be negative`},
-		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver lvm"},
+		"pool without lvm":       {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, templates and minSize are for the driver lvm"},
 		"too many classes":       {with(classes, manyClasses(33)), "line 4: volumes.classes: must be at most 32, not 33"},
 		"name with capitals":     {with(`"default"`, `"Fast"`), `line 4: volumes.classes.Fast: a name has 1 to 63 small letters, digits and inner hyphens, not "Fast"`},
 		"name with a dot":        {with(`"default"`, `"a.b"`), `line 4: volumes.classes.a.b: a name has 1 to 63 small letters, digits and inner hyphens, not "a.b"`},

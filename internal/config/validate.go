@@ -29,6 +29,7 @@ func (c Config) validate() error {
 
 func (c Content) validate() error {
 	return errors.Join(
+		c.Backup.validate(),
 		c.Timeouts.validate(),
 		positive("content.strayRetention", c.StrayRetention),
 		positive("content.orphanGrace", c.OrphanGrace),
@@ -38,6 +39,15 @@ func (c Content) validate() error {
 		c.Git.validate(),
 		c.Egress.validate(),
 	)
+}
+
+// validate allows what a workspace may ask for.
+func (b Backup) validate() error {
+	const longest = 7 * 24 * time.Hour
+	if d := b.Interval.Duration; d != 0 && (d < time.Second || d > longest) {
+		return wrong("content.backup.interval", `must be from 1s to 7d, or "0s" for no periodic backups, not %s`, b.Interval)
+	}
+	return nil
 }
 
 func (g Git) validate() error {

@@ -60,10 +60,10 @@ func (w *World) Node(name string, opts ...func(*config.Config)) *Node {
 	return n
 }
 
-// access makes a kubeconfig that goes through the proxy.
+// access makes a kubeconfig that goes through the proxy, with the token of a daemon's pod on this node.
 func (n *Node) access() {
 	n.w.t.Helper()
-	path, _, err := n.w.Cluster.AddUser(n.Name, daemons)
+	path, _, err := n.w.Cluster.AddPod(n.w.t.Context(), system, account, n.Name, n.Name)
 	n.w.must(err)
 	access, err := clientcmd.LoadFromFile(path)
 	n.w.must(err)

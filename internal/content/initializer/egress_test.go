@@ -76,7 +76,7 @@ func socks(t *testing.T, deny []netip.Prefix, words []byte) []byte {
 	l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { _ = l.Close() })
-	r := startRelay(l, deny)
+	r := startRelay(t.Context(), l, deny)
 	g.Expect(r.url()).To(Equal("socks5h://" + l.Addr().String()))
 	conn, err := new(net.Dialer).DialContext(context.Background(), "tcp", l.Addr().String())
 	g.Expect(err).NotTo(HaveOccurred())
@@ -127,7 +127,7 @@ func TestRelay(t *testing.T) {
 
 func TestNothingDeniedNeedsNoRelay(t *testing.T) {
 	g := NewWithT(t)
-	g.Expect(startRelay(nil, networks("192.0.2.0/24"))).To(BeNil())
+	g.Expect(startRelay(t.Context(), nil, networks("192.0.2.0/24"))).To(BeNil())
 	var none *relay
 	g.Expect(none.denied()).To(BeNil())
 }

@@ -3,7 +3,7 @@ package initializer_test
 import (
 	"bytes"
 	"compress/zlib"
-	"crypto/sha1" //nolint:gosec // git names objects by it
+	"crypto/sha1"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -26,7 +26,7 @@ func object(t *testing.T, repository, kind string, data []byte) string {
 	t.Helper()
 	g := NewWithT(t)
 	whole := append(fmt.Appendf(nil, "%s %d\x00", kind, len(data)), data...)
-	sum := sha1.Sum(whole) //nolint:gosec // git names objects by it
+	sum := sha1.Sum(whole)
 	id := hex.EncodeToString(sum[:])
 	var packed bytes.Buffer
 	z := zlib.NewWriter(&packed)

@@ -19,7 +19,7 @@ import (
 
 // gitTask clones in the sandbox, whose working directory is the target.
 func gitTask(ctx context.Context, call *sandbox.Call) (any, error) {
-	return withRepository(call, func(r *repository, location string) (gitOutcome, error) {
+	return withRepository(ctx, call, func(r *repository, location string) (gitOutcome, error) {
 		var err error
 		if r.dir, err = makeLocation(location); err != nil {
 			return gitOutcome{}, err

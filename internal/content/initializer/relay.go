@@ -24,7 +24,7 @@ type relay struct {
 }
 
 // startRelay starts a relay that ends with this process, if anything is denied.
-func startRelay(l net.Listener, deny []netip.Prefix) *relay {
+func startRelay(ctx context.Context, l net.Listener, deny []netip.Prefix) *relay {
 	if len(deny) == 0 || l == nil {
 		return nil
 	}
@@ -35,7 +35,7 @@ func startRelay(l net.Listener, deny []netip.Prefix) *relay {
 			if err != nil {
 				return
 			}
-			go r.serve(conn)
+			go r.serve(ctx, conn)
 		}
 	}()
 	return r
@@ -69,7 +69,7 @@ const (
 	socksNoPassword = 0
 )
 
-func (r *relay) serve(conn net.Conn) {
+func (r *relay) serve(ctx context.Context, conn net.Conn) {
 	defer func() { _ = conn.Close() }()
 	if conn.SetDeadline(time.Now().Add(2*relayConnect)) != nil {
 		return
@@ -80,7 +80,7 @@ func (r *relay) serve(conn net.Conn) {
 	}
 	var out net.Conn
 	if code == socksDone {
-		out, err = r.gate.dialer(relayConnect).DialContext(context.Background(), "tcp", address)
+		out, err = r.gate.dialer(relayConnect).DialContext(ctx, "tcp", address)
 		switch _, denied := errors.AsType[*deniedError](err); {
 		case denied:
 			code = socksDenied

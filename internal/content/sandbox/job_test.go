@@ -186,7 +186,7 @@ func TestS5_ATaskEndsWithItsDaemon(t *testing.T) {
 }
 
 // share eats in several processes, none of which takes too much by itself.
-func share(ctx context.Context, call *Call) (any, error) {
+func share(ctx context.Context, _ *Call) (any, error) {
 	for range 6 {
 		// The shell holds what it reads; nothing gives it back.
 		cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `x=$(head -c 60000000 /dev/zero | tr '\0' x); echo; read y; echo "$x" >/dev/null`)

@@ -28,8 +28,8 @@ const (
 	clonerTimeout = 10 * time.Minute
 )
 
-// clones has ours and git clone the same repository, from a server in this process.
-func (b *bench) clones(ctx context.Context) (err error) {
+// repositories has ours and git clone the same repository, from a server in this process.
+func (b *bench) repositories(ctx context.Context) (err error) {
 	say("making a repository of %d files", cloneFiles)
 	root := filepath.Join(b.dir, "repositories")
 	if err := makeRepository(ctx, root); err != nil {
