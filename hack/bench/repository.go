@@ -20,17 +20,17 @@ import (
 const (
 	// clonerName as the first argument makes this program clone a repository as the daemon does.
 	clonerName = "clone-repository"
-	// cloneFiles is the number of files that are cloned.
-	cloneFiles = 20_000
-	// cloneOwner is the user that they are cloned for.
-	cloneOwner = 33333
+	// repositoryFiles is the number of files that are cloned.
+	repositoryFiles = 20_000
+	// repositoryOwner is the user that they are cloned for.
+	repositoryOwner = 33333
 	// clonerTimeout ends what hangs.
 	clonerTimeout = 10 * time.Minute
 )
 
 // repositories has ours and git clone the same repository, from a server in this process.
 func (b *bench) repositories(ctx context.Context) (err error) {
-	say("making a repository of %d files", cloneFiles)
+	say("making a repository of %d files", repositoryFiles)
 	root := filepath.Join(b.dir, "repositories")
 	if err := makeRepository(ctx, root); err != nil {
 		return err
@@ -59,7 +59,7 @@ func (b *bench) repositories(ctx context.Context) (err error) {
 // makeRepository makes a bare repository of one commit.
 func makeRepository(ctx context.Context, root string) error {
 	work := filepath.Join(root, "work")
-	if err := makeMany(ctx, work, cloneFiles); err != nil {
+	if err := makeMany(ctx, work, repositoryFiles); err != nil {
 		return err
 	}
 	_, _, err := execute(ctx, expand("cd {work} && git init --quiet --initial-branch=main && git add . && "+
@@ -96,7 +96,7 @@ func cloner(args []string) int {
 		git := initializer.Git{
 			Sandbox: box, AllowedSchemes: []string{"http"}, Deny: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")}, // as by default, but for this server
 		}
-		_, err = git.Run(ctx, initializer.Target{Dir: args[1], UID: cloneOwner, GID: cloneOwner}, initializer.GitSpec{URL: args[0]})
+		_, err = git.Run(ctx, initializer.Target{Dir: args[1], UID: repositoryOwner, GID: repositoryOwner}, initializer.GitSpec{URL: args[0]})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -120,8 +120,8 @@ func countClone(dir string) error {
 		}
 		return nil
 	})
-	if err == nil && n != cloneFiles {
-		err = fmt.Errorf("cloned %d files, but the repository has %d", n, cloneFiles)
+	if err == nil && n != repositoryFiles {
+		err = fmt.Errorf("cloned %d files, but the repository has %d", n, repositoryFiles)
 	}
 	return err
 }
