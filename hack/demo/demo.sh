@@ -14,6 +14,8 @@ source hack/demo/tree.sh
 source hack/demo/store.sh
 # shellcheck source=hack/demo/volumes.sh
 source hack/demo/volumes.sh
+# shellcheck source=hack/demo/watch.sh
+source hack/demo/watch.sh
 
 ((EUID == 0)) || { echo "demo: FAILED: it must run as root: hack/as-root.sh $0" >&2; exit 1; }
 
@@ -33,6 +35,8 @@ storage=
 driver=${VOLUME:-directory}
 # A tree of ten thousand files and more, and a part of it.
 tree='' part=''
+# The program that watches the daemons' metrics.
+prometheus=
 # Where workspace web has its content now.
 content=
 outside=$work/outside
@@ -85,7 +89,7 @@ write_config() {
 		  "storage": $storage,
 		  "volumes": {"classes": {"default": $(volume_class "$1")}},
 		  "health": {"address": "127.0.0.1:$(free_port)"},
-		  "metrics": {"address": ""},
+		  "metrics": {"address": "127.0.0.1:$(free_port)"},
 		  "log": {"level": "info", "format": "console"}
 		}
 	JSON
@@ -99,8 +103,11 @@ start_daemon() {
 
 serves() {
 	alive "$1" || fail "the daemon of $1 has ended"
-	answers_ok "$(sed -n 's/.*"health".*127.0.0.1:\([0-9]*\).*/\1/p' "$work/$1.json")" /readyz
+	answers_ok "$(port_of "$1" health)" /readyz
 }
+
+# port_of NODE GROUP prints the port of a group of the configuration of a node's daemon.
+port_of() { sed -n "s/.*\"$2\".*127.0.0.1:\([0-9]*\).*/\1/p" "$work/$1.json"; }
 
 # kill_daemon NODE kills the daemon as a power cut would: no signal handler runs.
 kill_daemon() {
@@ -152,7 +159,7 @@ serve_repository() {
 build() {
 	if [[ -n ${DEMO_KUBECONFIG:-} ]]; then # all is there
 		export PATH=$PWD/bin:$PATH
-		tree=/usr part=share/zoneinfo
+		tree=/usr part=share/zoneinfo prometheus=bin/prometheus
 		[[ $kind == file ]] || fail "with VOLUME, STORE can only be file"
 		return
 	fi
@@ -160,6 +167,8 @@ build() {
 	as_caller go build -buildvcs=false -o bin/dev-cluster ./hack/cluster/cmd
 	as_caller go build -buildvcs=false -o bin/demo-gitserver ./hack/demo/gitserver
 	as_caller go build -buildvcs=false -o bin/dev-stores ./hack/stores/cmd
+	as_caller go build -buildvcs=false -o bin/dev-prometheus ./hack/prometheus/cmd
+	prometheus=$(as_caller bin/dev-prometheus build)
 	[[ $kind == file ]] || as_caller bin/dev-stores build
 	tree=$(as_caller go env GOROOT) part=src/cmd
 	[[ -x bin/ws-daemon ]] || as_caller make --no-print-directory build
@@ -182,6 +191,7 @@ set_up() {
 		kubectl create -f - <<<"{apiVersion: v1, kind: Node, metadata: {name: $node}}" >/dev/null
 		start_daemon "$node"
 	done
+	start_watching
 	serve_repository
 	await 30 "both nodes report themselves" kubectl wait workspacenodes/node-a workspacenodes/node-b \
 		--for=condition=Ready --timeout=5s >/dev/null 2>&1
@@ -424,5 +434,6 @@ restore_snapshot
 return_node
 delete_all
 look_back
+look_at_metrics
 leave_nothing
 printf '\nIt took %d s.\n' "$SECONDS"

@@ -116,6 +116,7 @@ at_end() {
 	trap '' INT TERM
 	set +e
 	((status == 0)) || tell_failure "$status"
+	finish watch TERM
 	finish node-a TERM
 	finish node-b TERM
 	finish git TERM
