@@ -35,6 +35,9 @@ version_of = $(shell sed -n 's|^.*$(1) \(v[^ ]*\).*|\1|p' hack/tools/$(2)/go.mod
 CONTROLLER_GEN := $(CACHE)/controller-gen-$(call version_of,sigs.k8s.io/controller-tools,generate)
 CRD_REF_DOCS := $(CACHE)/crd-ref-docs-$(call version_of,github.com/elastic/crd-ref-docs,generate)
 PROMTOOL := $(CACHE)/promtool-$(call version_of,github.com/prometheus/prometheus,prometheus)
+BUF := $(CACHE)/buf-$(call version_of,github.com/bufbuild/buf,buf)
+PROTOC_GEN_GO := $(CACHE)/protoc-gen-go-$(call version_of,google.golang.org/protobuf,proto)
+PROTOC_GEN_GO_GRPC := $(CACHE)/protoc-gen-go-grpc-$(call version_of,google.golang.org/grpc/cmd/protoc-gen-go-grpc,proto)
 GOLANGCI_LINT := $(CACHE)/golangci-lint-$(call version_of,github.com/golangci/golangci-lint/v2,lint)
 # Directory of kubectl, kube-apiserver and etcd; asked for only by the recipes that need it, for it may be built first.
 KUBE_TOOLS = $$(go run ./hack/cluster/cmd tools)
@@ -70,8 +73,9 @@ manifests: $(CONTROLLER_GEN) ## Generate CRDs and the daemon's role.
 		$(CONTROLLER_GEN) rbac:roleName=ws-daemon paths=./controllers/... output:rbac:dir=config/rbac; fi
 
 .PHONY: generate
-generate: $(CONTROLLER_GEN) ## Generate deepcopy methods and apply configurations.
+generate: $(CONTROLLER_GEN) $(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC) ## Generate deepcopy methods, apply configurations and the gRPC service.
 	$(CONTROLLER_GEN) object applyconfiguration paths=./api/v1
+	hack/proto.sh $(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC)
 
 .PHONY: api-docs
 api-docs: $(CRD_REF_DOCS) ## Generate docs/api.md, the objects field by field.
@@ -227,6 +231,15 @@ $(CONTROLLER_GEN):
 
 $(CRD_REF_DOCS):
 	@hack/tool.sh hack/tools/generate github.com/elastic/crd-ref-docs $@
+
+$(BUF):
+	@hack/tool.sh hack/tools/buf github.com/bufbuild/buf/cmd/buf $@
+
+$(PROTOC_GEN_GO):
+	@hack/tool.sh hack/tools/proto google.golang.org/protobuf/cmd/protoc-gen-go $@
+
+$(PROTOC_GEN_GO_GRPC):
+	@hack/tool.sh hack/tools/proto google.golang.org/grpc/cmd/protoc-gen-go-grpc $@
 
 $(GOLANGCI_LINT):
 	@hack/tool.sh hack/tools/lint github.com/golangci/golangci-lint/v2/cmd/golangci-lint $@

@@ -74,6 +74,16 @@ func TestS4_DaemonChangesItsOwnNodeOnly(t *testing.T) {
 	}
 	w.Expect(merge(own, `{"metadata": {"annotations": {"`+v1.AnnotationScaleDown+`": null, "`+v1.AnnotationScaleDownOurs+`": null}}}`)).To(Succeed())
 
+	snapshot := func() *v1.Snapshot {
+		return &v1.Snapshot{
+			ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "asked-for"},
+			Spec:       v1.SnapshotSpec{WorkspaceName: "web", NodeName: w.node},
+		}
+	}
+	w.Expect(other.Create(t.Context(), snapshot())).To(MatchError(ContainSubstring("a daemon creates snapshots of its own node only, which is another")))
+	w.Expect(own.Create(t.Context(), snapshot())).To(Succeed())
+	w.Expect(own.Delete(t.Context(), snapshot())).To(Succeed())
+
 	report := func() *v1.WorkspaceNode { return &v1.WorkspaceNode{ObjectMeta: metav1.ObjectMeta{Name: w.node}} }
 	w.Expect(other.Create(t.Context(), report())).To(MatchError(ContainSubstring("of its own node only")))
 	w.Expect(own.Create(t.Context(), report())).To(Succeed())

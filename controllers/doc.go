@@ -10,3 +10,8 @@ package controllers
 //
 // +kubebuilder:rbac:groups=authentication.k8s.io,resources=tokenreviews,verbs=create
 // +kubebuilder:rbac:groups=authorization.k8s.io,resources=subjectaccessreviews,verbs=create
+
+// Whoever may ask the daemon's service for a snapshot gets one as everybody does: by an object. Admission lets a daemon create those of
+// its own node only.
+//
+// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=snapshots,verbs=create

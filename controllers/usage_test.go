@@ -86,12 +86,12 @@ func TestUsageOfRunningWorkspacesIsReported(t *testing.T) {
 	h.Expect(used()).To(Equal([]int64{32 << 20, 100}), "less than a hundredth of 64Mi, and so soon")
 	h.Expect(h.traffic.writes("workspaces", "web")).To(HaveLen(requests))
 	later(usageInterval)
-	h.Eventually(used).Should(Equal([]int64{32<<20 + 200<<10, 101}))
+	h.Eventually(used).Should(Equal([]int64{33 << 20, 101}), "rounded up")
 
 	disk.set(0, 0, errors.New("it burns"))
 	later(usageInterval)
 	h.running(ws)
-	h.Expect(used()).To(Equal([]int64{32<<20 + 200<<10, 101}), "what cannot be told stays")
+	h.Expect(used()).To(Equal([]int64{33 << 20, 101}), "what cannot be told stays")
 }
 
 // Where nobody counts, usage would cost reading the tree: only backups do that.

@@ -84,10 +84,19 @@ func (r *WorkspaceReconciler) volumeStatus(s *scope) {
 		v.Size = resource.NewQuantity(s.seen.Volume.Size, resource.BinarySI)
 	}
 	if u := s.seen.Journal.Usage; !u.At.IsZero() && r.usageWorthIt(s, v, u) {
-		v.Used, v.InodesUsed = resource.NewQuantity(u.Bytes, resource.BinarySI), u.Inodes
+		v.Used, v.InodesUsed = resource.NewQuantity(readable(u.Bytes), resource.BinarySI), u.Inodes
 		r.memory.usageTold(s.ws.UID, s.now)
 	}
 	s.status.Volume = v
+}
+
+// readable rounds up to whole MiB what is more than a few of them: people read it, and more precision would only make more writes.
+func readable(bytes int64) int64 {
+	const unit = 1 << 20
+	if bytes <= 10*unit {
+		return bytes
+	}
+	return (bytes + unit - 1) / unit * unit
 }
 
 // stepUsage asks the disk what the content takes, where the disk has counted it: that is one question to the kernel. Elsewhere the
@@ -117,7 +126,7 @@ func (r *WorkspaceReconciler) usageWorthIt(s *scope, v *v1.VolumeStatus, now sta
 		return true
 	}
 	old := v.Used.Value()
-	if now.Bytes == old && now.Inodes == v.InodesUsed {
+	if readable(now.Bytes) == old && now.Inodes == v.InodesUsed {
 		return false
 	}
 	whole := old

@@ -55,6 +55,7 @@ func fixed() document {
 			{tmpfs, createMany(small), daemonName}:  three(1, 100, 0, none),
 			{tmpfs, createMany(large), daemonName}:  three(10, 600, 0, none),
 			{tmpfs, restoreMany(small), daemonName}: three(0.8, 90, 0, none),
+			{tmpfs, restoreMany(small), "cp"}:       three(1.5, 4, 0, none),
 			{tmpfs, restoreMany(large), daemonName}: three(8, 400, 0, none),
 		}},
 	}

@@ -110,10 +110,12 @@ func zstdTar() tool {
 }
 
 func copying() tool {
-	return tool{
-		name: "cp", version: "cp --version",
-		do: map[work]string{restore: "cp -a {tree}/. {out} && sync -f {out}"},
+	do := "cp -a {tree}/. {out} && sync -f {out}"
+	t := tool{name: "cp", version: "cp --version", do: map[work]string{restore: do}}
+	for _, n := range manyCounts() {
+		t.do[restoreMany(n)] = do // how time grows with the number of files where nothing but the file system is at work
 	}
+	return t
 }
 
 func restic() tool {

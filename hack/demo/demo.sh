@@ -88,6 +88,7 @@ write_config() {
 		  },
 		  "storage": $storage,
 		  "volumes": {"classes": {"default": $(volume_class "$1")}},
+		  "service": {"socket": "$work/$1.service/socket"},
 		  "health": {"address": "127.0.0.1:$(free_port)"},
 		  "metrics": {"address": "127.0.0.1:$(free_port)"},
 		  "log": {"level": "info", "format": "console"}

@@ -114,6 +114,9 @@ func (r reader) fill(k *key, t reflect.Type, value reflect.Value) (err error) {
 	case t.Kind() == reflect.Map:
 		k.kind = "map"
 		k.members, err = r.members(k.path+".<name>", reflect.New(t.Elem()).Elem(), k.live)
+	case t.Kind() == reflect.Slice && t.Elem().Kind() == reflect.Struct:
+		k.kind = "array"
+		k.members, err = r.members(k.path+"[]", reflect.New(t.Elem()).Elem(), k.live)
 	case t.Kind() == reflect.Slice:
 		k.kind, k.fallback = "array", value.Interface()
 	case t.Kind() == reflect.Bool:

@@ -27,6 +27,7 @@ func objectsOf(t *testing.T, at string) (paths []string) {
 
 // Whatever bit of whatever object flips, verifying names it, and a restore makes the right tree or none.
 func TestS10_EveryFlippedByteOfAStoreIsNamed(t *testing.T) {
+	t.Setenv("XDG_CACHE_HOME", t.TempDir())
 	for name, args := range map[string][]string{"plain": nil, "encrypted": {"--key-file=" + keep(t, t.TempDir(), "key", strings.Repeat("07", 32))}} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path/filepath"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -54,6 +55,24 @@ func TestArchiveShowsProgressOnATerminal(t *testing.T) {
 			g.Expect(root.ExecuteContext(t.Context())).To(Succeed())
 			g.Expect(out.String()).To(MatchRegexp(`^(created|restored|imported) backup 1\.[12]: 2 files, .*\n$`))
 			g.Expect(shown()).To(MatchRegexp(`^(\r\d+ files, \d+\.\d MB )+\r\x1b\[K$`))
+		})
+	}
+}
+
+// Commands that read tell how much they have read.
+func TestArchiveShowsWhatIsRead(t *testing.T) {
+	at := newStoreURL(t)
+	must(t, "archive", "create", at, inDomain, ofWeb, someTree(t))
+	for _, command := range [][]string{{"verify", "--read-data"}, {"export", filepath.Join(t.TempDir(), "x.tar")}} {
+		t.Run(command[0], func(t *testing.T) {
+			g := NewWithT(t)
+			tty, shown := terminal(t)
+			root := newRoot()
+			root.SetArgs(append([]string{"archive", at, inDomain, ofWeb}, command...))
+			root.SetOut(io.Discard)
+			root.SetErr(tty)
+			g.Expect(root.ExecuteContext(t.Context())).To(Succeed())
+			g.Expect(shown()).To(MatchRegexp(`^(\r\d+\.\d MB read )+\r\x1b\[K$`))
 		})
 	}
 }

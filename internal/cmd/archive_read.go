@@ -6,8 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
-	"strconv"
 	"strings"
 	"text/tabwriter"
 	"time"
@@ -16,7 +14,6 @@ import (
 
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
-	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 )
 
@@ -121,7 +118,7 @@ func (s *source) find(ctx context.Context, p *place) (content.Standalone, histor
 
 func newArchiveLs(p *place) *cobra.Command {
 	var from source
-	var recursive bool
+	var recursive, asJSON bool
 	cmd := &cobra.Command{
 		Use:   "ls [PATH]",
 		Short: "List what is in a backup",
@@ -131,50 +128,14 @@ func newArchiveLs(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			return a.List(cmd.Context(), c, strings.Join(args, ""), recursive, func(r archive.Row) error {
-				_, err := fmt.Fprintln(out, line(r))
-				return err
-			})
+			return a.List(cmd.Context(), c, strings.Join(args, ""), recursive, rowPrinter(cmd.OutOrStdout(), asJSON))
 		},
 	}
 	p.flags(cmd)
 	from.flags(cmd)
 	cmd.Flags().BoolVarP(&recursive, "recursive", "r", false, "list everything below the path")
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on each line")
 	return cmd
-}
-
-// line shows a row like `ls -l`.
-func line(r archive.Row) string {
-	mode := fs.FileMode(r.Mode & 0o777)
-	switch {
-	case r.Dir:
-		mode |= fs.ModeDir
-	case r.Kind == format.KindSymlink:
-		mode |= fs.ModeSymlink
-	case r.Kind == format.KindFIFO:
-		mode |= fs.ModeNamedPipe
-	case r.Kind == format.KindWhiteout:
-		mode |= fs.ModeCharDevice | fs.ModeDevice
-	}
-	path := r.Path
-	if path == "" {
-		path = "."
-	}
-	if !printable(path) {
-		path = strconv.Quote(path)
-	}
-	if r.Flags&format.FlagUnreadable != 0 {
-		return "?---------  could not be read when the backup was made: " + path
-	}
-	if r.Extra != nil && r.Extra.Target != "" {
-		path += " -> " + strconv.Quote(r.Extra.Target)
-	}
-	return fmt.Sprintf("%s %d %d %10d %s %s", mode, r.UID, r.GID, r.Size, time.Unix(r.Sec, int64(r.Nsec)).UTC().Format(time.DateTime), path)
-}
-
-func printable(s string) bool {
-	return !strings.ContainsFunc(s, func(c rune) bool { return c == '\uFFFD' || !strconv.IsPrint(c) })
 }
 
 func newArchiveCat(p *place) *cobra.Command {
@@ -197,6 +158,7 @@ func newArchiveCat(p *place) *cobra.Command {
 }
 
 func newArchiveDiff(p *place) *cobra.Command {
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "diff FROM [TO]",
 		Short: "Tell what differs between two backups; TO is the newest complete one by default",
@@ -214,14 +176,11 @@ func newArchiveDiff(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			out := cmd.OutOrStdout()
-			return a.Diff(cmd.Context(), before, after, func(change archive.Change) error {
-				_, err := fmt.Fprintln(out, change)
-				return err
-			})
+			return a.Diff(cmd.Context(), before, after, changePrinter(cmd.OutOrStdout(), asJSON))
 		},
 	}
 	p.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object on each line")
 	return cmd
 }
 
@@ -238,14 +197,14 @@ func newArchiveVerify(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			if err := a.Verify(cmd.Context(), c, readData); err != nil {
+			end := p.requests.follow(cmd)
+			err = a.Verify(cmd.Context(), c, readData)
+			end()
+			if err != nil {
 				return damage(cmd.ErrOrStderr(), err)
 			}
 			if asJSON {
-				return json.NewEncoder(cmd.OutOrStdout()).Encode(summary{
-					Backup: c.Name.String(), Files: c.Tree.Files, Directories: c.Tree.Dirs, Bytes: c.Tree.Bytes,
-					Requests: p.requests.counts(), Seconds: time.Since(began).Seconds(),
-				})
+				return json.NewEncoder(cmd.OutOrStdout()).Encode(p.looked(c, began))
 			}
 			_, err = fmt.Fprintf(cmd.OutOrStdout(), "backup %s is whole: %d files, %d bytes\n", c.Name, c.Tree.Files, c.Tree.Bytes)
 			return err
@@ -256,6 +215,14 @@ func newArchiveVerify(p *place) *cobra.Command {
 	cmd.Flags().BoolVar(&readData, "read-data", false, "read every byte, instead of what describes them")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object")
 	return cmd
+}
+
+// looked is the report of a command that changes nothing.
+func (p *place) looked(c history.Commit, began time.Time) summary {
+	return summary{
+		Backup: c.Name.String(), Files: c.Tree.Files, Directories: c.Tree.Dirs, Bytes: c.Tree.Bytes,
+		Requests: p.requests.counts(), Seconds: time.Since(began).Seconds(),
+	}
 }
 
 // damage names everything that is damaged before the error says so in short.

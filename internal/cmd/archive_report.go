@@ -90,16 +90,26 @@ func named(problems []archive.Problem) []string {
 
 // progressOn returns a function that shows totals on a terminal, nil where standard error is none, and one that ends the line.
 func progressOn(cmd *cobra.Command) (archive.Progress, func()) {
+	show, end := onTerminal(cmd)
+	if show == nil {
+		return nil, end
+	}
+	return func(files, bytes int64) { show("%d files, %.1f MB ", files, float64(bytes)/1e6) }, end
+}
+
+// onTerminal returns a function that shows a line in place of the one before, now and then: nil where standard error is no
+// terminal; and one that empties the line.
+func onTerminal(cmd *cobra.Command) (show func(format string, args ...any), end func()) {
 	if !term.IsTerminal(int(os.Stderr.Fd())) {
 		return nil, func() {}
 	}
 	const pause = 100 * time.Millisecond
 	var last time.Time
 	out := cmd.ErrOrStderr()
-	show := func(files, bytes int64) {
+	show = func(format string, args ...any) {
 		if now := time.Now(); now.Sub(last) >= pause {
 			last = now
-			fmt.Fprintf(out, "\r%d files, %.1f MB ", files, float64(bytes)/1e6)
+			fmt.Fprintf(out, "\r"+format, args...)
 		}
 	}
 	return show, func() { fmt.Fprint(out, "\r\x1b[K") }

@@ -2,7 +2,12 @@ package cmd
 
 import (
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -38,4 +43,51 @@ func TestArchiveReportNamesWhatIsAltered(t *testing.T) {
 	var got map[string]any
 	g.Expect(json.Unmarshal(out.Bytes(), &got)).To(Succeed())
 	g.Expect(got).To(And(HaveKeyWithValue("altered", []any{"f: the filesystem cannot hold its time"}), HaveKeyWithValue("alteredCount", 3.0), Not(HaveKey("incomplete"))))
+}
+
+// Machines get an object for each line, names of any bytes among them.
+func TestArchiveRowsForMachines(t *testing.T) {
+	g := NewWithT(t)
+	dir, at := someTree(t), newStoreURL(t)
+	then := time.Date(1969, 7, 20, 20, 17, 40, 5, time.UTC)
+	for _, name := range []string{"README", "src/main.go"} {
+		g.Expect(os.Chtimes(filepath.Join(dir, name), then, then)).To(Succeed())
+	}
+	must(t, "archive", "create", at, inDomain, ofWeb, dir)
+	g.Expect(os.Symlink("main.go", filepath.Join(dir, "src", "\xffname"))).To(Succeed())
+	g.Expect(os.Chmod(filepath.Join(dir, "README"), 0o755)).To(Succeed())
+	must(t, "archive", "create", at, inDomain, ofWeb, dir)
+
+	rows := objects(t, must(t, "archive", "ls", at, inDomain, ofWeb, "--recursive", "--json"))
+	g.Expect(rows).To(HaveLen(5))
+	g.Expect(rows[0]).To(And(HaveKeyWithValue("path", ""), HaveKeyWithValue("type", "directory")))
+	uid := float64(os.Geteuid())
+	g.Expect(rows[1]).To(Equal(map[string]any{
+		"path": "README", "type": "file", "mode": "0755", "uid": uid, "gid": uid, "size": 8000.0, "time": "1969-07-20T20:17:40.000000005Z",
+		"sha256": fmt.Sprintf("%x", sha256.Sum256(bytes.Repeat([]byte("read me\n"), 1000))),
+	}))
+	g.Expect(rows[4]).To(And(HaveKeyWithValue("path", "src/\uFFFDname"), HaveKeyWithValue("pathBase64", "c3JjL/9uYW1l"),
+		HaveKeyWithValue("type", "symlink"), HaveKeyWithValue("target", "main.go")))
+
+	g.Expect(objects(t, must(t, "archive", "diff", at, inDomain, ofWeb, "--json", "1.1"))).To(ConsistOf(
+		map[string]any{"path": "README", "change": "changed", "what": []any{"mode"}},
+		HaveKeyWithValue("path", "src"),
+		And(HaveKeyWithValue("pathBase64", "c3JjL/9uYW1l"), HaveKeyWithValue("change", "added")),
+	))
+
+	file := filepath.Join(t.TempDir(), "x.tar")
+	g.Expect(report(t, "archive", "export", at, inDomain, ofWeb, file)).To(And(HaveField("Backup", "1.2"), HaveField("Bytes", int64(8013))))
+	g.Expect(file).To(BeARegularFile())
+	g.Expect(refused(t, "archive", "export", at, inDomain, ofWeb, "--json")).To(ContainSubstring("--json needs a FILE"))
+}
+
+// objects decodes an object on each line.
+func objects(t *testing.T, text string) (all []map[string]any) {
+	t.Helper()
+	for line := range strings.Lines(text) {
+		var object map[string]any
+		NewWithT(t).Expect(json.Unmarshal([]byte(line), &object)).To(Succeed())
+		all = append(all, object)
+	}
+	return all
 }

@@ -2,13 +2,43 @@ package cmd
 
 import (
 	"context"
+	"sync"
 	"sync/atomic"
+
+	"github.com/spf13/cobra"
 
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
 
 // requests counts what a command asked of the store, by kind.
-type requests struct{ put, get, stat, list, del atomic.Int64 }
+type requests struct {
+	put, get, stat, list, del atomic.Int64
+
+	read atomic.Int64      // bytes
+	show func(bytes int64) // is told of them, unless it is nil
+}
+
+func (r *requests) got(bytes int) {
+	r.get.Add(1)
+	if total := r.read.Add(int64(bytes)); r.show != nil {
+		r.show(total)
+	}
+}
+
+// follow shows on a terminal how much was read, until the function that it returns is called.
+func (r *requests) follow(cmd *cobra.Command) (end func()) {
+	show, end := onTerminal(cmd)
+	if show == nil {
+		return end
+	}
+	var one sync.Mutex // several packs are read at once
+	r.show = func(bytes int64) {
+		one.Lock()
+		defer one.Unlock()
+		show("%.1f MB read ", float64(bytes)/1e6)
+	}
+	return end
+}
 
 // counts are requests as a report shows them.
 type counts struct {
@@ -37,12 +67,13 @@ func (s countedStore) Put(ctx context.Context, key string, data []byte) error {
 }
 
 func (s countedStore) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
-	s.requests.get.Add(1)
-	return s.Store.Get(ctx, key, limit)
+	data, err := s.Store.Get(ctx, key, limit)
+	s.requests.got(len(data))
+	return data, err
 }
 
 func (s countedStore) Read(ctx context.Context, key string, offset int64, buf []byte) error {
-	s.requests.get.Add(1)
+	defer s.requests.got(len(buf))
 	return s.Store.Read(ctx, key, offset, buf)
 }
 

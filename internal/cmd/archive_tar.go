@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -14,29 +15,38 @@ import (
 
 func newArchiveExport(p *place) *cobra.Command {
 	var from source
+	var asJSON bool
 	cmd := &cobra.Command{
 		Use:   "export [FILE]",
 		Short: "Write a backup as a plain tar, to standard output or a file",
 		Args:  cobra.MaximumNArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
+			began := time.Now()
+			toFile := len(args) == 1 && args[0] != "-"
+			if asJSON && !toFile {
+				return errors.New("--json needs a FILE for the tar: standard output is for the object")
+			}
 			a, c, err := from.find(cmd.Context(), p)
 			if err != nil {
 				return err
 			}
-			return writeTo(cmd, args, func(w io.Writer) error { return a.Export(cmd.Context(), c, w) })
+			write := func(w io.Writer) error {
+				defer p.requests.follow(cmd)()
+				return a.Export(cmd.Context(), c, w)
+			}
+			if !toFile {
+				return write(cmd.OutOrStdout())
+			}
+			if err := writeNew(args[0], write); err != nil || !asJSON {
+				return err
+			}
+			return json.NewEncoder(cmd.OutOrStdout()).Encode(p.looked(c, began))
 		},
 	}
 	p.flags(cmd)
 	from.flags(cmd)
+	cmd.Flags().BoolVar(&asJSON, "json", false, "print one JSON object when the FILE is written")
 	return cmd
-}
-
-// writeTo writes to the named file, which must not exist, or to standard output.
-func writeTo(cmd *cobra.Command, args []string, write func(io.Writer) error) error {
-	if len(args) == 0 || args[0] == "-" {
-		return write(cmd.OutOrStdout())
-	}
-	return writeNew(args[0], write)
 }
 
 // writeNew writes a file that must not exist. It gets its name when it is whole: half a tar looks like a whole one.

@@ -217,12 +217,28 @@ func (a Standalone) outrun(err error) error {
 	return err
 }
 
+// indexAge is how long the index of a directory is kept that no command asks for.
+const indexAge = 30 * 24 * time.Hour
+
 // keepIndex keeps an index, or else none. It is a cache: that it cannot be written is no failure of what was done.
 func keepIndex(index *archive.Index, path string) {
-	if path == "" || index != nil && os.MkdirAll(filepath.Dir(path), 0o700) == nil && index.Save(path) == nil {
+	if path == "" {
 		return
 	}
-	_ = os.Remove(path)
+	if index == nil || os.MkdirAll(filepath.Dir(path), 0o700) != nil || index.Save(path) != nil {
+		_ = os.Remove(path)
+	}
+	forgetIndexes(filepath.Dir(path), time.Now().Add(-indexAge))
+}
+
+// forgetIndexes removes those last written before a time: most directories that somebody restores into are never backed up.
+func forgetIndexes(dir string, before time.Time) {
+	files, _ := os.ReadDir(dir)
+	for _, f := range files {
+		if info, err := f.Info(); err == nil && info.Mode().IsRegular() && info.ModTime().Before(before) {
+			_ = os.Remove(filepath.Join(dir, f.Name()))
+		}
+	}
 }
 
 // Restore writes a backup, or some paths of it, into a new or empty directory, where everything appears at once, verified and on the

@@ -98,6 +98,18 @@ var (
 		"Since when changes may be in no backup: the oldest last look at content that periodic backups are to save; absent without any.")
 )
 
+// What is asked of the service.
+var (
+	serviceCalls = Define(Counter, "service_calls_total", "Calls of the service that ended, by method and by the code of their result (OK, NotFound and so on).",
+		"method", "code")
+	serviceDuration = Define(Histogram, "service_call_duration_seconds", "How long calls of the service took, until their last message was sent.", "method").
+			with(.001, .01, .1, .5, 1, 5, 30, 60, 300, 1800, 3600, 21600)
+	serviceRefused = Define(Counter, "service_handshakes_refused_total",
+		"Callers from the network that could not show that they may call at all: without TLS, or without a certificate that is valid here.")
+	servicePanics = Define(Counter, "service_panics_total", "Calls of the service that ran into a mistake in the daemon.")
+	serviceEnd    = Define(Gauge, "service_certificate_end_timestamp_seconds", "When the service's certificate ends; absent without one.")
+)
+
 // What the daemon is.
 var (
 	buildInfo    = Define(Gauge, "build_info", "Always 1; the labels say what runs.", "version", "goversion")
@@ -114,6 +126,7 @@ func Definitions() []Definition {
 		storeRequests, storeDuration, storeRetries, storeSent, storeReceived, storeFit, storeUp, storeLastSuccess,
 		journalEntries, classUsed, classVolumes, classFullest, classEscaped,
 		workspaces, conditions, unsaved,
+		serviceCalls, serviceDuration, serviceRefused, servicePanics, serviceEnd,
 		buildInfo, configUp, configTime, configReload, configWaits,
 	}
 }

@@ -139,7 +139,7 @@ func (w *world) node(name string) *node {
 	c.Content.Timeouts.RetryMax.Duration = 2 * time.Second
 	c.Storage = config.Storage{Kind: "filesystem", Filesystem: &config.Filesystem{Path: w.path("store")}}
 	c.Volumes.Classes = map[string]config.Class{"default": n.class()}
-	c.Health.Address, c.Metrics.Address = "", ""
+	c.Health.Address, c.Metrics.Address, c.Service.Socket = "", "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
 	text, err := json.Marshal(c)
 	w.Expect(err).NotTo(HaveOccurred())
