@@ -107,6 +107,9 @@ serves() {
 	answers_ok "$(port_of "$1" health)" /readyz
 }
 
+# socket_of NODE prints the address of the socket of a node's daemon.
+socket_of() { echo "unix://$work/$1.service/socket"; }
+
 # port_of NODE GROUP prints the port of a group of the configuration of a node's daemon.
 port_of() { sed -n "s/.*\"$2\".*127.0.0.1:\([0-9]*\).*/\1/p" "$work/$1.json"; }
 
@@ -234,9 +237,11 @@ fill_workspace() {
 }
 
 back_up() {
-	headline "A backup, by trigger"
-	change web '{"spec":{"backup":{"trigger":"before lunch"}}}'
-	triggered web 'before lunch'
+	headline "A backup: the client asks node-a's daemon for one, and follows it"
+	on_terminal bin/ws-daemon client --address "$(socket_of node-a)" backup web
+	show bin/ws-daemon client --address "$(socket_of node-a)" list
+	show bin/ws-daemon client --address "$(socket_of node-a)" backups web
+	show bin/ws-daemon client --address "$(socket_of node-a)" usage web
 	show kubectl get workspaces
 	show bin/ws-daemon archive list --store "$store" --domain default --workspace web
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"regexp"
 	"strings"
+	"time"
 
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
@@ -59,13 +60,20 @@ func (c *Client) explain(ctx context.Context, err error) error {
 	switch {
 	case errors.Is(ctx.Err(), context.Canceled):
 		return &Error{CodeInterrupted, "interrupted"}
-	case errors.Is(ctx.Err(), context.DeadlineExceeded):
+	case late(ctx, s.Code()):
 		return &Error{CodeTimedOut, "it takes longer than --timeout; what was begun goes on"}
 	}
 	if cause, broken := connectionError(s); broken {
 		return c.unreachable(cause)
 	}
 	return &Error{exitCode(s.Code()), text}
+}
+
+// late says whether the time is over that the caller gave. The daemon knows of it, and may be a moment quicker to say so.
+func late(ctx context.Context, code codes.Code) bool {
+	const moment = 100 * time.Millisecond
+	end, limited := ctx.Deadline()
+	return errors.Is(ctx.Err(), context.DeadlineExceeded) || limited && code == codes.DeadlineExceeded && time.Until(end) < moment
 }
 
 func exitCode(code codes.Code) int {

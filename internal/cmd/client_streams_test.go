@@ -238,7 +238,7 @@ func TestClientWatch(t *testing.T) {
 func TestClientWait(t *testing.T) {
 	g := NewWithT(t)
 	var calls atomic.Int32
-	told := make(chan struct{})
+	var out recorder
 	s := &standIn{
 		watch: func(_ *daemonv1.WatchRequest, to grpc.ServerStreamingServer[daemonv1.WatchResponse]) error {
 			for _, ws := range []*daemonv1.Workspace{{Uid: "u", Reason: "Provisioning", Message: "the volume is being made"}, {Uid: "u", Reason: "Restoring", Message: "backup 7.2"}} {
@@ -249,18 +249,22 @@ func TestClientWait(t *testing.T) {
 			if err := to.Send(&daemonv1.WatchResponse{Event: daemonv1.WatchEvent_WATCH_EVENT_SYNCED}); err != nil {
 				return err
 			}
-			close(told)
 			<-to.Context().Done()
 			return to.Context().Err()
 		},
 		waitReady: func(ctx context.Context) (*daemonv1.WaitReadyResponse, error) {
 			if calls.Add(1) == 1 {
-				<-told
+				g.Eventually(out.String, "10s").Should(ContainSubstring("Restoring"))
 				return nil, status.Error(codes.DeadlineExceeded, "call again")
 			}
 			return &daemonv1.WaitReadyResponse{Workspace: web()}, nil
 		},
 	}
-	g.Expect(must(t, s.asks(t)("wait", "web")...)).To(Equal(
+	root := newRoot()
+	root.SetArgs(s.asks(t)("wait", "web"))
+	root.SetOut(&out)
+	root.SetErr(&out)
+	g.Expect(root.ExecuteContext(t.Context())).To(Succeed())
+	g.Expect(out.String()).To(Equal(
 		"Provisioning: the volume is being made\nRestoring: backup 7.2\nworkspace/web is ready on node-a: /v/uid-1/content\n"))
 }
