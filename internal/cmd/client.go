@@ -8,10 +8,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"wsdaemon.dev/ws-daemon/internal/client"
+	"wsdaemon.dev/ws-daemon/internal/config"
 )
-
-// defaultAddress is the socket of a daemon that was not told another one.
-const defaultAddress = "unix:///run/ws-daemon/service/socket"
 
 // asking is what all commands have in common that ask a daemon.
 type asking struct {
@@ -37,7 +35,7 @@ standard error.`,
 		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
 	flags := cmd.PersistentFlags()
-	flags.StringVar(&a.Address, "address", defaultAddress, "where the daemon is: unix:///path of its socket, or `host:port`")
+	flags.StringVar(&a.Address, "address", "unix://"+config.DefaultSocket, "where the daemon is: unix:///path of its socket, or `host:port`")
 	flags.StringVar(&a.CA, "ca", "", "a `file` with the authorities of the daemon's certificate, for host:port")
 	flags.StringVar(&a.Cert, "cert", "", "a `file` with your certificate")
 	flags.StringVar(&a.Key, "key", "", "a `file` with its key")

@@ -30,9 +30,10 @@ func newClientFiles(a *asking) *cobra.Command {
 				return err
 			}
 			out := bufio.NewWriter(cmd.OutOrStdout())
+			show := filePrinter(out, look.Format)
 			err = a.with(cmd, func(ctx context.Context, c *client.Client) error {
 				return c.Files(ctx, a.ref(args[0]), from, strings.Join(args[1:], ""), recursive, func(f *daemonv1.File) error {
-					return printFile(out, look.Format, f)
+					return show(rowOf(f))
 				})
 			})
 			return errors.Join(out.Flush(), err)
@@ -44,15 +45,12 @@ func newClientFiles(a *asking) *cobra.Command {
 	return cmd
 }
 
-func printFile(out io.Writer, as client.Format, f *daemonv1.File) error {
-	switch as {
-	case client.JSON:
-		return client.Line(out, f)
-	case client.Name: // as it is: it is for programs
-		_, err := fmt.Fprintf(out, "%s\n", f.GetPath())
-		return err
-	default:
-		_, err := fmt.Fprintln(out, line(rowOf(f)))
+func filePrinter(out io.Writer, as client.Format) func(archive.Row) error {
+	if as != client.Name {
+		return rowPrinter(out, as == client.JSON)
+	}
+	return func(r archive.Row) error { // as it is: it is for programs
+		_, err := fmt.Fprintln(out, r.Path)
 		return err
 	}
 }
@@ -66,6 +64,8 @@ func rowOf(f *daemonv1.File) archive.Row {
 		},
 	}
 	switch f.GetType() {
+	case daemonv1.FileType_FILE_TYPE_REGULAR:
+		r.Kind = format.KindFile
 	case daemonv1.FileType_FILE_TYPE_SYMLINK:
 		r.Kind = format.KindSymlink
 	case daemonv1.FileType_FILE_TYPE_FIFO:

@@ -155,7 +155,7 @@ Lrwxrwxrwx 0 0          0 2026-01-02 03:04:05 src/l -> "a"
 	g.Expect(files("-o", "name")).To(Equal("src\nsrc/a\xff\nsrc/l\nsrc/gone\n"))
 	lines := strings.Split(files("-o", "json"), "\n")
 	g.Expect(lines).To(HaveLen(5))
-	g.Expect(lines[1]).To(Equal(`{"gid":0,"mode":2468,"modifyTime":"2026-01-02T03:04:05.000000006Z","pathBase64":"c3JjL2H/","size":12,"target":"","type":"Regular","uid":0,"unreadable":false}`))
+	g.Expect(lines[1]).To(Equal(`{"path":"src/a�","pathBase64":"c3JjL2H/","type":"file","mode":"4644","uid":0,"gid":0,"size":12,"time":"2026-01-02T03:04:05.000000006Z"}`))
 }
 
 // recorder is where a command writes while a test reads.
