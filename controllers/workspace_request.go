@@ -72,7 +72,7 @@ func (b *BackupRequest) Progress() (p jobs.Progress, running bool) {
 		return p, false
 	}
 	job := b.reconciler.Jobs.State(b.key)
-	return job.Progress, job.Phase == jobs.Running
+	return job.Progress, job.Phase != jobs.Queued
 }
 
 // Leave gives the request up. A backup that has been started goes on; one that nobody waits for any more is not started.

@@ -49,6 +49,8 @@ func busy(t *testing.T, source func() metrics.Snapshot) (*metrics.Metrics, *prom
 		Class: "backup", Queued: time.Unix(0, 0), Started: time.Unix(2, 0), Ended: time.Unix(5, 0), Progress: jobs.Progress{FilesDone: 3, BytesDone: 500},
 	}, "")
 	m.Reloaded(metrics.ReloadApplied)
+	m.ServiceCalled("Get", "OK", time.Second)
+	m.ServiceCertificate(time.Unix(100, 0))
 	m.StoreFit()
 	m.StoreRetried("put")
 	s := m.Store(storetest.Filesystem(t))

@@ -105,8 +105,9 @@ func (b *backup) tell() (running bool, err error) {
 	m := &daemonv1.BackupResponse{
 		Phase: daemonv1.BackupPhase_BACKUP_PHASE_QUEUED, FilesExpected: b.files, BytesExpected: b.bytes,
 	}
-	if running {
-		m.Phase, m.FilesDone, m.BytesDone = daemonv1.BackupPhase_BACKUP_PHASE_RUNNING, p.FilesDone, p.BytesDone
+	if running { // what a job that has just ended has done is not known any more
+		m.Phase = daemonv1.BackupPhase_BACKUP_PHASE_RUNNING
+		m.FilesDone, m.BytesDone = max(p.FilesDone, b.sent.GetFilesDone()), max(p.BytesDone, b.sent.GetBytesDone())
 	}
 	if proto.Equal(m, b.sent) {
 		return running, nil

@@ -57,6 +57,7 @@ func TestABackupTellsHowItGetsOn(t *testing.T) {
 	w.Expect(next()).To(Equal("RUNNING 1/10 files, 100/1000 bytes"))
 	request.run(jobs.Progress{FilesDone: 12, BytesDone: 1200})
 	w.Expect(next()).To(Equal("RUNNING 12/10 files, 1200/1000 bytes"))
+	request.run(jobs.Progress{}) // it has just ended
 	request.end(state.Backup{Name: "3.2", Files: 12, Bytes: 1200, Uploaded: 300, Duration: time.Second, Complete: true}, false, nil)
 	w.Expect(next()).To(Equal("DONE 12/12 files, 1200/1200 bytes: 3.2 of 1200 bytes, 300 stored, in 1s, complete true, unchanged false"))
 	w.Expect(next()).To(Equal("end"))

@@ -104,8 +104,7 @@ func (s *service) visible(ctx context.Context, namespace string) ([]v1.Workspace
 	if err := s.Client.List(ctx, &all, options...); err != nil {
 		return nil, err
 	}
-	seen := slices.Clone(all.Items)
-	seen = slices.DeleteFunc(seen, func(ws v1.Workspace) bool { return !mayIn(ctx, ws.Namespace) })
+	seen := slices.DeleteFunc(all.Items, func(ws v1.Workspace) bool { return !mayIn(ctx, ws.Namespace) })
 	slices.SortFunc(seen, func(a, b v1.Workspace) int { return byName(&a, &b) })
 	return seen, nil
 }

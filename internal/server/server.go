@@ -118,10 +118,15 @@ func New(o Options) *Server {
 
 // Configure takes over rights and limits. Calls that no right allows any more end.
 func (s *Server) Configure(c config.Service) {
-	s.policy.Store(&policy{c})
-	s.exports.Store(semaphore.NewWeighted(int64(c.Exports)))
-	s.callers.configure(c.RequestsPerSecond)
-	s.calls.revoke(s.policy.Load())
+	now := &policy{c}
+	before := s.policy.Swap(now)
+	if before == nil || before.Exports != c.Exports {
+		s.exports.Store(semaphore.NewWeighted(int64(c.Exports)))
+	}
+	if before == nil || before.RequestsPerSecond != c.RequestsPerSecond {
+		s.callers.configure(c.RequestsPerSecond)
+	}
+	s.calls.revoke(now)
 }
 
 // Configured returns what the last Configure gave.
