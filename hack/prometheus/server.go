@@ -85,7 +85,7 @@ func (o Options) write() error {
 		Targets []string          `json:"targets"`
 		Labels  map[string]string `json:"labels"`
 	}
-	var daemons []static
+	daemons := make([]static, 0, len(o.Nodes))
 	for node, address := range o.Nodes {
 		daemons = append(daemons, static{[]string{address}, map[string]string{"node": node}})
 	}

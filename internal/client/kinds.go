@@ -40,7 +40,7 @@ func (l Look) workspaces() kind[*daemonv1.Workspace] {
 	type ws = *daemonv1.Workspace
 	columns := []column[ws]{
 		{heading: "NAME", of: ws.GetName},
-		{heading: "READY", of: func(w ws) string { return ready(w) }},
+		{heading: "READY", of: ready},
 		{heading: "STATUS", of: ws.GetReason},
 		{heading: "NODE", of: ws.GetHolder},
 		{heading: "SIZE", of: func(w ws) string { return some(w.GetVolume().GetSizeBytes()) }},
@@ -77,8 +77,9 @@ func some(bytes int64) string {
 // Events prints changes of workspaces: as rows with what has changed, or a JSON object a line.
 func (l Look) Events() *Printer[*daemonv1.WatchResponse] {
 	type event = *daemonv1.WatchResponse
-	columns := []column[event]{{heading: "EVENT", of: func(e event) string { return constant(e.GetEvent().Descriptor(), e.GetEvent().Number()) }}}
 	of := l.workspaces()
+	columns := make([]column[event], 0, len(of.columns)+1)
+	columns = append(columns, column[event]{heading: "EVENT", of: func(e event) string { return constant(e.GetEvent().Descriptor(), e.GetEvent().Number()) }})
 	for _, c := range of.columns {
 		columns = append(columns, column[event]{heading: c.heading, wide: c.wide, of: func(e event) string { return c.of(e.GetWorkspace()) }})
 	}

@@ -78,7 +78,7 @@ func (a *asking) with(cmd *cobra.Command, do func(ctx context.Context, c *client
 	if err != nil {
 		return err
 	}
-	defer c.Close() //nolint:errcheck // what was asked has been answered
+	defer c.Close()
 	return do(ctx, c)
 }
 

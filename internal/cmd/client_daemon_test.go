@@ -76,9 +76,7 @@ func (i *issuer) write(template *x509.Certificate, name string) (*x509.Certifica
 // Every command, against a real daemon with a real workspace: over its socket, and by TLS with a certificate that has some rights.
 func TestClientAgainstADaemon(t *testing.T) {
 	n := newNode(t)
-	dir, err := os.MkdirTemp("", "client")
-	n.Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	in := func(name string) string { return filepath.Join(dir, name) }
 	ours, others := newIssuer(t, dir, "ours"), newIssuer(t, dir, "others")
 	ours.issue("daemon")
@@ -105,7 +103,7 @@ func TestClientAgainstADaemon(t *testing.T) {
 		n.readsBackups(t, ws, local)
 		n.servesWhoMay(t, name, remote)
 	})
-	_, err = call(t.Context(), "", local("get", name)...)
+	_, err := call(t.Context(), "", local("get", name)...)
 	n.Expect(err).To(MatchError(HaveSuffix("no such file or directory: is it running on this node, and is that service.socket of its configuration?")))
 	n.Expect(exitCode(err)).To(Equal(7))
 }

@@ -69,9 +69,7 @@ func TestClientWrongUsage(t *testing.T) {
 
 func TestClientWithoutADaemon(t *testing.T) {
 	g := NewWithT(t)
-	dir, err := os.MkdirTemp("", "client")
-	g.Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
+	dir := t.TempDir()
 	left := filepath.Join(dir, "left") // as a daemon that was killed leaves it
 	l, err := (&net.ListenConfig{}).Listen(t.Context(), "unix", left)
 	g.Expect(err).NotTo(HaveOccurred())

@@ -63,16 +63,10 @@ func rowOf(f *daemonv1.File) archive.Row {
 			Mode: uint16(f.GetMode()), UID: f.GetUid(), GID: f.GetGid(), Sec: f.GetModifyTime().GetSeconds(), Nsec: uint32(f.GetModifyTime().GetNanos()),
 		},
 	}
-	switch f.GetType() {
-	case daemonv1.FileType_FILE_TYPE_REGULAR:
-		r.Kind = format.KindFile
-	case daemonv1.FileType_FILE_TYPE_SYMLINK:
-		r.Kind = format.KindSymlink
-	case daemonv1.FileType_FILE_TYPE_FIFO:
-		r.Kind = format.KindFIFO
-	case daemonv1.FileType_FILE_TYPE_WHITEOUT:
-		r.Kind = format.KindWhiteout
-	}
+	r.Kind = map[daemonv1.FileType]format.Kind{
+		daemonv1.FileType_FILE_TYPE_REGULAR: format.KindFile, daemonv1.FileType_FILE_TYPE_SYMLINK: format.KindSymlink,
+		daemonv1.FileType_FILE_TYPE_FIFO: format.KindFIFO, daemonv1.FileType_FILE_TYPE_WHITEOUT: format.KindWhiteout,
+	}[f.GetType()]
 	if f.GetUnreadable() {
 		r.Flags |= format.FlagUnreadable
 	}

@@ -252,7 +252,7 @@ func TestClientWait(t *testing.T) {
 			<-to.Context().Done()
 			return to.Context().Err()
 		},
-		waitReady: func(ctx context.Context) (*daemonv1.WaitReadyResponse, error) {
+		waitReady: func(context.Context) (*daemonv1.WaitReadyResponse, error) {
 			if calls.Add(1) == 1 {
 				g.Eventually(out.String, "10s").Should(ContainSubstring("Restoring"))
 				return nil, status.Error(codes.DeadlineExceeded, "call again")

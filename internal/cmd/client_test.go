@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"net"
-	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -77,10 +76,7 @@ func (s *standIn) Export(r *daemonv1.ExportRequest, to grpc.ServerStreamingServe
 // asks returns a function that makes a command line for a client of the stand-in.
 func (s *standIn) asks(t *testing.T) func(args ...string) []string {
 	t.Helper()
-	dir, err := os.MkdirTemp("", "client") // a short path: the kernel allows 107 bytes
-	NewWithT(t).Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(func() { _ = os.RemoveAll(dir) })
-	path := filepath.Join(dir, "socket")
+	path := filepath.Join(t.TempDir(), "socket")
 	s.serve(t, path)
 	return func(args ...string) []string { return append([]string{"client", "--address=unix://" + path}, args...) }
 }
