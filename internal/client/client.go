@@ -5,7 +5,6 @@ import (
 	"cmp"
 	"crypto/tls"
 	"crypto/x509"
-	"fmt"
 	"os"
 	"strings"
 	"time"
@@ -98,6 +97,3 @@ func (o Options) credentials() (credentials.TransportCredentials, error) {
 
 // Ref names a workspace.
 type Ref struct{ Namespace, Name string }
-
-// String is how people write it.
-func (r Ref) String() string { return fmt.Sprintf("%s/%s", r.Namespace, r.Name) }

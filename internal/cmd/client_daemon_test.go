@@ -160,10 +160,7 @@ func (n *node) readsBackups(t *testing.T, ws *v1.Workspace, local func(...string
 	n.Expect(exitCode(err)).To(Equal(2), "%v", err)
 	dir := t.TempDir()
 	must(t, local("export", ws.Name, "-f", filepath.Join(dir, "web.tar"))...)
-	out, err := exec.CommandContext(t.Context(), "tar", "-x", "-C", dir, "-f", filepath.Join(dir, "web.tar"), "--warning=no-unknown-keyword", "./hello").CombinedOutput()
-	if err != nil { // some tars have no ./
-		out, err = exec.CommandContext(t.Context(), "tar", "-x", "-C", dir, "-f", filepath.Join(dir, "web.tar"), "--warning=no-unknown-keyword", "hello").CombinedOutput()
-	}
+	out, err := exec.CommandContext(t.Context(), "tar", "-x", "-C", dir, "-f", filepath.Join(dir, "web.tar"), "--warning=no-unknown-keyword", "hello").CombinedOutput()
 	n.Expect(err).NotTo(HaveOccurred(), string(out))
 	n.Expect(os.ReadFile(filepath.Join(dir, "hello"))).To(BeEquivalentTo("hello"))
 }
