@@ -48,7 +48,7 @@ func running(changes ...func(*scope)) *scope {
 		},
 	}
 	s := &scope{
-		ws: ws, status: ws.Status.DeepCopy(), area: area, now: noon,
+		ws: ws, status: ws.Status.DeepCopy(), area: area, now: noon, interval: 2 * time.Hour,
 		seen: content.Observation{
 			Volume:   volume.Info{ID: uid, Dir: "/v/uid-1", Path: "/v/uid-1/content", Size: 1 << 30},
 			Position: volume.Published,
@@ -168,7 +168,8 @@ func TestDecideBackup(t *testing.T) {
 		"an interval after the start":     {running(), false, noon.Add(-time.Hour + period)},
 		"an interval after the last look": {running(checked(time.Minute)), false, noon.Add(-time.Minute + period)},
 		"another interval":                {running(checked(time.Minute), interval(time.Hour)), false, noon.Add(-time.Minute + content.Jitter(time.Hour, uid))},
-		"no interval given":               {running(checked(time.Minute), func(s *scope) { s.ws.Spec.Backup.Interval = nil }), false, noon.Add(-time.Minute + period)},
+		"no interval given":               {running(checked(time.Minute), func(s *scope) { s.ws.Spec.Backup.Interval = nil }), false, noon.Add(-time.Minute + content.Jitter(2*time.Hour, uid))},
+		"none given, none at the node":    {running(checked(time.Minute), func(s *scope) { s.ws.Spec.Backup.Interval, s.interval = nil, 0 }), false, time.Time{}},
 		"turned off":                      {running(interval(0)), false, time.Time{}},
 		"turned off, failed":              {running(interval(0), failed), false, time.Time{}},
 		"triggered":                       {running(checked(time.Minute), trigger("b", "a")), false, noon},

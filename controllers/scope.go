@@ -26,7 +26,8 @@ type scope struct {
 	final   *finding // the final backup, while stopping and after
 	stalled *finding // what only a person can mend
 
-	limitable bool // the driver of the volume's class can limit it
+	limitable bool          // the driver of the volume's class can limit it
+	interval  time.Duration // between periodic backups, unless the spec has one
 
 	asked    bool          // somebody waits for a backup
 	growing  string        // why a volume in use cannot be grown

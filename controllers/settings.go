@@ -12,8 +12,10 @@ type Settings struct {
 	Timeouts    config.Timeouts
 	RetryMax    time.Duration
 	OrphanGrace time.Duration
-	Classes     map[string]config.Class
-	Node        config.Node
+	// BackupInterval is that of workspaces whose spec has none.
+	BackupInterval time.Duration
+	Classes        map[string]config.Class
+	Node           config.Node
 }
 
 // Reconfigure changes the settings between two passes: one that is under way ends with those it began with.

@@ -97,7 +97,8 @@ func decideBackup(s *scope, evacuate bool) time.Time {
 		return s.now
 	}
 	var due time.Time
-	if interval := intervalOf(s.ws); interval > 0 {
+	interval := intervalOf(s.ws, s.interval)
+	if interval > 0 {
 		due = lastLook(s).Add(content.Jitter(interval, string(s.ws.UID)))
 	}
 	if evacuate || s.triggered() {
@@ -106,7 +107,7 @@ func decideBackup(s *scope, evacuate bool) time.Time {
 	if due.IsZero() || s.edited() {
 		return due
 	}
-	return latest(due, b.NextAttempt, afterFencing(b, intervalOf(s.ws)))
+	return latest(due, b.NextAttempt, afterFencing(b, interval))
 }
 
 // afterFencing returns when a fenced owner's work may be saved again: each time it is all of it.
@@ -154,9 +155,10 @@ func lastLook(s *scope) time.Time {
 	return last
 }
 
-func intervalOf(ws *v1.Workspace) time.Duration {
+// intervalOf returns the time between periodic backups of a workspace, the node's own if its spec has none; 0 is never.
+func intervalOf(ws *v1.Workspace, otherwise time.Duration) time.Duration {
 	if ws.Spec.Backup.Interval == nil {
-		return 10 * time.Minute
+		return otherwise
 	}
 	return ws.Spec.Backup.Interval.Duration
 }

@@ -222,7 +222,7 @@ func decideBackedUp(s *scope) (*finding, time.Time) {
 	if trouble == "" && s.failing.attempts > 0 {
 		trouble = fmt.Sprintf("attempt %d failed: %s", s.failing.attempts, clip(s.failing.text))
 	}
-	interval := intervalOf(s.ws)
+	interval := intervalOf(s.ws, s.interval)
 	fresh := b.CheckedAt.Add(overdueAfter * interval)
 	switch {
 	case b.Reason == v1.ReasonFenced:

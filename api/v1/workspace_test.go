@@ -22,7 +22,7 @@ func TestDefaultsOfTheMinimalWorkspace(t *testing.T) {
 		"owner":          map[string]any{"uid": int64(33333), "gid": int64(33333)},
 		"volume":         map[string]any{"class": "default", "size": "1Gi"},
 		"initializer":    map[string]any{"empty": map[string]any{}},
-		"backup":         map[string]any{"interval": "10m", "onStop": "Backup", "keep": map[string]any{"last": int64(5), "daily": int64(7)}},
+		"backup":         map[string]any{"onStop": "Backup", "keep": map[string]any{"last": int64(5), "daily": int64(7)}},
 		"deletionPolicy": "Retain",
 	}))
 	s.Expect(o.Object).NotTo(HaveKey("status"))
@@ -34,8 +34,8 @@ func TestDefaultsInsideGivenParts(t *testing.T) {
 		want       any
 	}{
 		"owner":  {"owner: {uid: 0}", "owner", map[string]any{"uid": int64(0), "gid": int64(33333)}},
-		"backup": {"backup: {trigger: x}", "backup", map[string]any{"interval": "10m", "onStop": "Backup", "trigger": "x", "keep": map[string]any{"last": int64(5), "daily": int64(7)}}},
-		"keep":   {"backup: {keep: {daily: 0}}", "backup", map[string]any{"interval": "10m", "onStop": "Backup", "keep": map[string]any{"last": int64(5), "daily": int64(0)}}},
+		"backup": {"backup: {trigger: x}", "backup", map[string]any{"onStop": "Backup", "trigger": "x", "keep": map[string]any{"last": int64(5), "daily": int64(7)}}},
+		"keep":   {"backup: {keep: {daily: 0}}", "backup", map[string]any{"onStop": "Backup", "keep": map[string]any{"last": int64(5), "daily": int64(0)}}},
 		"git":    {"initializer: {git: {url: 'https://example.com/a'}}", "initializer", map[string]any{"git": map[string]any{"url": "https://example.com/a"}}},
 	}
 	for name, tt := range tests {

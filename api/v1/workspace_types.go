@@ -78,7 +78,7 @@ type WorkspaceSpec struct {
 
 	// backup says when backups are made and which are kept.
 	// +optional
-	// +kubebuilder:default={interval: "10m"}
+	// +kubebuilder:default={}
 	Backup BackupSpec `json:"backup,omitzero"`
 
 	// restore goes back in time: the next start restores the named backup instead of the newest one.
@@ -137,9 +137,9 @@ type VolumeSpec struct {
 
 // BackupSpec says when backups are made and which are kept.
 type BackupSpec struct {
-	// interval between periodic backups; some jitter is added. 0s turns them off.
+	// interval between periodic backups; some jitter is added. 0s turns them off. If absent, it is the one that the node's daemon
+	// is configured with, 10m by default.
 	// +optional
-	// +kubebuilder:default="10m"
 	// +kubebuilder:validation:Type=string
 	// +kubebuilder:validation:MaxLength=32
 	// +kubebuilder:validation:Pattern=`^([0-9]+(\.[0-9]+)?(ms|s|m|h))+$`

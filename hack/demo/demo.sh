@@ -80,6 +80,7 @@ write_config() {
 		  "content": {
 		    "workingArea": "$work/$1",
 		    "git": {"allowedSchemes": ["https", "http"]},
+		    "egress": {"deny": []},
 		    "timeouts": {"retryMax": "10s"}
 		  },
 		  "storage": $storage,

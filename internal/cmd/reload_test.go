@@ -161,6 +161,7 @@ func TestEveryLiveKeyIsApplied(t *testing.T) {
 		"content.timeouts.remove":     {func(c *config.Config) { c.Content.Timeouts.Remove.Duration = odd }, timeouts(func(t config.Timeouts) config.Duration { return t.Remove }), odd},
 		"content.timeouts.pods":       {func(c *config.Config) { c.Content.Timeouts.Pods.Duration = odd }, timeouts(func(t config.Timeouts) config.Duration { return t.Pods }), odd},
 		"content.timeouts.retryMax":   {func(c *config.Config) { c.Content.Timeouts.RetryMax.Duration = odd }, func(r *reloader) any { return r.workspaces.Settings.RetryMax }, odd},
+		"content.backup.interval":     {func(c *config.Config) { c.Content.Backup.Interval.Duration = odd }, func(r *reloader) any { return r.workspaces.Settings.BackupInterval }, odd},
 		"content.orphanGrace":         {func(c *config.Config) { c.Content.OrphanGrace.Duration = odd }, func(r *reloader) any { return r.workspaces.Settings.OrphanGrace }, odd},
 		"content.strayRetention":      {func(c *config.Config) { c.Content.StrayRetention.Duration = odd }, func(r *reloader) any { return r.workspaces.Keeper.Tuned().StrayRetention }, odd},
 

@@ -35,6 +35,8 @@ type Config struct {
 type Content struct {
 	// WorkingArea is the directory of volumes, journal and identity. It must exist.
 	WorkingArea string `json:"workingArea" schema:"required"`
+	// Backup is how content is backed up if its workspace does not say.
+	Backup Backup `json:"backup"`
 	// StrayRetention is how long content whose owner moved on is kept in the store.
 	StrayRetention Duration `json:"strayRetention" reload:"live"`
 	// OrphanGrace is how long an object must be gone before its volume is removed.
@@ -47,10 +49,18 @@ type Content struct {
 	AdoptCluster bool `json:"adoptCluster"`
 	// Git is how repositories are cloned.
 	Git Git `json:"git"`
+	// Egress is where git and downloads must not connect to.
+	Egress Egress `json:"egress"`
 	// Sandbox is where everything runs that reads hostile content.
 	Sandbox Sandbox `json:"sandbox"`
 	// Timeouts are the deadlines of the daemon's work.
 	Timeouts Timeouts `json:"timeouts"`
+}
+
+// Backup is how content is backed up if its workspace does not say.
+type Backup struct {
+	// Interval is the time between periodic backups of a workspace without spec.backup.interval: from 1s to 7d, or "0s" for none.
+	Interval Duration `json:"interval" reload:"live"`
 }
 
 // Collect is how packs that no backup needs leave the store.
@@ -65,8 +75,8 @@ type Collect struct {
 type Git struct {
 	// Program is the git command.
 	Program string `json:"program"`
-	// AllowedSchemes are the URL schemes that may be cloned.
-	AllowedSchemes []string `json:"allowedSchemes" schema:"enum=https|http"`
+	// AllowedSchemes are the URL schemes that may be cloned and, of https and http, downloaded.
+	AllowedSchemes []string `json:"allowedSchemes" schema:"enum=https|http|ssh"`
 }
 
 // Timeouts are the deadlines of the daemon's work. A passed deadline is reported and tried again; it never lets content go.
@@ -145,11 +155,13 @@ type Log struct {
 func Default() Config {
 	return Config{
 		Content: Content{
+			Backup:         Backup{Interval: Duration{10 * time.Minute}},
 			StrayRetention: Duration{30 * 24 * time.Hour},
 			OrphanGrace:    Duration{24 * time.Hour},
 			TombstoneGrace: Duration{7 * 24 * time.Hour},
 			Collect:        Collect{Wait: Duration{24 * time.Hour}},
 			Git:            Git{Program: "git", AllowedSchemes: []string{"https"}},
+			Egress:         defaultEgress(),
 			Timeouts: Timeouts{
 				Store:      Duration{time.Minute},
 				StoreTotal: Duration{5 * time.Minute},

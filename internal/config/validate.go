@@ -30,6 +30,7 @@ func (c Config) validate() error {
 
 func (c Content) validate() error {
 	return errors.Join(
+		c.Backup.validate(),
 		c.Timeouts.validate(),
 		positive("content.strayRetention", c.StrayRetention),
 		positive("content.orphanGrace", c.OrphanGrace),
@@ -37,13 +38,23 @@ func (c Content) validate() error {
 		atLeastAnHour("content.collect.wait", c.Collect.Wait),
 		required("content.git.program", c.Git.Program),
 		c.Git.validate(),
+		c.Egress.validate(),
 	)
+}
+
+// validate allows what a workspace may ask for.
+func (b Backup) validate() error {
+	const longest = 7 * 24 * time.Hour
+	if d := b.Interval.Duration; d != 0 && (d < time.Second || d > longest) {
+		return wrong("content.backup.interval", `must be from 1s to 7d, or "0s" for no periodic backups, not %s`, b.Interval)
+	}
+	return nil
 }
 
 func (g Git) validate() error {
 	errs := make([]error, 0, len(g.AllowedSchemes))
 	for _, scheme := range g.AllowedSchemes {
-		errs = append(errs, oneOf("content.git.allowedSchemes", scheme, "https", "http"))
+		errs = append(errs, oneOf("content.git.allowedSchemes", scheme, "https", "http", "ssh"))
 	}
 	return errors.Join(errs...)
 }

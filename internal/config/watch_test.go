@@ -257,7 +257,7 @@ func TestWatchEndsWaitingForARestlessWriter(t *testing.T) {
 
 func TestLiveKeys(t *testing.T) {
 	NewWithT(t).Expect(config.LiveKeys()).To(Equal([]string{
-		"content.collect.delete", "content.collect.wait", "content.orphanGrace", "content.strayRetention",
+		"content.backup.interval", "content.collect.delete", "content.collect.wait", "content.orphanGrace", "content.strayRetention",
 		"content.timeouts.backup", "content.timeouts.initialize", "content.timeouts.pods", "content.timeouts.remove",
 		"content.timeouts.retryMax", "content.timeouts.store", "content.timeouts.storeTotal", "content.tombstoneGrace",
 		"limits.backup", "limits.finalBackup", "limits.initialize", "limits.maintain",

@@ -67,7 +67,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: interval
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Duration
-      default: 10m
     - name: keep
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.Keep
@@ -703,8 +702,7 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: backup
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.BackupSpec
-      default:
-        interval: 10m
+      default: {}
     - name: deletionPolicy
       type:
         namedType: dev.wsdaemon.ws-daemon.api.v1.DeletionPolicy

@@ -12,7 +12,8 @@ import (
 //
 // BackupSpec says when backups are made and which are kept.
 type BackupSpecApplyConfiguration struct {
-	// interval between periodic backups; some jitter is added. 0s turns them off.
+	// interval between periodic backups; some jitter is added. 0s turns them off. If absent, it is the one that the node's daemon
+	// is configured with, 10m by default.
 	Interval *metav1.Duration `json:"interval,omitempty"`
 	// onStop says whether a final backup is taken when the workspace stops.
 	OnStop *apiv1.StopPolicy `json:"onStop,omitempty"`
