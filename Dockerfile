@@ -1,36 +1,39 @@
-# Both bases can be replaced, for example by mirrored or hardened images.
-ARG BUILD_BASE=golang:1.26-bookworm
-ARG BASE=debian:bookworm-slim
+# The image of ws-daemon. Both bases can be replaced, for example by mirrored or hardened images; docs/install.md says how to pin them
+# by digest, and how to build the same image where nothing can be pulled.
+ARG BUILD_BASE=golang:1.26.8-bookworm
+ARG BASE=debian:12.15-slim
 
-FROM ${BUILD_BASE} AS build
+# The compiler runs on the machine that builds, whatever it builds for.
+FROM --platform=$BUILDPLATFORM ${BUILD_BASE} AS build
+ARG TARGETARCH
+ARG VERSION=unknown
 WORKDIR /src
-# Modules change less often than code: they are a layer of their own.
-COPY go.mod go.sum ./
-RUN go mod download
-COPY main.go ./
+COPY go.mod go.sum main.go ./
 COPY api api
 COPY controllers controllers
 COPY internal internal
-ARG VERSION=unknown
-RUN CGO_ENABLED=0 go build -trimpath \
-    -ldflags "-s -w -X wsdaemon.dev/ws-daemon/internal/cmd.version=${VERSION}" -o /ws-daemon .
+RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache/go-build \
+    CGO_ENABLED=0 GOARCH=${TARGETARCH} go build -buildvcs=false -trimpath \
+    -ldflags "-s -w -buildid= -X wsdaemon.dev/ws-daemon/internal/cmd.version=${VERSION}" -o /ws-daemon .
 
 FROM ${BASE}
+# All programs that the daemon runs, and nothing else: git and git-lfs bring repositories into new workspaces (the daemon itself is
+# git's ssh), lvm2 with the tools of thin pools, xfsprogs and e2fsprogs make volumes. What differs from build to build goes in the
+# same layer: logs, caches, copies that dpkg keeps of what it has changed.
+RUN export DEBIAN_FRONTEND=noninteractive \
+    && apt-get update \
+    && apt-get install --yes --no-install-recommends \
+       ca-certificates e2fsprogs git git-lfs lvm2 thin-provisioning-tools xfsprogs \
+    && rm -rf /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/lib/dpkg/*-old \
+       /var/log/* /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /tmp/*
+COPY --from=build /ws-daemon /usr/bin/ws-daemon
 ARG VERSION=unknown
 LABEL org.opencontainers.image.title="ws-daemon" \
       org.opencontainers.image.description="Keeps the files of development workspaces on the local disks of Kubernetes nodes" \
       org.opencontainers.image.licenses="Apache-2.0" \
       org.opencontainers.image.version="${VERSION}"
-# git clones repositories into new workspaces, git-lfs fetches what they keep elsewhere; the daemon itself is git's ssh. The
-# driver lvm needs more: PACKAGES="ca-certificates git git-lfs lvm2 thin-provisioning-tools xfsprogs e2fsprogs".
-ARG PACKAGES="ca-certificates git git-lfs"
-RUN export DEBIAN_FRONTEND=noninteractive \
-    && apt-get update \
-    && apt-get install --yes --no-install-recommends ${PACKAGES} \
-    && rm -rf /var/lib/apt/lists/*
-COPY --from=build /ws-daemon /usr/bin/ws-daemon
-# The daemon gives files to the owners of workspaces and reads those of all of them. What else root may do is taken away
-# by the DaemonSet's security context.
+# The daemon gives files to the owners of workspaces, reads those of all of them and mounts their volumes. docs/security.md lists
+# what it needs root for; what touches content of workspaces drops all of it.
 USER 0:0
 ENTRYPOINT ["/usr/bin/ws-daemon"]
 CMD ["run", "--config", "/etc/ws-daemon/config.json"]

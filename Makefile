@@ -6,6 +6,12 @@ SHELL := /usr/bin/env bash
 
 # Image that is built, pushed and deployed.
 IMG ?= ws-daemon:latest
+# Where `make image` puts it, as an archive that docker load and ctr images import take.
+IMAGE_FILE ?= dist/image.tar
+# What is deployed: this, or a kustomization of your own on top of it (docs/install.md).
+DEPLOY ?= config/default
+# Where `make build-installer` puts it, as one file.
+INSTALLER ?= dist/install.yaml
 # Container engine: docker, podman or buildah.
 CONTAINER_TOOL ?= docker
 # Version that `ws-daemon version` prints.
@@ -18,6 +24,9 @@ VOLUME ?=
 STORE ?= file
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
+# What `make e2e` runs: what every change must pass, or all (full). Its flags are those of the test program, as -accel=tcg.
+E2E ?=
+E2E_FLAGS ?=
 # How often `make bench` has every tool do everything, and its other flags (`go run ./hack/bench --help`).
 BENCH_ROUNDS ?= 5
 BENCH_FLAGS ?=
@@ -67,10 +76,8 @@ help: ## List the targets.
 ##@ Development
 
 .PHONY: manifests
-manifests: $(CONTROLLER_GEN) ## Generate CRDs and the daemon's role.
+manifests: $(CONTROLLER_GEN) ## Generate the CRDs.
 	$(CONTROLLER_GEN) crd paths=./api/v1 output:crd:dir=config/crd/bases
-	@if [[ -d controllers ]]; then set -x; \
-		$(CONTROLLER_GEN) rbac:roleName=ws-daemon paths=./controllers/... output:rbac:dir=config/rbac; fi
 
 .PHONY: generate
 generate: $(CONTROLLER_GEN) $(BUF) $(PROTOC_GEN_GO) $(PROTOC_GEN_GO_GRPC) ## Generate deepcopy methods, apply configurations and the gRPC service.
@@ -95,6 +102,11 @@ fmt: $(GOLANGCI_LINT) ## Format the code and sort the imports.
 vet: ## Run go vet.
 	go vet ./...
 
+.PHONY: vet-arm64
+vet-arm64: ## Compile and vet everything for arm64.
+	GOARCH=arm64 CGO_ENABLED=0 go build ./...
+	GOARCH=arm64 CGO_ENABLED=0 go vet ./...
+
 .PHONY: lint
 lint: $(GOLANGCI_LINT) ## Run the linters.
 	$(GOLANGCI_LINT) run
@@ -106,7 +118,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 
 .PHONY: test
 test: ## Install what the tests need, and run them all.
-	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs
+	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs busybox-static
 	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL) prometheus
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
@@ -138,11 +150,17 @@ vm-test: ## Run the tests of disks in a virtual machine, on XFS, ext4 and LVM (V
 vm-shell: ## Open a shell in that machine (VM_FLAGS).
 	@go run ./hack/vm/cmd shell $(VM_FLAGS)
 
+.PHONY: e2e
+e2e: ## Run the daemon's image on real nodes, two virtual machines, with pods that use workspaces (E2E=full, E2E_FLAGS).
+	@hack/stage.sh packages hack/packages.sh busybox-static git
+	@hack/stage.sh image $(MAKE) --no-print-directory image IMG=ws-daemon:e2e IMAGE_FILE=bin/e2e.tar
+	@hack/stage.sh e2e go test -tags 'e2e $(E2E)' -count=1 -timeout 2h -v ./test/e2e -args -image='$(CURDIR)/bin/e2e.tar' $(E2E_FLAGS)
+
 .PHONY: bench
-bench: build ## Measure backup and restore beside tar, cp, restic and borg, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).
+bench: build ## Measure backup and restore beside tar, cp, restic and borg, and instant starts, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).
 	@hack/stage.sh packages hack/packages.sh npm zstd restic borgbackup e2fsprogs xfsprogs
 	go build -o bin/bench ./hack/bench
-	@hack/stage.sh tree bin/bench -prepare
+	@hack/stage.sh prepare bin/bench -prepare -rounds $(BENCH_ROUNDS) $(BENCH_FLAGS)
 	hack/as-root.sh bin/bench -ws-daemon bin/ws-daemon -rounds $(BENCH_ROUNDS) -output docs/benchmarks.md $(BENCH_FLAGS)
 
 .PHONY: fuzz
@@ -155,6 +173,7 @@ verify: ## Check that generated files, modules, scripts and documents are in ord
 	@hack/stage.sh generated hack/verify-generated.sh
 	@hack/stage.sh modules hack/verify-modules.sh
 	@hack/stage.sh scripts hack/verify-scripts.sh
+	@hack/stage.sh arm64 $(MAKE) --no-print-directory vet-arm64
 	@hack/stage.sh texts go run ./hack/verify
 
 ##@ Build
@@ -184,11 +203,15 @@ docker-build: ## Build the image IMG.
 docker-push: ## Push the image IMG.
 	$(CONTAINER_TOOL) push '$(IMG)'
 
+.PHONY: image
+image: ## Build the image IMG into IMAGE_FILE where there is no container engine and nothing can be pulled.
+	hack/image/build.sh '$(IMG)' '$(VERSION)' '$(IMAGE_FILE)'
+
 .PHONY: build-installer
-build-installer: manifests ## Write dist/install.yaml, everything that `make deploy` applies.
-	mkdir -p dist
-	hack/render.sh '$(IMG)' config/default > dist/install.yaml.new
-	mv dist/install.yaml.new dist/install.yaml
+build-installer: manifests ## Write everything that `make deploy` applies into INSTALLER.
+	mkdir -p "$$(dirname '$(INSTALLER)')"
+	hack/render.sh '$(IMG)' '$(DEPLOY)' > '$(INSTALLER).new'
+	mv '$(INSTALLER).new' '$(INSTALLER)'
 
 .PHONY: clean
 clean: ## Remove what was built here. The tools' cache and the data of `make run` stay.
@@ -202,15 +225,15 @@ install: manifests ## Install the CRDs.
 
 .PHONY: uninstall
 uninstall: ## Remove the CRDs; refused while there are objects.
-	hack/undeploy.sh config/crd
+	hack/uninstall.sh
 
 .PHONY: deploy
-deploy: manifests ## Install the CRDs and the DaemonSet with the image IMG.
-	hack/render.sh '$(IMG)' config/default | "$(KUBE_TOOLS)/kubectl" apply --server-side -f -
+deploy: manifests ## Install the CRDs, the daemons with the image IMG, and what they need (DEPLOY, a directory).
+	hack/render.sh '$(IMG)' '$(DEPLOY)' | "$(KUBE_TOOLS)/kubectl" apply --server-side -f -
 
 .PHONY: undeploy
-undeploy: ## Remove everything that deploy installed; refused while there are objects.
-	hack/undeploy.sh config/default
+undeploy: ## Remove what deploy has installed, but not the CRDs, the objects, and the namespace with its Secrets.
+	hack/undeploy.sh '$(DEPLOY)'
 
 ##@ Tools (built once, kept outside the repository)
 

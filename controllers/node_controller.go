@@ -26,10 +26,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=get;list;watch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspacenodes,verbs=get;create;patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspacenodes/status,verbs=patch
-
 const (
 	// nodeInterval is how often the state of the node is looked at, and nodePause the shortest time between two looks: on a busy
 	// node a job ends every second.

@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"sync"
 	"time"
@@ -13,16 +12,8 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
-const (
-	// measureTimeout is how long the disk of a class may take to tell how full it is.
-	measureTimeout = 20 * time.Second
-	// firstLook is how long a new workspace waits for the first look at the disks without saying so.
-	firstLook = 5 * time.Second
-)
-
-// errTimedOut is why a disk cannot be used that did not answer.
-var errTimedOut = fmt.Errorf("the disk did not answer within %s: look at its device, and for LVM at what lvs says on the node: %w",
-	measureTimeout, context.DeadlineExceeded)
+// firstLook is how long a new workspace waits for the first look at the disks without saying so.
+const firstLook = 5 * time.Second
 
 // guard keeps new workspaces off disks that have no room for them. It knows what the reconciler of the node measured last.
 type guard struct {
@@ -31,6 +22,7 @@ type guard struct {
 	disks disks
 	asked time.Time // when a workspace asked before anything was known
 	safe  bool      // whether the node may go
+	tight bool      // a workspace was too large for what its class may still promise
 }
 
 // last returns what was measured last, and whether anything was.
@@ -47,10 +39,21 @@ func (g *guard) set(now disks) (relief bool) {
 	defer g.mu.Unlock()
 	relief = !g.known || eases(g.disks.area, now.area)
 	for name, d := range now.classes {
-		relief = relief || eases(g.disks.classes[name], d)
+		before := g.disks.classes[name]
+		relief = relief || eases(before, d) || g.tight && more(before.Spare, d.Spare)
 	}
-	g.known, g.disks = true, now
+	g.known, g.disks, g.tight = true, now, g.tight && !relief
 	return relief
+}
+
+// more says whether more may be promised than before.
+func more(before, now *int64) bool { return before != nil && (now == nil || *now > *before) }
+
+// refused takes note that a workspace waits until more may be promised.
+func (g *guard) refused() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	g.tight = true
 }
 
 func eases(before, now disk) bool {
@@ -92,14 +95,40 @@ func (r *WorkspaceReconciler) stepRoom(_ context.Context, s *scope) (bool, error
 		s.after(firstLook)
 		return true, nil
 	}
-	refusal := disks.refusal(s.ws.Spec.Volume.Class, r.Settings.Node.Pressure)
-	if refusal == "" {
-		return false, nil
+	class := s.ws.Spec.Volume.Class
+	if err := disks.unusable(class); err != nil {
+		s.volume = found(classify(err, v1.ReasonUnusable).reason, "%s", clip(fmt.Sprintf("node %s takes no new workspaces of class %s: %v", r.Node, class, err)))
+		s.after(nodeInterval)
+		return true, nil
 	}
-	s.volume = found(v1.ReasonInsufficientCapacity, "node %s takes no new workspaces of class %s: %s. Remove or stop workspaces on it, "+
-		"enlarge the disk, or choose another node", r.Node, s.ws.Spec.Volume.Class, refusal)
-	s.after(nodeInterval)
-	return true, nil
+	if refusal := disks.refusal(class, r.Settings.Node.Pressure); refusal != "" {
+		s.volume = found(v1.ReasonInsufficientCapacity, "node %s takes no new workspaces of class %s: %s. Remove or stop workspaces on it, "+
+			"enlarge the disk, or choose another node", r.Node, class, refusal)
+		s.after(nodeInterval)
+		return true, nil
+	}
+	if size := s.ws.Spec.Volume.Size; disks.tooSmall(class, size.Value()) {
+		r.guard.refused()
+		s.volume = found(v1.ReasonInsufficientCapacity, "node %s may promise %d bytes more to volumes of class %s, and this one shall have %d: remove or stop "+
+			"workspaces on it, enlarge the disk, let the class overcommit, or choose another node", r.Node, *disks.classes[class].Spare, class, size.Value())
+		s.after(nodeInterval)
+		return true, nil
+	}
+	return false, nil
+}
+
+// tooSmall says whether a class may not promise so many bytes more.
+func (d disks) tooSmall(class string, size int64) bool {
+	spare := d.classes[class].Spare
+	return spare != nil && *spare < size
+}
+
+// unusable says why nothing new can lie on the disks of a class; nil if it can.
+func (d disks) unusable(class string) error {
+	if d.area.err != nil {
+		return fmt.Errorf("working area: %w", d.area.err)
+	}
+	return d.classes[class].err
 }
 
 // measure looks at all disks at once; one that does not answer keeps nobody waiting for the others.
@@ -109,28 +138,17 @@ func measure(ctx context.Context, k *content.Keeper, before disks, limits config
 	var group sync.WaitGroup
 	for class := range k.Volumes {
 		group.Go(func() {
-			c, err := capacityInTime(ctx, k, class)
+			c, err := k.Capacity(ctx, class)
 			d := seen(c, err, before.classes[class], limits)
 			mu.Lock()
 			defer mu.Unlock()
 			now.classes[class] = d
 		})
 	}
-	room, err := k.AreaRoom()
+	room, err := k.AreaRoom(ctx)
 	now.area = seen(volume.Capacity{Room: room}, err, before.area, limits)
 	group.Wait()
 	return now
-}
-
-// capacityInTime measures the disk of a class, and says so if it does not answer.
-func capacityInTime(ctx context.Context, k *content.Keeper, class string) (volume.Capacity, error) {
-	ctx, cancel := context.WithTimeoutCause(ctx, measureTimeout, errTimedOut)
-	defer cancel()
-	c, err := k.Capacity(ctx, class)
-	if err != nil && errors.Is(context.Cause(ctx), errTimedOut) && !errors.Is(err, errTimedOut) {
-		err = fmt.Errorf("%w (%w)", errTimedOut, err)
-	}
-	return c, err
 }
 
 // seen makes something of what was measured. What a disk was short of that cannot be measured, it is short of still.

@@ -10,11 +10,13 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -34,6 +36,7 @@ type scarce struct {
 	percent int // in use, without caches
 	caches  int // each takes 2 % of the disk
 	looks   int
+	spare   *int64 // what may still be promised
 	err     error
 }
 
@@ -41,7 +44,15 @@ func (d *scarce) Capacity(context.Context) (volume.Capacity, error) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.looks++
-	return used(int64(d.percent+2*d.caches), 10), d.err
+	c := used(int64(d.percent+2*d.caches), 10)
+	c.Spare = d.spare
+	return c, d.err
+}
+
+func (d *scarce) promise(mib int64) {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.spare = new(mib << 20)
 }
 
 // The caches are templates.
@@ -189,6 +200,31 @@ func TestDiskPressureKeepsNewWorkspacesOff(t *testing.T) {
 	w.Eventually(w.nodeEvents).Should(ContainElements(
 		"Warning DiskPressure: class default takes no new workspaces: "+says,
 		"Normal DiskPressure: every disk that could be measured has enough room"))
+}
+
+// A workspace that is larger than what its class may still promise is not taken, and is as soon as there is more; what is there stays.
+func TestSizesStayWithinTheDisk(t *testing.T) {
+	w, disk := scarceWorld(t)
+	disk.promise(64)
+	w.start()
+	old := w.create("old")
+	w.running(old)
+	disk.promise(63)
+	w.report(func(g Gomega, _ *v1.WorkspaceNode) {
+		disks, _ := w.workspaces.guard.last()
+		g.Expect(*disks.classes["default"].Spare).To(Equal(int64(63 << 20)))
+	})
+	late := w.create("late")
+	w.Expect(w.becomes(late, "VolumeReady", "False/InsufficientCapacity")).To(HavePrefix(
+		"node " + w.node + " may promise 66060288 bytes more to volumes of class default, and this one shall have 67108864: "))
+	w.Expect(w.now(late).Status.NodeName).To(BeEmpty(), "it may go to another node")
+	w.pressure("False/EnoughRoom")
+	w.backup(old, "beside-it")
+	small := w.create("small", func(ws *v1.Workspace) { ws.Spec.Volume.Size = resource.MustParse("32Mi") })
+	w.running(small)
+	disk.promise(64)
+	w.pressure("False/EnoughRoom")
+	w.running(late)
 }
 
 // Between the two thresholds a restart changes nothing, also if the API server is away at first.
@@ -438,4 +474,90 @@ func TestDiskPressureComesAndGoesWithFiles(t *testing.T) {
 	w.Expect(w.pressure("True/Inodes")).To(ContainSubstring("% of its inodes in use"))
 	w.Expect(os.RemoveAll(dir)).To(Succeed())
 	w.pressure("False/EnoughRoom")
+}
+
+// A daemon that starts on a read-only working area says so, keeps what is in use there in use, and takes nothing new until it can.
+func TestS9_ReadOnlyAreaAtStart(t *testing.T) {
+	w := newWorld(t)
+	w.onTmpfs("size=64m,mode=0711")
+	stop := w.start()
+	old := w.create("old")
+	w.running(old)
+	w.write(old, "file", "text")
+	w.backup(old, "before")
+	stop()
+	w.workspaces.Keeper.Area.Close()
+	remount := func(flags uintptr) {
+		w.Expect(unix.Mount("none", w.area, "tmpfs", unix.MS_REMOUNT|flags, "size=64m")).To(Succeed())
+	}
+	remount(unix.MS_RDONLY)
+
+	w.start()
+	node := w.report(func(g Gomega, n *v1.WorkspaceNode) {
+		summary, message := condition(n.Status.Conditions, v1.ConditionReady)
+		g.Expect(summary).To(Equal("False/ReadOnly"), message)
+		g.Expect(message).To(ContainSubstring("mounted read-only: look for errors of the disk"))
+	})
+	summary, _ := condition(node.Status.Conditions, v1.ConditionSafeToRemove)
+	w.Expect(summary).To(Equal("False/ReadOnly"))
+	w.Expect(w.gathered()).To(ContainElements("ws_daemon_disk_usable,disk=(working area) 0", "ws_daemon_disk_usable,disk=default 0"))
+	w.running(old)
+	w.Expect(os.ReadFile(w.path(old, "file"))).To(BeEquivalentTo("text"))
+	late := w.create("late")
+	w.Expect(w.becomes(late, "VolumeReady", "False/ReadOnly")).To(HavePrefix("node " + w.node + " takes no new workspaces of class default: working area: "))
+	w.Expect(w.now(late).Status.NodeName).To(BeEmpty(), "it may go to another node")
+
+	remount(0)
+	w.report(func(g Gomega, n *v1.WorkspaceNode) {
+		summary, message := condition(n.Status.Conditions, v1.ConditionReady)
+		g.Expect(summary).To(Equal("True/Running"), message)
+	})
+	w.running(late)
+	w.backup(old, "after")
+}
+
+// unanswering is a disk that does not answer.
+type unanswering struct {
+	volume.Driver
+
+	answers chan struct{}
+}
+
+func (d unanswering) Get(ctx context.Context, id string) (volume.Info, error) {
+	<-d.answers
+	return d.Driver.Get(ctx, id)
+}
+
+func (d unanswering) Capacity(ctx context.Context) (volume.Capacity, error) {
+	<-d.answers
+	return d.Driver.Capacity(ctx)
+}
+
+// More workspaces than there are workers lie on a disk that hangs: those on another disk do not notice.
+func TestS7_DiskThatHangsKeepsNobodyElseWaiting(t *testing.T) {
+	w := newWorld(t)
+	answers := make(chan struct{})
+	w.classes["other"] = config.Class{Driver: "directory", AllowUnlimited: true}
+	w.classDriver = map[string]func(volume.Driver) volume.Driver{"other": func(d volume.Driver) volume.Driver { return unanswering{d, answers} }}
+	w.patience = 100 * time.Millisecond
+	w.start()
+	var stuck []*v1.Workspace
+	for i := range 6 {
+		stuck = append(stuck, w.create("stuck-"+strconv.Itoa(i), func(ws *v1.Workspace) { ws.Spec.Volume.Class = "other" }))
+	}
+	for _, ws := range stuck {
+		w.Expect(w.becomes(ws, "VolumeReady", "False/TimedOut")).To(ContainSubstring("the disk does not answer: look at its device (dmesg)"))
+	}
+	w.report(func(g Gomega, n *v1.WorkspaceNode) {
+		summary, message := condition(n.Status.Conditions, v1.ConditionReady)
+		g.Expect(summary).To(Equal("False/TimedOut"), message)
+		g.Expect(message).To(HavePrefix("volume class other cannot be used: "))
+	})
+	well := w.create("well")
+	w.running(well)
+	w.backup(well, "meanwhile")
+	close(answers)
+	for _, ws := range stuck {
+		w.running(ws)
+	}
 }

@@ -13,14 +13,10 @@ import (
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 )
 
-// The taint and the annotation are on the node's own object, because only there schedulers and autoscalers look.
-//
-// +kubebuilder:rbac:groups="",resources=nodes,verbs=patch
-
 // yes is the only value of the annotation that the cluster autoscaler heeds.
 const yes = "true"
 
-// marks are what the Node shall show.
+// marks are what the Node shall show. Only there schedulers and autoscalers look.
 type marks struct {
 	// taint keeps pods off, protect keeps the autoscaler from removing the node.
 	taint, protect bool

@@ -10,6 +10,7 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -125,8 +126,8 @@ func TestUnusableClassesAreNamed(t *testing.T) {
 			found("VolumeGroupNotFound", "volume class b cannot be used: volume group or thin pool not found"),
 		},
 		"two cannot": {
-			map[string]disk{"a": broken(errTimedOut), "b": broken(volume.ErrReadOnly), "c": broken(errors.New("it burns"))},
-			found("TimedOut", "volume class a cannot be used: the disk did not answer within 20s: look at its device, and for LVM at what lvs says on the node: "+
+			map[string]disk{"a": broken(content.ErrHangs), "b": broken(volume.ErrReadOnly), "c": broken(errors.New("it burns"))},
+			found("TimedOut", "volume class a cannot be used: the disk does not answer: look at its device (dmesg), and for LVM at what lvs says on the node: "+
 				"context deadline exceeded; volume class b cannot be used: mounted read-only: look for errors of the disk in the kernel's log (dmesg), repair it, "+
 				"and mount it writable; volume class c cannot be used: it burns"),
 		},
@@ -148,7 +149,7 @@ func TestGuardTellsWhenThereIsRelief(t *testing.T) {
 	g.Expect(guard.set(class(disk{}))).To(BeTrue(), "the first look")
 	g.Expect(guard.set(class(disk{}))).To(BeFalse())
 	g.Expect(guard.set(class(disk{short: bytes}))).To(BeFalse())
-	g.Expect(guard.set(class(disk{err: errTimedOut, short: bytes}))).To(BeFalse())
+	g.Expect(guard.set(class(disk{err: content.ErrHangs, short: bytes}))).To(BeFalse())
 	g.Expect(guard.set(class(disk{short: bytes}))).To(BeTrue(), "it can be used again")
 	g.Expect(guard.set(class(disk{}))).To(BeTrue(), "there is room again")
 	g.Expect(guard.set(disks{area: disk{short: bytes}, classes: class(disk{}).classes})).To(BeFalse())

@@ -60,9 +60,7 @@ func (r *NodeReconciler) unaccounted(ctx context.Context, entries []state.Entry,
 
 // strangers fails if a class has volumes that nobody owns, or does not tell which it has.
 func (r *NodeReconciler) strangers(ctx context.Context, class string, known map[string]bool) error {
-	ctx, cancel := context.WithTimeoutCause(ctx, measureTimeout, errTimedOut)
-	defer cancel()
-	present, err := r.Workspaces.Keeper.Volumes[class].List(ctx)
+	present, err := r.Workspaces.Keeper.List(ctx, class)
 	if err != nil {
 		return err
 	}

@@ -25,10 +25,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=snapshots,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=snapshots/status,verbs=patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=snapshots/finalizers,verbs=update
-
 // SnapshotReconciler makes the snapshots that name this node.
 type SnapshotReconciler struct {
 	// Workspaces does the work that touches a workspace, and shares its jobs: there is one at a time for each workspace.

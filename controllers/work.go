@@ -60,6 +60,9 @@ func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 		s.status.Operation = nil
 		return outcome{done: true, result: tried.result}
 	case jobs.Queued, jobs.Running:
+		if state.Overdue {
+			return outcome{failed: true, err: fmt.Errorf("%w after %s, and does not end: look for a disk that does not answer (dmesg)", jobs.ErrTimeout, t.timeout)}
+		}
 		s.goesOnFailing(t.op)
 		s.progress(t.op, state)
 		return outcome{}

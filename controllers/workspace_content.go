@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -68,11 +69,28 @@ func (r *WorkspaceReconciler) filled(s *scope) {
 	case v1.SourceEmpty, v1.SourceGit, v1.SourcePrebuild, v1.SourceDownload, v1.SourceComposite:
 		s.normal(v1.EventInitialized, "Initialize", "new content is ready (%s): %d files, %d bytes", m.Source, m.Files, m.Bytes)
 		for _, step := range m.Steps {
-			if step.Message != "" {
-				s.normal(v1.EventInitialized, "Initialize", "%s %s: %s", step.Source, step.From, step.Message)
-			}
+			s.normal(v1.EventInitialized, "Initialize", "%s", sayStep(step))
 		}
 	}
+}
+
+// sayStep sums a step of an initializer up, for an event.
+func sayStep(step volume.Step) string {
+	text := step.Source
+	if step.From != "" {
+		text += " " + step.From
+	}
+	if step.Message != "" {
+		return text + ": " + step.Message
+	}
+	text += fmt.Sprintf(": %d files, %d bytes in %s", step.Files, step.Bytes, step.Duration.Round(time.Millisecond))
+	switch {
+	case step.Branch != "" && step.Commit != "":
+		text += fmt.Sprintf(", branch %s at %.12s", step.Branch, step.Commit)
+	case step.Commit != "":
+		text += fmt.Sprintf(", commit %.12s", step.Commit)
+	}
+	return text
 }
 
 // how says in which way content came that the store has.

@@ -28,13 +28,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces,verbs=get;list;watch;patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/status,verbs=patch
-// +kubebuilder:rbac:groups=workspace.wsdaemon.dev,resources=workspaces/finalizers,verbs=update
-// +kubebuilder:rbac:groups="",resources=pods,verbs=get;list;watch
-// +kubebuilder:rbac:groups="",resources=namespaces,resourceNames=kube-system,verbs=get
-// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
-
 // WorkspaceReconciler brings the workspaces of one node to the state that their objects ask for.
 type WorkspaceReconciler struct {
 	// Client reads from the cache, which holds this node's objects only.
@@ -227,13 +220,13 @@ func (r *WorkspaceReconciler) stepPaused(_ context.Context, s *scope) (bool, err
 }
 
 // stepArea ends the pass if the working area is not the one that the daemon started with.
-func (r *WorkspaceReconciler) stepArea(_ context.Context, s *scope) (bool, error) {
+func (r *WorkspaceReconciler) stepArea(ctx context.Context, s *scope) (bool, error) {
 	id, err := r.Keeper.Area.Identity()
 	if err == nil {
-		err = r.Keeper.Area.Check()
+		err = r.Keeper.CheckArea(ctx)
 	}
 	if err != nil {
-		s.volume = found(v1.ReasonAreaMissing, "%v", err)
+		s.volume = found(classify(err, v1.ReasonAreaMissing).reason, "%v", err)
 		s.stalled = s.volume
 		s.after(10 * time.Second)
 		return true, nil

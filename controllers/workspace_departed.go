@@ -44,7 +44,7 @@ func (r *WorkspaceReconciler) reconcileDeparted(ctx context.Context, name types.
 // departed handles one volume. The object is read from the API server: what the cache does not show may only have left
 // the selection.
 func (r *WorkspaceReconciler) departed(ctx context.Context, e state.Entry) (time.Duration, error) {
-	if err := r.Keeper.Area.Check(); err != nil {
+	if err := r.Keeper.CheckArea(ctx); err != nil {
 		return departedInterval, nil //nolint:nilerr // the objects on this node report it
 	}
 	var ws v1.Workspace

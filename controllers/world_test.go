@@ -116,6 +116,10 @@ type world struct {
 	begin           int     // of what the daemon logs
 	// driver wraps the node's volumes, if it is set before the start.
 	driver func(volume.Driver) volume.Driver
+	// classDriver wraps those of a class besides.
+	classDriver map[string]func(volume.Driver) volume.Driver
+	// patience is how long a disk may take to answer; as usual if it is zero.
+	patience time.Duration
 	// classes of the node's configuration.
 	classes map[string]config.Class
 	// clock is the daemon's.
@@ -225,12 +229,15 @@ func (w *world) keeper() *content.Keeper {
 		directory, err := volume.NewDirectory(volumes)
 		w.Expect(err).NotTo(HaveOccurred())
 		drivers[class] = w.driver(directory)
+		if wrap := w.classDriver[class]; wrap != nil {
+			drivers[class] = wrap(drivers[class])
+		}
 	}
 	box, err := sandbox.New(w.Context(), sandbox.Options{})
 	w.Expect(err).NotTo(HaveOccurred())
 	return &content.Keeper{
 		Area: area, Store: held{files, w.hold}, Volumes: drivers, Cluster: string(system.UID), Node: w.node,
-		StrayRetention: time.Hour, RetryMax: 10 * time.Second, Now: time.Now,
+		StrayRetention: time.Hour, RetryMax: 10 * time.Second, Patience: w.patience, Now: time.Now,
 		Git: initializer.Git{Sandbox: box, Program: "git", AllowedSchemes: []string{"http"}},
 	}
 }

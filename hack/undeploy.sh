@@ -1,8 +1,6 @@
 #!/usr/bin/env bash
-# Deletes the manifests of a kustomization that holds the CRDs.
-#
-# Deleting a CRD deletes its objects. A workspace is let go only by the daemon of its node, so without a daemon the
-# deletion would hang, and with deletionPolicy Delete it would cost the backups. Hence objects are the caller's to delete.
+# Deletes what `make deploy` has applied from a kustomization, but no data: the CRDs stay, and with them all objects; so does the
+# namespace, in which the credentials of the store and the keys of backups are kept.
 # usage: hack/undeploy.sh DIRECTORY
 set -euo pipefail
 
@@ -10,13 +8,8 @@ directory=$1
 cd "$(dirname "$0")/.."
 kubectl=$(go run ./hack/cluster/cmd tools)/kubectl
 
-for resource in workspaces snapshots; do
-	name=$resource.workspace.wsdaemon.dev
-	[[ -n $("$kubectl" get crd "$name" --ignore-not-found -o name) ]] || continue
-	objects=$("$kubectl" get "$name" --all-namespaces -o name)
-	if [[ -n $objects ]]; then
-		echo "error: there are $(wc -l <<<"$objects") $resource: delete them first, and wait until they are gone" >&2
-		exit 1
-	fi
-done
-"$kubectl" delete --ignore-not-found -k "$directory"
+# One document each, without those whose deletion would delete what is in them.
+hack/render.sh unused "$directory" |
+	awk 'BEGIN { RS = "---\n" } !/(^|\n)kind: (CustomResourceDefinition|Namespace)\n/ { printf "---\n%s", $0 }' |
+	"$kubectl" delete --ignore-not-found -f -
+echo "The CRDs, all objects and the namespace ws-daemon-system stay. Without daemons nothing is backed up. To remove the CRDs: make uninstall"

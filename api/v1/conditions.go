@@ -262,3 +262,15 @@ const (
 	// ReasonProtectionsMissing means that the kernel or the container denies some protections; the message names them.
 	ReasonProtectionsMissing = "ProtectionsMissing"
 )
+
+// What a WorkspaceNode says of the git that clones repositories.
+const (
+	// ConditionGitCurrent is True on a node whose git has a version in which its project has fixed what is known. It has no effect.
+	ConditionGitCurrent = "GitCurrent"
+	// ReasonGitCurrent means that the version has all fixes.
+	ReasonGitCurrent = "Current"
+	// ReasonGitOld means that the version is older. The distribution may have fixed it all the same; its changelog tells.
+	ReasonGitOld = "Old"
+	// ReasonGitUnusable means that git cannot be run, or says nothing that is understood.
+	ReasonGitUnusable = "Unusable"
+)

@@ -39,6 +39,9 @@ func limits() []limit {
 		grows("time of "+string(restoreMany(large))+" / 100,000", restoreMany(large), restoreMany(small)),
 		{string(moved) + ": content read", "bytes", constant(0), atMost(moved, readOf, 1)},
 		{string(moved) + ": writing requests", "requests", constant(2), atMost(moved, writingOf, 1)},
+		instant(1, 0, 2),
+		instant(5, 0, 2),
+		instant(5, 1, 1.25),
 		{string(single) + ": reading requests", "requests", constant(4), atMost(single, readingOf, 1)},
 	}
 }
@@ -59,6 +62,15 @@ func memory(w work, most float64) limit {
 // grows limits the time for ten times as many files.
 func grows(what string, large, small work) limit {
 	return limit{what, "×", constant(11), quotient(key{tmpfs, large, daemonName}, key{tmpfs, small, daemonName}, wallOf)}
+}
+
+// instant limits the time of a start as a part of that of another one. Templates of any size take the same orders to LVM; the factor is
+// for what the machine does besides.
+func instant(gib, than int, most float64) limit {
+	return limit{
+		"time of " + string(start(gib)) + " / " + string(start(than)), "×", constant(most),
+		quotient(key{thinPool, start(gib), daemonName}, key{thinPool, start(than), daemonName}, wallOf),
+	}
 }
 
 func constant(value float64) func(results) (float64, bool) {

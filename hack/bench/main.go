@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -26,8 +27,9 @@ type options struct {
 	output  string // file of the document; empty means standard output
 	disks   bool   // restore to ext4 and XFS as well
 	million bool   // measure trees of small files as well
+	clones  bool   // measure instant starts as well
 	check   bool   // a limit that is not kept is an error
-	prepare bool   // only build the tree
+	prepare bool   // only do what needs no root
 }
 
 func main() {
@@ -46,12 +48,13 @@ func flags() options {
 	flag.StringVar(&o.daemon, "ws-daemon", "bin/ws-daemon", "path of the ws-daemon binary")
 	flag.StringVar(&o.cache, "cache", defaultCache(), "where the tree is kept between runs")
 	flag.StringVar(&o.images, "images", "", "directory of the images of ext4 and XFS; in memory by default")
-	flag.StringVar(&o.only, "only", "", "names of the tools to run, separated by commas; all by default")
+	flag.StringVar(&o.only, "only", "", "names of the tools to run, separated by commas, and clone for instant starts; all by default")
 	flag.StringVar(&o.output, "output", "", "file to write, for example docs/benchmarks.md; standard output by default")
 	flag.BoolVar(&o.disks, "disks", true, "restore to ext4 and XFS on loop devices as well")
 	flag.BoolVar(&o.million, "million", true, "measure 100,000 and 1,000,000 small files as well")
+	flag.BoolVar(&o.clones, "clones", true, "measure instant starts in the virtual machine as well")
 	flag.BoolVar(&o.check, "check", false, "fail if a limit is missed or was not measured")
-	flag.BoolVar(&o.prepare, "prepare", false, "only build the tree, for which no root is needed")
+	flag.BoolVar(&o.prepare, "prepare", false, "only do what needs no root: build the tree, and measure instant starts for the next run")
 	flag.Parse()
 	return o
 }
@@ -70,14 +73,20 @@ func run(o options) error {
 	if o.rounds < 1 {
 		return fmt.Errorf("-rounds %d: at least one round is needed", o.rounds)
 	}
-	kept, err := buildTree(ctx, o.cache)
-	if err != nil || o.prepare {
-		return err
+	kept := ""
+	if o.only != cloneName {
+		var err error
+		if kept, err = buildTree(ctx, o.cache); err != nil {
+			return err
+		}
 	}
-	if err := enterPrivateMounts(); err != nil {
-		return err
+	if o.prepare {
+		return measureClones(ctx, o)
 	}
 	d, err := measureAll(ctx, o, kept)
+	if err == nil {
+		err = d.results.takeClones(o.clonesFile())
+	}
 	if err != nil {
 		return err
 	}
@@ -90,8 +99,14 @@ func run(o options) error {
 	return nil
 }
 
-// measureAll runs everything on a tmpfs of its own.
+// measureAll runs everything on a tmpfs of its own, but instant starts.
 func measureAll(ctx context.Context, o options, kept string) (d document, err error) {
+	if o.only == cloneName {
+		return document{date: time.Now().UTC(), rounds: o.rounds, results: results{samples: map[key][]sample{}}, machine: thisMachine()}, nil
+	}
+	if err := enterPrivateMounts(); err != nil {
+		return d, err
+	}
 	if err := enoughMemory(o); err != nil {
 		return d, err
 	}

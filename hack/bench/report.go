@@ -49,7 +49,8 @@ const comparison = `## What can be compared, and what cannot
 const repetition = `## How to repeat
 
 ` + "`make bench`" + ` on a quiet machine with apt, as root or with sudo. The first run builds the tree, with npm and Go's module proxy, in some minutes.
-It needs up to 15 GiB of free memory (9 GiB with ` + "`BENCH_FLAGS=-million=false`" + `), and leaves nothing but the tree in the user's cache.
+It needs up to 15 GiB of free memory (9 GiB with ` + "`BENCH_FLAGS=-million=false`" + `), and leaves nothing but the tree and the times of instant starts in the
+user's cache. ` + "`BENCH_FLAGS='-only=clone -output='`" + ` measures instant starts alone and prints them, ` + "`BENCH_FLAGS=-clones=false`" + ` leaves them out.
 ` + "`BENCH_ROUNDS=1`" + ` is a quick look, ` + "`BENCH_FLAGS=-check`" + ` fails if a limit is not kept, and ` + "`BENCH_FLAGS=-images=DIRECTORY`" + ` puts ext4 and XFS on a real disk.
 `
 
@@ -64,6 +65,7 @@ func (d document) text() string {
 	d.storeTable(&s)
 	d.requestTable(&s)
 	d.manyTable(&s)
+	d.cloneTable(&s)
 	s.WriteString(comparison)
 	d.circumstances(&s)
 	s.WriteString(repetition)

@@ -53,7 +53,7 @@ func contenders(o options) ([]tool, error) {
 	return slices.DeleteFunc(all, func(t tool) bool {
 		program, _, _ := strings.Cut(t.version, " ")
 		_, err := exec.LookPath(program)
-		return (err != nil && t.name != daemonName) || (o.only != "" && !slices.Contains(strings.Split(o.only, ","), t.name))
+		return (err != nil && t.name != daemonName) || !o.measures(t.name)
 	}), nil
 }
 

@@ -28,15 +28,17 @@ func (c *Cluster) newUser(path, name string, groups ...string) (*rest.Config, er
 	if err != nil {
 		return nil, err
 	}
+	return c.writeAccess(path, name, &api.AuthInfo{ClientCertificateData: cert.cert, ClientKeyData: cert.key})
+}
+
+// writeAccess writes a kubeconfig for whoever can show what auth says.
+func (c *Cluster) writeAccess(path, name string, auth *api.AuthInfo) (*rest.Config, error) {
 	kubeconfig := api.Config{
 		Clusters: map[string]*api.Cluster{"dev": {
 			Server:                   url("https", c.ports.api),
 			CertificateAuthorityData: c.ca.pem,
 		}},
-		AuthInfos: map[string]*api.AuthInfo{name: {
-			ClientCertificateData: cert.cert,
-			ClientKeyData:         cert.key,
-		}},
+		AuthInfos:      map[string]*api.AuthInfo{name: auth},
 		Contexts:       map[string]*api.Context{"dev": {Cluster: "dev", AuthInfo: name}},
 		CurrentContext: "dev",
 	}

@@ -28,6 +28,10 @@ type Options struct {
 	APIPort int
 	// ControllerManager says whether deleted namespaces are emptied and owned objects collected.
 	ControllerManager bool
+	// Nodes says whether kubelets join: pods get service accounts, all controllers and a scheduler run, and a node may write only what is
+	// its own. How the API server reaches kubelets is up to the Unix socket NodeProxy, a proxy that is asked to CONNECT.
+	Nodes     bool
+	NodeProxy string
 	// Log gets progress; nil drops it.
 	Log io.Writer
 }
@@ -39,13 +43,14 @@ type Cluster struct {
 	ca      *authority
 	config  *rest.Config
 	ports   ports
-	manages bool
+	options Options
 	lock    *os.File
 
-	mu      sync.Mutex
-	etcd    *process.Process
-	api     *process.Process
-	manager *process.Process
+	mu        sync.Mutex
+	etcd      *process.Process
+	api       *process.Process
+	manager   *process.Process
+	scheduler *process.Process
 }
 
 type ports struct{ etcd, peer, api int }
@@ -57,14 +62,17 @@ func Start(ctx context.Context, o Options) (*Cluster, error) {
 		o.Log = io.Discard
 	}
 	names := []string{Etcd, APIServer}
-	if o.ControllerManager {
+	if o.ControllerManager || o.Nodes {
 		names = append(names, ControllerManager)
+	}
+	if o.Nodes {
+		names = append(names, Scheduler)
 	}
 	tools, err := FindTools(ctx, o.Log, names...)
 	if err != nil {
 		return nil, err
 	}
-	c := &Cluster{tools: tools, manages: o.ControllerManager}
+	c := &Cluster{tools: tools, options: o}
 	if err := c.prepare(o); err != nil {
 		return nil, err
 	}
@@ -91,7 +99,7 @@ func (c *Cluster) prepare(o Options) error {
 	if err := c.lockDir(); err != nil {
 		return err
 	}
-	if err := c.writeKeys(); err != nil {
+	if err := errors.Join(c.writeKeys(), c.writeAuditPolicy()); err != nil {
 		_ = c.lock.Close()
 		return err
 	}
@@ -99,7 +107,7 @@ func (c *Cluster) prepare(o Options) error {
 }
 
 func choosePorts(api int) (ports, error) {
-	free, err := freePorts(3)
+	free, err := FreePorts(3)
 	if err != nil {
 		return ports{}, err
 	}
@@ -131,7 +139,8 @@ func (c *Cluster) writeKeys() error {
 		return err
 	}
 	c.ca = ca
-	server, err := ca.server()
+	// A virtual machine with user networking reaches the host's loopback at 10.0.2.2, and its pods reach it at the first address of services.
+	server, err := ca.server("kube-apiserver", []string{"localhost", "kubernetes.default.svc"}, "127.0.0.1", "10.0.2.2", ServiceAddress)
 	if err != nil {
 		return err
 	}
@@ -148,8 +157,10 @@ func (c *Cluster) writeKeys() error {
 	if err != nil {
 		return err
 	}
-	c.config, err = c.newUser(c.Kubeconfig(), "admin", "system:masters")
-	return err
+	if c.config, err = c.newUser(c.Kubeconfig(), "admin", "system:masters"); err != nil {
+		return err
+	}
+	return c.writeNodeKeys()
 }
 
 func (c *Cluster) path(name string) string { return filepath.Join(c.dir, name) }
@@ -162,7 +173,7 @@ func (c *Cluster) startAll(ctx context.Context) error {
 	if err := c.startAPI(ctx); err != nil {
 		return err
 	}
-	return c.startManager()
+	return errors.Join(c.startManager(), c.startScheduler())
 }
 
 func (c *Cluster) startEtcd(ctx context.Context) error {
@@ -188,25 +199,25 @@ func (c *Cluster) startEtcd(ctx context.Context) error {
 }
 
 func (c *Cluster) startAPI(ctx context.Context) error {
-	api, err := c.start(APIServer,
-		"--etcd-servers="+url("http", c.ports.etcd),
+	api, err := c.start(APIServer, append([]string{
+		"--etcd-servers=" + url("http", c.ports.etcd),
 		"--bind-address=127.0.0.1",
-		"--secure-port="+strconv.Itoa(c.ports.api),
-		"--tls-cert-file="+c.path("apiserver.crt"),
-		"--tls-private-key-file="+c.path("apiserver.key"),
-		"--client-ca-file="+c.path("ca.crt"),
-		"--cert-dir="+c.path("certs"),
-		"--service-account-key-file="+c.path("service-account.key"),
-		"--service-account-signing-key-file="+c.path("service-account.key"),
+		"--secure-port=" + strconv.Itoa(c.ports.api),
+		"--tls-cert-file=" + c.path("apiserver.crt"),
+		"--tls-private-key-file=" + c.path("apiserver.key"),
+		"--client-ca-file=" + c.path("ca.crt"),
+		"--cert-dir=" + c.path("certs"),
+		"--service-account-key-file=" + c.path("service-account.key"),
+		"--service-account-signing-key-file=" + c.path("service-account.key"),
 		"--service-account-issuer=https://kubernetes.default.svc",
 		"--authorization-mode=RBAC,Node",
+		"--audit-policy-file=" + c.path("audit.yaml"),
+		"--audit-log-path=" + c.AuditLog(),
 		"--service-cluster-ip-range=10.0.0.0/24",
-		// Pods are objects here, nothing runs them: they need no token.
-		"--disable-admission-plugins=ServiceAccount",
 		// A loopback address is not accepted as an endpoint, and nobody looks it up.
 		"--endpoint-reconciler-type=none",
 		"--allow-privileged=true",
-	)
+	}, c.nodeFlags()...)...)
 	if err != nil {
 		return err
 	}
@@ -217,15 +228,11 @@ func (c *Cluster) startAPI(ctx context.Context) error {
 }
 
 func (c *Cluster) startManager() error {
-	if !c.manages {
+	if !c.options.ControllerManager && !c.options.Nodes {
 		return nil
 	}
-	manager, err := c.start(ControllerManager,
-		"--kubeconfig="+c.Kubeconfig(),
-		"--controllers=namespace-controller,garbage-collector-controller",
-		"--leader-elect=false",
-		"--secure-port=0",
-	)
+	flags := []string{"--kubeconfig=" + c.Kubeconfig(), "--leader-elect=false", "--secure-port=0"}
+	manager, err := c.start(ControllerManager, append(flags, c.managerFlags()...)...)
 	if err != nil {
 		return err
 	}
@@ -269,7 +276,7 @@ func (c *Cluster) StartAPI(ctx context.Context) error {
 func (c *Cluster) Alive() error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return errors.Join(alive(Etcd, c.etcd), alive(APIServer, c.api), alive(ControllerManager, c.manager))
+	return errors.Join(alive(Etcd, c.etcd), alive(APIServer, c.api), alive(ControllerManager, c.manager), alive(Scheduler, c.scheduler))
 }
 
 // Stop ends all processes. What they stored stays in the directory.
@@ -282,7 +289,7 @@ func (c *Cluster) Stop() {
 
 // stopAll stops clients before their servers.
 func (c *Cluster) stopAll() {
-	for _, p := range []**process.Process{&c.manager, &c.api, &c.etcd} {
+	for _, p := range []**process.Process{&c.scheduler, &c.manager, &c.api, &c.etcd} {
 		_ = (*p).Stop(stopGrace) // it is to be gone, not to be well
 		*p = nil
 	}

@@ -50,16 +50,17 @@ func newAuthority() (*authority, error) {
 	return &authority{cert: cert, key: key, pem: encode("CERTIFICATE", der)}, nil
 }
 
-// server gives the certificate of the API server.
-func (a *authority) server() (pair, error) {
-	template, err := newTemplate(pkix.Name{CommonName: "kube-apiserver"})
+// server gives the certificate of a server with names and addresses.
+func (a *authority) server(name string, names []string, addresses ...string) (pair, error) {
+	template, err := newTemplate(pkix.Name{CommonName: name})
 	if err != nil {
 		return pair{}, err
 	}
 	template.ExtKeyUsage = []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth}
-	template.DNSNames = []string{"localhost", "kubernetes.default.svc"}
-	// A virtual machine with user networking reaches the host's loopback at 10.0.2.2.
-	template.IPAddresses = []net.IP{net.IPv4(127, 0, 0, 1), net.IPv4(10, 0, 2, 2)}
+	template.DNSNames = names
+	for _, address := range addresses {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(address))
+	}
 	return a.sign(template)
 }
 

@@ -15,8 +15,8 @@ const (
 	portCount = 10000
 )
 
-// freePorts gives n different ports on which nobody listens.
-func freePorts(n int) ([]int, error) {
+// FreePorts gives n different ports on which nobody listens.
+func FreePorts(n int) ([]int, error) {
 	ports := make([]int, 0, n)
 	for _, offset := range rand.Perm(portCount) {
 		if len(ports) == n {

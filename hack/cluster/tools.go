@@ -21,7 +21,9 @@ const (
 	Etcd              = "etcd"
 	APIServer         = "kube-apiserver"
 	ControllerManager = "kube-controller-manager"
+	Scheduler         = "kube-scheduler"
 	Kubectl           = "kubectl"
+	Kubelet           = "kubelet"
 )
 
 // packageOf names the main package of a program, as a tool of hack/tools/kubernetes.

@@ -84,6 +84,7 @@ write_config() {
 		  "content": {
 		    "workingArea": "$work/$1",
 		    "git": {"allowedSchemes": ["https", "http"]},
+		    "egress": {"deny": []},
 		    "timeouts": {"retryMax": "10s"}
 		  },
 		  "storage": $storage,
@@ -238,6 +239,9 @@ fill_workspace() {
 
 back_up() {
 	headline "A backup: the client asks node-a's daemon for one, and follows it"
+	on_terminal bin/ws-daemon client --address "$(socket_of node-a)" backup web
+	say "The next one knows how much there is, and reads only what has changed:"
+	cp -a "$content/tree/$part" "$content/tree/copy-before-lunch"
 	on_terminal bin/ws-daemon client --address "$(socket_of node-a)" backup web
 	show bin/ws-daemon client --address "$(socket_of node-a)" list
 	show bin/ws-daemon client --address "$(socket_of node-a)" backups web

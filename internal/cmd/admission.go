@@ -9,6 +9,7 @@ import (
 
 	"github.com/go-logr/logr"
 	corev1 "k8s.io/api/core/v1"
+	apiversion "k8s.io/apimachinery/pkg/util/version"
 	"k8s.io/apimachinery/pkg/util/wait"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -22,6 +23,8 @@ type admission struct {
 	reader client.Reader
 	area   *state.Area
 	node   string
+	// version asks the API server which one it is; nil: it is new enough.
+	version func(context.Context) (string, error)
 }
 
 // wait asks the API server which cluster it is, as long as it takes: the node's content is in use meanwhile. It returns the
@@ -29,8 +32,11 @@ type admission struct {
 func (a admission) wait(ctx context.Context) (string, error) {
 	var cluster string
 	err := wait.PollUntilContextCancel(ctx, 2*time.Second, true, func(ctx context.Context) (bool, error) {
-		var err error
-		if cluster, err = clusterUID(ctx, a.reader); err != nil {
+		err := a.modern(ctx)
+		if err == nil {
+			cluster, err = clusterUID(ctx, a.reader)
+		}
+		if err != nil {
 			a.logger.Error(err, "waiting for the API server")
 			return false, nil
 		}
@@ -45,6 +51,30 @@ func (a admission) wait(ctx context.Context) (string, error) {
 	})
 	return cluster, err
 }
+
+// modern makes sure that the API server selects objects by field, and says in tokens which node they are of. An older one may be
+// upgraded at any time.
+func (a admission) modern(ctx context.Context) error {
+	if a.version == nil {
+		return nil
+	}
+	text, err := a.version(ctx)
+	if err != nil {
+		return err
+	}
+	v, err := apiversion.ParseGeneric(text)
+	if err != nil {
+		return fmt.Errorf("the API server's version: %w", err)
+	}
+	if v.LessThan(oldestAPI()) {
+		return fmt.Errorf("the API server is %s, and ws-daemon needs %s or newer: upgrade the control plane of the cluster; "+
+			"until then nothing of its objects is done, and what lies on the node is only backed up", text, oldestAPI())
+	}
+	return nil
+}
+
+// oldestAPI is the first version of Kubernetes in which both are settled.
+func oldestAPI() *apiversion.Version { return apiversion.MajorMinor(1, 32) }
 
 // errNotNew says that an area without identity is not the one of a new node.
 var errNotNew = errors.New("the working area has no identity, but this node is not a new one")

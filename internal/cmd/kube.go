@@ -2,12 +2,15 @@ package cmd
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
+	apiversion "k8s.io/apimachinery/pkg/version"
+	"k8s.io/client-go/discovery"
 	"k8s.io/client-go/rest"
 	"k8s.io/client-go/tools/clientcmd"
 	ctrl "sigs.k8s.io/controller-runtime"
@@ -62,4 +65,25 @@ func clusterUID(ctx context.Context, reader client.Reader) (string, error) {
 		return "", fmt.Errorf("identify the cluster by its namespace kube-system: %w", err)
 	}
 	return string(ns.UID), nil
+}
+
+// apiVersion returns a function that asks an API server for its version, as "v1.37.2".
+func apiVersion(cfg *rest.Config) (func(ctx context.Context) (string, error), error) {
+	c, err := discovery.NewDiscoveryClientForConfig(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return func(ctx context.Context) (string, error) {
+		ctx, cancel := context.WithTimeout(ctx, requestTimeout)
+		defer cancel()
+		text, err := c.RESTClient().Get().AbsPath("/version").Do(ctx).Raw()
+		if err != nil {
+			return "", fmt.Errorf("ask for the API server's version: %w", err)
+		}
+		var info apiversion.Info
+		if err := json.Unmarshal(text, &info); err != nil {
+			return "", fmt.Errorf("ask for the API server's version: %w", err)
+		}
+		return info.GitVersion, nil
+	}, nil
 }

@@ -12,12 +12,16 @@ import (
 	"go.uber.org/goleak"
 
 	"wsdaemon.dev/ws-daemon/hack/cluster"
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 )
 
 // apiServer is a real API server, for the commands that need one.
 var apiServer *cluster.Cluster
 
-func TestMain(m *testing.M) { os.Exit(runTests(m)) }
+func TestMain(m *testing.M) {
+	initializer.Enter()
+	os.Exit(runTests(m))
+}
 
 func runTests(m *testing.M) int {
 	dir, err := os.MkdirTemp("", "ws-daemon-cmd-")

@@ -73,7 +73,8 @@ type daemon struct {
 	gauges  *gauges
 	keeper  *content.Keeper
 	chain   *storeChain
-	found   []content.Subject // what lay on the node at the start
+	found   []content.Subject         // what lay on the node at the start
+	git     controllers.NodeCondition // what is to be said of git
 }
 
 // run answers for its health first, and then brings the node's disk in order, which needs nobody else; with the API server it
@@ -85,6 +86,7 @@ func run(ctx context.Context, o options) error {
 	}
 	d := &daemon{options: o, cfg: cfg, log: logs.New(cfg.Log.Format, cfg.Log.Level), gauges: &gauges{}}
 	ctrl.SetLogger(d.log.Logger)
+	tellMissing(d.log.Logger, cfg, programDirs())
 	d.health = health.New(d.log.Logger, cfg.Health.Address)
 	defer alongside(context.WithoutCancel(ctx), d.health.Run)() // also while jobs reach safe points at the end
 	rest, err := o.rest()
@@ -105,6 +107,8 @@ func run(ctx context.Context, o options) error {
 	if d.keeper, err = newKeeper(ctx, cfg, area, o.node, guard); err != nil {
 		return err
 	}
+	d.keeper.StepEnded = countSteps(d.metrics)
+	d.git = gitCondition(ctx, d.keeper.Git)
 	return d.serve(ctx, rest)
 }
 
@@ -116,7 +120,11 @@ func (d *daemon) serve(ctx context.Context, rest *rest.Config) error {
 	if err != nil {
 		return err
 	}
-	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node}
+	ask, err := apiVersion(rest)
+	if err != nil {
+		return err
+	}
+	a := admission{logger: logger, reader: reader, area: d.keeper.Area, node: d.node, version: ask}
 	if d.keeper.Cluster, err = newOutage(logger, d.cfg, d.keeper, d.found).bridge(ctx, a.wait); err != nil {
 		return err
 	}
@@ -147,7 +155,7 @@ func newKeeper(ctx context.Context, cfg config.Config, area *state.Area, node st
 		Area: area, Store: s, Memory: memory.New(int64(cfg.Limits.Store.Memory)), Volumes: map[string]volume.Driver{}, Node: node,
 		AdoptCluster: cfg.Content.AdoptCluster, StrayRetention: cfg.Content.StrayRetention.Duration,
 		RetryMax: cfg.Content.Timeouts.RetryMax.Duration, Now: time.Now,
-		Git: initializer.Git{Sandbox: box, Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes},
+		Git: initializer.Git{Sandbox: box, Program: cfg.Content.Git.Program, AllowedSchemes: cfg.Content.Git.AllowedSchemes, Deny: cfg.Content.Egress.Networks()},
 	}
 	k.Templates = map[string]int{}
 	for name, class := range cfg.Volumes.Classes {
@@ -257,7 +265,7 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		return fmt.Errorf("the store %s is not guarded", d.keeper.Store)
 	}
 	reloads := &reloader{log: d.log, store: d.chain, metrics: d.metrics}
-	workspaces, err := d.reconcile(mgr, reloads.conditions)
+	workspaces, err := d.reconcile(mgr, func() []controllers.NodeCondition { return append(reloads.conditions(), d.git) })
 	if err != nil {
 		return err
 	}

@@ -19,7 +19,7 @@ import (
 func TestRunServesItsSocket(t *testing.T) {
 	noLeaks(t)
 	n := newNode(t)
-	dir, err := os.MkdirTemp("", "ws-service-")
+	dir, err := os.MkdirTemp("", "ws-service-") //nolint:usetesting // the path of a socket must be short
 	n.Expect(err).NotTo(HaveOccurred())
 	defer os.RemoveAll(dir)
 	socket := filepath.Join(dir, "service", "socket")

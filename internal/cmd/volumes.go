@@ -30,10 +30,14 @@ func newDriverAt(path string, class config.Class) (volume.Driver, error) {
 	case config.DriverLVM:
 		return lvm.New(lvm.Class{
 			Root: path, Group: class.VolumeGroup, Pool: class.ThinPool, Filesystem: class.Filesystem,
-			Overcommit: class.Overcommit, MinSize: int64(class.MinSize),
+			Overcommit: class.Overcommits(), MinSize: int64(class.MinSize),
 		})
 	default:
-		return volume.NewDirectory(path)
+		d, err := volume.NewDirectory(path)
+		if err == nil && !class.Overcommits() {
+			d.KeepWithinDisk()
+		}
+		return d, err
 	}
 }
 
@@ -42,5 +46,9 @@ func newQuota(path string, class config.Class) (volume.Driver, error) {
 	if class.Projects != nil {
 		ids = quota.Range(*class.Projects)
 	}
-	return quota.New(path, ids)
+	d, err := quota.New(path, ids)
+	if err == nil && !class.Overcommits() {
+		d.KeepWithinDisk()
+	}
+	return d, err
 }

@@ -49,6 +49,8 @@ type Content struct {
 	AdoptCluster bool `json:"adoptCluster"`
 	// Git is how repositories are cloned.
 	Git Git `json:"git"`
+	// Egress is where git and downloads must not connect to.
+	Egress Egress `json:"egress"`
 	// Sandbox is where everything runs that reads hostile content.
 	Sandbox Sandbox `json:"sandbox"`
 	// Timeouts are the deadlines of the daemon's work.
@@ -73,8 +75,8 @@ type Collect struct {
 type Git struct {
 	// Program is the git command.
 	Program string `json:"program"`
-	// AllowedSchemes are the URL schemes that may be cloned.
-	AllowedSchemes []string `json:"allowedSchemes" schema:"enum=https|http"`
+	// AllowedSchemes are the URL schemes that may be cloned and, of https and http, downloaded.
+	AllowedSchemes []string `json:"allowedSchemes" schema:"enum=https|http|ssh"`
 }
 
 // Timeouts are the deadlines of the daemon's work. A passed deadline is reported and tried again; it never lets content go.
@@ -159,6 +161,7 @@ func Default() Config {
 			TombstoneGrace: Duration{7 * 24 * time.Hour},
 			Collect:        Collect{Wait: Duration{24 * time.Hour}},
 			Git:            Git{Program: "git", AllowedSchemes: []string{"https"}},
+			Egress:         defaultEgress(),
 			Timeouts: Timeouts{
 				Store:      Duration{time.Minute},
 				StoreTotal: Duration{5 * time.Minute},

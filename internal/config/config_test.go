@@ -40,10 +40,20 @@ func TestClassOfLVM(t *testing.T) {
 	c, err := config.Parse([]byte(strings.Replace(complete, `{"driver": "directory", "allowUnlimited": true}`, text, 1)))
 	g.Expect(err).NotTo(HaveOccurred())
 	got := c.Volumes.Classes["default"]
-	g.Expect(got).To(Equal(config.Class{Driver: "lvm", LVM: config.LVM{
-		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Overcommit: true, Templates: 4, MinSize: 1 << 30,
+	g.Expect(got).To(Equal(config.Class{Driver: "lvm", Overcommit: new(true), LVM: config.LVM{
+		VolumeGroup: "ws", ThinPool: "pool", Filesystem: "ext4", Templates: 4, MinSize: 1 << 30,
 	}}))
 	g.Expect(got.CanLimit()).To(BeTrue())
+}
+
+func TestOvercommit(t *testing.T) {
+	for driver, want := range map[string]bool{config.DriverDirectory: true, config.DriverQuota: false, config.DriverLVM: false} {
+		g := NewWithT(t)
+		g.Expect(config.Class{Driver: driver}.Overcommits()).To(Equal(want), driver)
+		for _, says := range []bool{true, false} {
+			g.Expect(config.Class{Driver: driver, Overcommit: &says}.Overcommits()).To(Equal(says), driver)
+		}
+	}
 }
 
 // What is documented as the default must be the default.
@@ -56,6 +66,8 @@ func TestDefaults(t *testing.T) {
 	g.Expect(d.Content.TombstoneGrace.Duration).To(Equal(7 * 24 * time.Hour))
 	g.Expect(d.Content.AdoptCluster).To(BeFalse())
 	g.Expect(d.Content.Git).To(Equal(config.Git{Program: "git", AllowedSchemes: []string{"https"}}))
+	g.Expect(d.Content.Egress.Deny).To(Equal([]string{"0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "::/128", "::1/128", "fe80::/10", "fd00:ec2::/32"}))
+	g.Expect(d.Content.Egress.Networks()).To(HaveLen(7))
 	g.Expect(d.Limits).To(Equal(config.Limits{
 		Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8, Store: config.StoreLimits{Requests: 64, Memory: 512 << 20},
 	}))
@@ -134,7 +146,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"byte order mark":          {"\xef\xbb\xbf{}", "line 1: the file begins with a byte order mark: save it as plain UTF-8"},
 		"no text":                  {"{\n\"a\": \"\xff\"}", "line 2: this is not UTF-8 text"},
 		"zeros":                    {"{\x00}", "line 1: this is not JSON: invalid character '\\x00' looking for beginning of object key string"},
-		"unknown key":              {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, backup, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, sandbox, timeouts`},
+		"unknown key":              {with(`"workingArea"`, `"workDir"`), `line 2: content.workDir: there is no such key; there are workingArea, backup, strayRetention, orphanGrace, tombstoneGrace, collect, adoptCluster, git, egress, sandbox, timeouts`},
 		"a typing error":           {with(`"workingArea"`, `"workingarea"`), `line 2: content.workingarea: there is no such key; did you mean workingArea?`},
 		"unknown section":          {with(`"storage"`, `"storages"`), `line 3: storages: there is no such key; did you mean storage?`},
 		"unknown class key":        {with(`"allowUnlimited"`, `"allowunlimited"`), `line 4: volumes.classes.default.allowunlimited: there is no such key; did you mean allowUnlimited?`},
@@ -150,7 +162,10 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"text for an object":       {with(`{"kind": "filesystem", "filesystem": {"path": "/mnt/store"}}`, `"file:///mnt"`), `line 3: storage: must be an object, {…}, not "file:///mnt"`},
 		"text for a list":          {with(area, area+`, "git": {"allowedSchemes": "https"}`), `line 2: content.git.allowedSchemes: must be a list, […], not "https"`},
 		"number in a list":         {with(area, area+`, "git": {"allowedSchemes": ["https", 7]}`), `line 2: content.git.allowedSchemes[1]: must be a text in quotes, not 7`},
-		"other scheme":             {with(area, area+`, "git": {"allowedSchemes": ["ext"]}`), `line 2: content.git.allowedSchemes: must be one of ["https" "http"], not "ext"`},
+		"other scheme":             {with(area, area+`, "git": {"allowedSchemes": ["ext"]}`), `line 2: content.git.allowedSchemes: must be one of ["https" "http" "ssh"], not "ext"`},
+		"denied as a name":         {with(area, area+`, "egress": {"deny": ["kubernetes.default"]}`), `line 2: content.egress.deny: must have networks such as "10.96.0.0/12" or "192.0.2.1/32", not "kubernetes.default"`},
+		"denied without size":      {with(area, area+`, "egress": {"deny": ["192.0.2.1"]}`), `line 2: content.egress.deny: must have networks such as "10.96.0.0/12" or "192.0.2.1/32", not "192.0.2.1"`},
+		"denied with host bits":    {with(area, area+`, "egress": {"deny": ["10.0.0.1/8"]}`), `line 2: content.egress.deny: must have networks such as "10.96.0.0/12" or "192.0.2.1/32", not "10.0.0.1/8"`},
 		"no git":                   {with(area, area+`, "git": {"program": ""}`), `line 2: content.git.program: must be set`},
 		"duration as a number":     {timeouts(`"store": 60`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not 60`},
 		"duration in weeks":        {timeouts(`"store": "1w"`), `line 2: content.timeouts.store: a duration is a text such as "10m" or "7d", not "1w"`},
@@ -191,24 +206,6 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"lvm without a pool":       {lvm(`"volumeGroup": "ws", "filesystem": "xfs"`), `line 4: volumes.classes.default.thinPool: must be the name that lvs shows, not ""`},
 		"lvm option for a name":    {lvm(`"volumeGroup": "-f", "thinPool": "p", "filesystem": "xfs"`), `line 4: volumes.classes.default.volumeGroup: must be the name that lvs shows, not "-f"`},
 		"other file system":        {lvm(`"volumeGroup": "ws", "thinPool": "p", "filesystem": "zfs"`), `line 4: volumes.classes.default.filesystem: must be one of ["xfs" "ext4"], not "zfs"`},
-		"relative socket":          {service(`"socket": "s"`), `line 3: service.socket: must be an absolute path, not "s"`},
-		"socket among others":      {service(`"socket": "/run/socket"`), `line 3: service.socket: must lie in a directory of its own, /run/ws-daemon/service/socket for example, not in /run`},
-		"socket of a long path":    {service(`"socket": "/` + strings.Repeat("x", 107) + `"`), `line 3: service.socket: must have at most 107 bytes, not 108`},
-		"service without TLS":      {service(`"address": ":7443", "keyFile": "/k", "clientCAFile": "/a"`), `line 3: service.certFile: must be set for service.address: nobody is served there without certificates of both sides`},
-		"service without a CA":     {service(`"address": ":7443", "certFile": "/c", "keyFile": "/k"`), `line 3: service.clientCAFile: must be set for service.address: nobody is served there without certificates of both sides`},
-		"TLS without service":      {service(`"keyFile": "/k"`), `line 3: service.keyFile: is for service.address, which is not set`},
-		"relative TLS certificate": {service(strings.Replace(tls, `"/c"`, `"c"`, 1)), `line 3: service.certFile: must be an absolute path, not "c"`},
-		"service at metrics":       {service(strings.Replace(tls, ":7443", "127.0.0.1:9090", 1)), "line 3: service.address: must not be that of health or metrics, 127.0.0.1:9090"},
-		"no calls":                 {service(`"requestsPerSecond": 0`), "line 3: service.requestsPerSecond: must be at least 1, not 0"},
-		"no exports":               {service(`"exports": 0`), "line 3: service.exports: must be at least 1, not 0"},
-		"right of nobody":          {right(`"methods": ["*"], "namespaces": ["*"]`), `line 3: service.rights[0].subject: must be a common name, "CN=ws-manager" for example, or a URI, "URI=spiffe://cluster.local/ns/ws/sa/manager", not ""`},
-		"right of an empty name":   {right(`"subject": "CN=", "methods": ["*"], "namespaces": ["*"]`), `line 3: service.rights[0].subject: must be a common name, "CN=ws-manager" for example, or a URI, "URI=spiffe://cluster.local/ns/ws/sa/manager", not "CN="`},
-		"right of no URI":          {right(`"subject": "URI=manager", "methods": ["*"], "namespaces": ["*"]`), `line 3: service.rights[0].subject: must be a common name, "CN=ws-manager" for example, or a URI, "URI=spiffe://cluster.local/ns/ws/sa/manager", not "URI=manager"`},
-		"right to nothing":         {right(`"subject": "CN=a", "methods": [], "namespaces": ["*"]`), `line 3: service.rights[0].methods: must name methods, or "*"`},
-		"right to another":         {right(`"subject": "CN=a", "methods": ["Delete"], "namespaces": ["*"]`), `line 3: service.rights[0].methods: must be one of ["*" "List" "Get" "Watch" "WaitReady" "Backup" "ListBackups" "ListFiles" "Snapshot" "Usage" "Export"], not "Delete"`},
-		"right to nowhere":         {right(`"subject": "CN=a", "methods": ["Get"], "namespaces": []`), `line 3: service.rights[0].namespaces: must name namespaces, or "*"`},
-		"right to a pattern":       {right(`"subject": "CN=a", "methods": ["Get"], "namespaces": ["team-*"]`), `line 3: service.rights[0].namespaces: must have names of namespaces, or "*" alone, not "team-*"`},
-		"unknown key of a right":   {right(`"subjects": "CN=a"`), `line 3: service.rights[0].subjects: there is no such key; did you mean subject?`},
 		"size as a number":         {lvm(`"minSize": 5`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not 5`},
 		"size of nothing":          {lvm(`"minSize": "much"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not "much"`},
 		"size in minutes":          {lvm(`"minSize": "10m"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", not "10m"`},
@@ -217,7 +214,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"size of half a byte":      {lvm(`"minSize": "1.5"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "1.5"`},
 		"size of the universe":     {lvm(`"minSize": "9999Ei"`), `line 4: volumes.classes.default.minSize: a size is a text such as "20Gi" or "512Mi", of whole bytes, not "9999Ei"`},
 		"negative templates":       {lvm(`"volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs", "templates": -1`), `line 4: volumes.classes.default.templates: must not be negative`},
-		"pool without lvm":         {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver lvm"},
+		"pool without lvm":         {with(classes, `{"default": {"driver": "directory", "thinPool": "p"}}`), "line 4: volumes.classes.default: volumeGroup, thinPool, filesystem, templates and minSize are for the driver lvm"},
 		"too many classes":         {with(classes, manyClasses(33)), "line 4: volumes.classes: must be at most 32, not 33"},
 		"name with capitals":       {with(`"default"`, `"Fast"`), `line 4: volumes.classes.Fast: a name has 1 to 63 small letters, digits and inner hyphens, not "Fast"`},
 		"name with a dot":          {with(`"default"`, `"a.b"`), `line 4: volumes.classes.a.b: a name has 1 to 63 small letters, digits and inner hyphens, not "a.b"`},
@@ -244,6 +241,24 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"certificate, no key":      {metrics(`"address": ":9090", "certFile": "/c"`), `line 3: metrics.certFile: needs metrics.keyFile, and the other way round`},
 		"relative certificate":     {metrics(`"address": ":9090", "certFile": "c", "keyFile": "/k"`), `line 3: metrics.certFile: must be an absolute path, not "c"`},
 		"certificate for nobody":   {metrics(`"certFile": "/c", "keyFile": "/k"`), `line 3: metrics.certFile: is for an address that others reach, not for "127.0.0.1:9090", where there is no TLS`},
+		"relative socket":          {service(`"socket": "s"`), `line 3: service.socket: must be an absolute path, not "s"`},
+		"socket among others":      {service(`"socket": "/run/socket"`), `line 3: service.socket: must lie in a directory of its own, /run/ws-daemon/service/socket for example, not in /run`},
+		"socket of a long path":    {service(`"socket": "/` + strings.Repeat("x", 107) + `"`), `line 3: service.socket: must have at most 107 bytes, not 108`},
+		"service without TLS":      {service(`"address": ":7443", "keyFile": "/k", "clientCAFile": "/a"`), `line 3: service.certFile: must be set for service.address: nobody is served there without certificates of both sides`},
+		"service without a CA":     {service(`"address": ":7443", "certFile": "/c", "keyFile": "/k"`), `line 3: service.clientCAFile: must be set for service.address: nobody is served there without certificates of both sides`},
+		"TLS without service":      {service(`"keyFile": "/k"`), `line 3: service.keyFile: is for service.address, which is not set`},
+		"relative TLS certificate": {service(strings.Replace(tls, `"/c"`, `"c"`, 1)), `line 3: service.certFile: must be an absolute path, not "c"`},
+		"service at metrics":       {service(strings.Replace(tls, ":7443", "127.0.0.1:9090", 1)), "line 3: service.address: must not be that of health or metrics, 127.0.0.1:9090"},
+		"no calls":                 {service(`"requestsPerSecond": 0`), "line 3: service.requestsPerSecond: must be at least 1, not 0"},
+		"no exports":               {service(`"exports": 0`), "line 3: service.exports: must be at least 1, not 0"},
+		"right of nobody":          {right(`"methods": ["*"], "namespaces": ["*"]`), `line 3: service.rights[0].subject: must be a common name, "CN=ws-manager" for example, or a URI, "URI=spiffe://cluster.local/ns/ws/sa/manager", not ""`},
+		"right of an empty name":   {right(`"subject": "CN=", "methods": ["*"], "namespaces": ["*"]`), `line 3: service.rights[0].subject: must be a common name, "CN=ws-manager" for example, or a URI, "URI=spiffe://cluster.local/ns/ws/sa/manager", not "CN="`},
+		"right of no URI":          {right(`"subject": "URI=manager", "methods": ["*"], "namespaces": ["*"]`), `line 3: service.rights[0].subject: must be a common name, "CN=ws-manager" for example, or a URI, "URI=spiffe://cluster.local/ns/ws/sa/manager", not "URI=manager"`},
+		"right to nothing":         {right(`"subject": "CN=a", "methods": [], "namespaces": ["*"]`), `line 3: service.rights[0].methods: must name methods, or "*"`},
+		"right to another":         {right(`"subject": "CN=a", "methods": ["Delete"], "namespaces": ["*"]`), `line 3: service.rights[0].methods: must be one of ["*" "List" "Get" "Watch" "WaitReady" "Backup" "ListBackups" "ListFiles" "Snapshot" "Usage" "Export"], not "Delete"`},
+		"right to nowhere":         {right(`"subject": "CN=a", "methods": ["Get"], "namespaces": []`), `line 3: service.rights[0].namespaces: must name namespaces, or "*"`},
+		"right to a pattern":       {right(`"subject": "CN=a", "methods": ["Get"], "namespaces": ["team-*"]`), `line 3: service.rights[0].namespaces: must have names of namespaces, or "*" alone, not "team-*"`},
+		"unknown key of a right":   {right(`"subjects": "CN=a"`), `line 3: service.rights[0].subjects: there is no such key; did you mean subject?`},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {

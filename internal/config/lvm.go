@@ -13,8 +13,6 @@ type LVM struct {
 	ThinPool string `json:"thinPool,omitempty"`
 	// Filesystem in the volumes: xfs or ext4.
 	Filesystem string `json:"filesystem,omitempty" schema:"enum=xfs|ext4"`
-	// Overcommit lets the sizes of all volumes be more than the pool has, together.
-	Overcommit bool `json:"overcommit,omitempty"`
 	// Templates is how many volumes are kept as they were when a snapshot had just been restored: workspaces that begin with the same
 	// snapshot start at once then.
 	Templates int `json:"templates,omitempty"`

@@ -38,6 +38,7 @@ func (c Content) validate() error {
 		atLeastAnHour("content.collect.wait", c.Collect.Wait),
 		required("content.git.program", c.Git.Program),
 		c.Git.validate(),
+		c.Egress.validate(),
 	)
 }
 
@@ -53,7 +54,7 @@ func (b Backup) validate() error {
 func (g Git) validate() error {
 	errs := make([]error, 0, len(g.AllowedSchemes))
 	for _, scheme := range g.AllowedSchemes {
-		errs = append(errs, oneOf("content.git.allowedSchemes", scheme, "https", "http"))
+		errs = append(errs, oneOf("content.git.allowedSchemes", scheme, "https", "http", "ssh"))
 	}
 	return errors.Join(errs...)
 }

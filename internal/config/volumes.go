@@ -34,6 +34,9 @@ type Class struct {
 	Path string `json:"path"`
 	// AllowUnlimited accepts volumes whose size is not limited: because the driver cannot, or, for now, the disk.
 	AllowUnlimited bool `json:"allowUnlimited"`
+	// Overcommit lets the sizes of all volumes be more than the disk or the thin pool has, together. If it is left out, it is true for the
+	// driver directory, whose sizes nothing keeps, and false for the others.
+	Overcommit *bool `json:"overcommit,omitempty"`
 	// Projects are the project ids that the driver quota may use; 200000 to 299999 if it is left out. Classes may share them.
 	Projects *Projects `json:"projects,omitempty"`
 
@@ -50,6 +53,14 @@ type Projects struct {
 
 // CanLimit says whether the driver can limit the size of a volume, given the right disk.
 func (c Class) CanLimit() bool { return c.Driver != "" && c.Driver != DriverDirectory }
+
+// Overcommits says whether the sizes of all volumes may be more than there is, together.
+func (c Class) Overcommits() bool {
+	if c.Overcommit != nil {
+		return *c.Overcommit
+	}
+	return !c.CanLimit()
+}
 
 // validate needs the working area, below which classes lie that have no path of their own.
 func (v Volumes) validate(area string) error {
@@ -94,7 +105,7 @@ func (c Class) validate(key string) error {
 	case c.Driver == DriverLVM:
 		errs = append(errs, c.LVM.validate(key))
 	case c.LVM != LVM{}:
-		errs = append(errs, wrong(key, "volumeGroup, thinPool, filesystem, overcommit, templates and minSize are for the driver %s", DriverLVM))
+		errs = append(errs, wrong(key, "volumeGroup, thinPool, filesystem, templates and minSize are for the driver %s", DriverLVM))
 	}
 	if p := c.Projects; p != nil {
 		switch {

@@ -314,14 +314,21 @@ func (f *filling) loadFrom(ctx context.Context) (volume.Content, error) {
 	init := f.r.Initializer
 	switch {
 	case f.ref.Hash != "":
-		c, err := f.bring(ctx, f.base, fmt.Sprintf("backup %s of workspace %s", f.ref.Name, f.r.Subject), otherBackup)
-		c.Source, c.Backup = SourceBackup, f.ref.Name.String()
-		return c, err
+		return f.bringBackup(ctx)
 	case init.SnapshotID != nil:
 		return f.bringSnapshot(ctx)
 	default:
 		return f.initialize(ctx)
 	}
+}
+
+func (f *filling) bringBackup(ctx context.Context) (volume.Content, error) {
+	began := f.k.Now()
+	name := f.ref.Name.String()
+	c, err := f.bring(ctx, f.base, fmt.Sprintf("backup %s of workspace %s", name, f.r.Subject), otherBackup)
+	c.Source, c.Backup = SourceBackup, name
+	f.k.stepEnded(volume.Step{Source: SourceBackup, From: name, Files: c.Files, Bytes: c.Bytes, Duration: f.k.Now().Sub(began)}, err)
+	return c, err
 }
 
 // bringSnapshot is the whole of an initializer that restores a snapshot and does nothing else, so that the volume may have begun with it.
@@ -333,7 +340,9 @@ func (f *filling) bringSnapshot(ctx context.Context) (volume.Content, error) {
 	}
 	c, err := f.bring(ctx, commit, "snapshot "+id, otherSnapshot)
 	c.Source, c.SnapshotID = SourceSnapshot, id
-	c.Steps = []volume.Step{{Source: SourceSnapshot, From: id, Files: c.Files, Bytes: c.Bytes, Duration: f.k.Now().Sub(began)}}
+	step := volume.Step{Source: SourceSnapshot, From: id, Files: c.Files, Bytes: c.Bytes, Duration: f.k.Now().Sub(began)}
+	f.k.stepEnded(step, err)
+	c.Steps = []volume.Step{step}
 	return c, err
 }
 

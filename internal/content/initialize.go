@@ -112,10 +112,11 @@ func (s *making) step(ctx context.Context, init Initializer) error {
 func (s *making) record(step volume.Step, do func() (initializer.Result, error)) error {
 	began := s.k.Now()
 	result, err := do()
+	step.Files, step.Bytes, step.Duration = result.Files, result.Bytes, s.k.Now().Sub(began)
+	s.k.stepEnded(step, err)
 	if err != nil {
 		return err
 	}
-	step.Files, step.Bytes, step.Duration = result.Files, result.Bytes, s.k.Now().Sub(began)
 	if result.Git != nil {
 		step.Branch, step.Commit = result.Git.Branch, result.Git.Commit
 	}
@@ -125,16 +126,21 @@ func (s *making) record(step volume.Step, do func() (initializer.Result, error))
 	return nil
 }
 
+func (k *Keeper) stepEnded(step volume.Step, err error) {
+	if k.StepEnded != nil {
+		k.StepEnded(step, err)
+	}
+}
+
 // git clones a repository, or brings one that was restored up to date.
 func (s *making) git(ctx context.Context, init Initializer, update bool) error {
 	spec := *init.Git
-	var err error
-	if spec.Credentials, err = ask(ctx, init.Credentials); err != nil {
-		return err
-	}
 	git := s.k.Git
 	git.Progress = s.gitProgress
-	return s.record(volume.Step{Source: SourceGit, From: spec.URL}, func() (initializer.Result, error) {
+	return s.record(volume.Step{Source: SourceGit, From: spec.URL}, func() (_ initializer.Result, err error) {
+		if spec.Credentials, err = ask(ctx, init.Credentials); err != nil {
+			return initializer.Result{}, err
+		}
 		if update {
 			return git.Update(ctx, s.target, spec)
 		}
@@ -144,12 +150,11 @@ func (s *making) git(ctx context.Context, init Initializer, update bool) error {
 
 func (s *making) download(ctx context.Context, init Initializer) error {
 	spec := *init.Download
-	var err error
-	if spec.Credentials, err = ask(ctx, init.Credentials); err != nil {
-		return err
-	}
-	d := initializer.Download{Sandbox: s.k.Git.Sandbox, AllowedSchemes: s.k.Git.AllowedSchemes, Progress: s.tell}
-	return s.record(volume.Step{Source: SourceDownload, From: spec.URL}, func() (initializer.Result, error) {
+	d := initializer.Download{Sandbox: s.k.Git.Sandbox, AllowedSchemes: s.k.Git.AllowedSchemes, Deny: s.k.Git.Deny, Progress: s.tell}
+	return s.record(volume.Step{Source: SourceDownload, From: spec.URL}, func() (_ initializer.Result, err error) {
+		if spec.Credentials, err = ask(ctx, init.Credentials); err != nil {
+			return initializer.Result{}, err
+		}
 		return d.Run(ctx, s.target, spec)
 	})
 }

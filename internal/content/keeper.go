@@ -55,19 +55,25 @@ type Keeper struct {
 	AdoptCluster bool
 	// Git clones repositories.
 	Git initializer.Git
+	// StepEnded is told of each step that filled a workspace, or failed to, if it is set: where content came from, what was made, and
+	// how long it took. It must not block.
+	StepEnded func(step volume.Step, err error)
 	// StrayRetention is how long a stray snapshot is kept, until [Keeper.Tune] says otherwise.
 	StrayRetention time.Duration
 	// RetryMax is the longest pause between two attempts, until [Keeper.Tune] says otherwise.
 	RetryMax time.Duration
+	// Patience is how long a disk may take to answer; 20 seconds if it is zero.
+	Patience time.Duration
 	// Now is the time.
 	Now func() time.Time
 
 	tuning     atomic.Pointer[Tuning]
 	identified sync.Map      // classes whose disk is known to be ours
-	arriving   sync.Map      // classes whose disk was not there at the start, each with a lock
+	arriving   sync.Map      // classes that are not in order since the start, each with a turn to do that
 	familiar   sync.Map      // backups that need not be read again, by UID
 	collected  history.Cache // what was read of collection's lists
 	templates  templates
+	answers    answers
 }
 
 // Observation is what the node knows of one workspace without asking anybody.
@@ -90,11 +96,16 @@ func (o Observation) Exists() bool { return o.Volume.ID != "" }
 // Finished says whether the volume holds content that was completed.
 func (o Observation) Finished() bool { return o.Exists() && o.Marker.Content != nil }
 
-// Observe looks at what the node has of a workspace. It does not wait for anything but the local disk. The journal's entry is
-// in the observation whatever fails; [ErrUnknownClass] if the class is not in this node's configuration.
+// Observe looks at what the node has of a workspace. It does not wait for anything but the local disk, and for that not for ever:
+// [ErrHangs]. The journal's entry is in the observation whatever fails; [ErrUnknownClass] if the class is not in this node's configuration.
 func (k *Keeper) Observe(ctx context.Context, s Subject) (Observation, error) {
-	o := Observation{Class: s.Class}
-	o.Journal, _ = k.Area.Journal().Get(s.UID)
+	entry, _ := k.Area.Journal().Get(s.UID)
+	o, err := inTime(ctx, k, k.diskOf(s.Class, s.UID), func(ctx context.Context) (Observation, error) { return k.observe(ctx, s) })
+	o.Class, o.Journal = s.Class, entry
+	return o, err
+}
+
+func (k *Keeper) observe(ctx context.Context, s Subject) (o Observation, err error) {
 	driver, err := k.driver(ctx, s)
 	if err != nil {
 		return o, err // what lies in a class that cannot be looked into is unknown, not absent
@@ -228,6 +239,20 @@ func (k *Keeper) identify(ctx context.Context, class string, driver volume.Drive
 	if _, done := k.identified.Load(class); done {
 		return nil
 	}
+	if err := k.recognize(ctx, class, driver); err != nil {
+		return err
+	}
+	if late, ok := k.arriving.Load(class); ok {
+		if err := k.arrive(ctx, class, driver, late); err != nil {
+			return err
+		}
+	}
+	k.identified.Store(class, true)
+	return nil
+}
+
+// recognize has the driver look at its disk.
+func (k *Keeper) recognize(ctx context.Context, class string, driver volume.Driver) error {
 	id, err := k.Area.Identity()
 	if err != nil {
 		return err
@@ -236,12 +261,6 @@ func (k *Keeper) identify(ctx context.Context, class string, driver volume.Drive
 	if err := driver.Identify(ctx, id.ID, known); err != nil {
 		return fmt.Errorf("volume class %s: %w", class, err)
 	}
-	if late, ok := k.arriving.Load(class); ok {
-		if err := k.arrive(ctx, class, driver, late); err != nil {
-			return err
-		}
-	}
-	k.identified.Store(class, true)
 	return nil
 }
 

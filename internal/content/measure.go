@@ -28,11 +28,13 @@ func (k *Keeper) measure(ctx context.Context, driver volume.Driver, s Subject, s
 // little stays as it was: an entry costs a write to the disk. Whether content has got round its limit is left to backups, which
 // read the tree anyway.
 func (k *Keeper) Measure(ctx context.Context, s Subject) (state.Entry, error) {
-	driver, err := k.driver(ctx, s)
-	if err != nil {
-		return state.Entry{}, err
-	}
-	usage, err := driver.Usage(ctx, s.UID)
+	usage, err := inTime(ctx, k, k.diskOf(s.Class, s.UID), func(ctx context.Context) (volume.Usage, error) {
+		driver, err := k.driver(ctx, s)
+		if err != nil {
+			return volume.Usage{}, err
+		}
+		return driver.Usage(ctx, s.UID)
+	})
 	if err != nil {
 		return state.Entry{}, err
 	}

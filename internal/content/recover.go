@@ -4,33 +4,78 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"sync"
+	"maps"
+	"slices"
+	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/state"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
+// recoverTime is how long a start waits for all disks to be brought in order. What takes longer goes on, while the others are served.
+const recoverTime = 2 * time.Minute
+
+// recovered is what became of a class at a start.
+type recovered struct {
+	class string
+	found []Subject
+	err   error
+}
+
 // Recover makes the node whole after a start, from what is on its disk alone: half-removed volumes go, the journal learns of
 // volumes it does not know, and finished content that a crash kept from its users is published. It returns everything that
-// lies on the node. A volume that cannot be read is reported and does not keep the others from their users.
+// lies on the node. A volume that cannot be read is reported, and so is a disk that hangs; neither keeps the others from their users.
 func (k *Keeper) Recover(ctx context.Context) ([]Subject, error) {
-	if err := k.Area.Check(); err != nil {
+	if err := k.CheckArea(ctx); err != nil {
 		return nil, err
 	}
-	var found []Subject
-	var errs []error
+	pending, ended := map[string]bool{}, make(chan recovered, len(k.Volumes))
 	for class, driver := range k.Volumes {
-		if err := k.identify(ctx, class, driver); err != nil {
-			k.arriving.Store(class, &sync.Mutex{})
-			errs = append(errs, err)
-			continue // an empty disk in place of ours is no evidence
-		}
-		subjects, err := k.recoverClass(ctx, class, driver)
-		found, errs = append(found, subjects...), append(errs, err)
+		pending[class] = true
+		turn := make(chan struct{}, 1)
+		turn <- struct{}{}
+		k.arriving.Store(class, turn)
+		go func() {
+			defer func() { <-turn }()
+			found, err := k.recoverDisk(ctx, class, driver)
+			ended <- recovered{class, found, err}
+		}()
 	}
+	found, errs := gather(pending, ended)
 	k.sweepIndexes()
-	errs = append(errs, k.sweepTemplates(ctx))
-	return found, errors.Join(errs...)
+	return found, errors.Join(append(errs, k.sweepTemplates(ctx))...)
+}
+
+// gather waits for the classes, but not for ever.
+func gather(pending map[string]bool, ended <-chan recovered) (found []Subject, errs []error) {
+	patience := time.NewTimer(recoverTime)
+	defer patience.Stop()
+	for len(pending) > 0 {
+		select {
+		case r := <-ended:
+			delete(pending, r.class)
+			found, errs = append(found, r.found...), append(errs, r.err)
+		case <-patience.C:
+			for _, class := range slices.Sorted(maps.Keys(pending)) {
+				errs = append(errs, fmt.Errorf("volume class %s: its volumes are not in order after %s, the others are served meanwhile: %w", class, recoverTime, ErrHangs))
+			}
+			return found, errs
+		}
+	}
+	return found, errs
+}
+
+// recoverDisk brings a class in order if its disk is there. Else whoever asks for it first does that, once it is.
+func (k *Keeper) recoverDisk(ctx context.Context, class string, driver volume.Driver) ([]Subject, error) {
+	if _, done := k.identified.Load(class); !done {
+		if err := k.recognize(ctx, class, driver); err != nil {
+			return nil, err // an empty disk in place of ours is no evidence
+		}
+	}
+	found, err := k.recoverClass(ctx, class, driver)
+	k.identified.Store(class, true)
+	k.arriving.Delete(class)
+	return found, err
 }
 
 // recoverClass does for one class what Recover does.
@@ -59,9 +104,13 @@ func (k *Keeper) recoverClass(ctx context.Context, class string, driver volume.D
 // arrive brings a class in order whose disk was not there when the daemon started. Nobody has worked on it before: everybody has to
 // come by here. A volume that cannot be brought in order says so when somebody asks for it.
 func (k *Keeper) arrive(ctx context.Context, class string, driver volume.Driver, late any) error {
-	if lock, ok := late.(*sync.Mutex); ok {
-		lock.Lock()
-		defer lock.Unlock()
+	if turn, ok := late.(chan struct{}); ok {
+		select {
+		case turn <- struct{}{}:
+			defer func() { <-turn }()
+		case <-ctx.Done():
+			return fmt.Errorf("volume class %s: its volumes are still being brought in order: %w", class, context.Cause(ctx))
+		}
 	}
 	if _, done := k.identified.Load(class); done {
 		return nil // somebody else did it

@@ -64,6 +64,9 @@ func (k *Keeper) Backup(ctx context.Context, r SaveRequest) error {
 	if fenced, ok := errors.AsType[*history.FencedError](err); ok {
 		err = k.keepFenced(ctx, r, driver.Path(o.Volume.ID, o.Position), fenced)
 	}
+	if errors.Is(err, state.ErrReadOnly) {
+		err = k.keepUnnoted(ctx, r, driver.Path(o.Volume.ID, o.Position), err)
+	}
 	k.measure(ctx, driver, r.Subject, r.seen.usage)
 	return k.note(ctx, r.Subject, err)
 }
@@ -80,6 +83,8 @@ func reasonOf(err error) string {
 		return "Incomplete"
 	case errors.As(err, &wrong):
 		return "StoreUnavailable"
+	case errors.Is(err, state.ErrReadOnly):
+		return "ReadOnly"
 	case errors.Is(err, context.DeadlineExceeded):
 		return "TimedOut"
 	default:

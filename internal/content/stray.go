@@ -20,6 +20,20 @@ func (k *Keeper) keepFenced(ctx context.Context, r SaveRequest, path string, fen
 	return &FencedError{Err: fenced, Stray: id}
 }
 
+// keepUnnoted saves content whose backup cannot be noted in the working area: a commit that this node does not remember after its next
+// start would look like another owner's. Content that is on another disk goes on changing meanwhile.
+func (k *Keeper) keepUnnoted(ctx context.Context, r SaveRequest, path string, cause error) error {
+	id, err := k.keepStray(ctx, r.Subject, path, r.Consent, r.Progress, allThere)
+	switch {
+	case err != nil:
+		return errors.Join(cause, err)
+	case id == "":
+		return fmt.Errorf("no backup can be made, but the newest one equals the content: %w", cause)
+	default:
+		return fmt.Errorf("no backup can be made, but the content was saved as snapshot %s: %w", id, cause)
+	}
+}
+
 // wholeness says whether all that a backup or a snapshot needs is in the store; history.Gone tells if not.
 type wholeness func(context.Context, *history.Domain, history.Commit) error
 
@@ -81,6 +95,9 @@ func (k *Keeper) keepStray(
 	}
 	if err == nil {
 		err = k.record(s, func(e *state.Entry) { e.Stray = state.Stray{ID: id, Digest: report.Digest} })
+	}
+	if errors.Is(err, state.ErrReadOnly) {
+		err = nil // it is found again in the store
 	}
 	if err == nil && report.UnreadableCount > 0 && consent.Incomplete != id {
 		err = &IncompleteError{Backup: id, Count: report.UnreadableCount, Files: names(tree(report).Unreadable)}

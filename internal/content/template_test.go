@@ -351,6 +351,40 @@ func TestTemplatesMakeRoom(t *testing.T) {
 	f.Expect(slices.Sorted(slices.Values(d.names()))).To(BeEmpty())
 }
 
+// trimming is a driver with templates whose volumes can give something back.
+type trimming struct {
+	*templating
+
+	log  []string
+	fail error
+}
+
+func (d *trimming) Trim(context.Context) error {
+	d.log = append(d.log, fmt.Sprintf("trimmed beside %d templates", len(d.names())))
+	return d.fail
+}
+
+// What volumes do not need any more goes before templates.
+func TestVolumesAreTrimmedBeforeTemplatesGo(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	f.snapshots("one", "two")
+	b := f.node("node-b")
+	d := &trimming{templating: b.templating(2)}
+	b.Volumes["default"] = d
+	b.begin("uid-2", "one")
+	b.begin("uid-3", "two")
+	enough := func(is bool) func(volume.Capacity) bool { return func(volume.Capacity) bool { return is } }
+	f.Expect(b.Evict(f.ctx, "default", enough(true))).To(BeZero())
+	f.Expect(d.log).To(BeEmpty(), "there is room")
+	f.Expect(b.Evict(f.ctx, "default", func(volume.Capacity) bool { return len(d.log) > 0 })).To(BeZero())
+	f.Expect(d.log).To(Equal([]string{"trimmed beside 2 templates"}))
+	d.fail = errBroken
+	n, err := b.Evict(f.ctx, "default", enough(false))
+	f.Expect([]any{n, len(d.names())}).To(Equal([]any{2, 0}), "all that can go does, whatever fails")
+	f.Expect(err).To(MatchError(errBroken))
+}
+
 type alwaysFull struct{ volume.Driver }
 
 func (alwaysFull) Ensure(context.Context, volume.Spec) (volume.Info, error) {

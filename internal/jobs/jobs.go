@@ -66,6 +66,9 @@ type State struct {
 	// Queued is when the job was accepted, Started when its function was called, Ended when that returned.
 	Queued, Started, Ended time.Time
 	Progress               Progress
+	// Overdue says that a running job had its time and does not return, as one that waits for a disk that hangs. Others may run in its
+	// place meanwhile.
+	Overdue bool
 	// Result and Err are what the function returned; both only of a job that is Done.
 	Result any
 	Err    error

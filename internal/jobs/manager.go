@@ -12,8 +12,12 @@ import (
 	"time"
 )
 
-// ProgressInterval is the shortest time between two notifications of one job's progress.
-const ProgressInterval = 2 * time.Second
+const (
+	// ProgressInterval is the shortest time between two notifications of one job's progress.
+	ProgressInterval = 2 * time.Second
+	// Grace is what a job gets to return after its timeout, until it is overdue.
+	Grace = time.Minute
+)
 
 // Manager starts, bounds, cancels and remembers jobs. All methods may be called from any goroutine.
 type Manager struct {
@@ -48,7 +52,7 @@ type job struct {
 // New returns a manager that runs at most limits[c] jobs of class c at a time; a class without a limit runs one. A nil
 // clock is the system's.
 //
-// notify is called after each end of a job, and for progress at most every [ProgressInterval] of a job; never with a
+// notify is called after each end of a job, when it is overdue, and for progress at most every [ProgressInterval] of a job; never with a
 // lock held and never after Shutdown began. It is called on the job's goroutine and must not block.
 func New(limits map[Class]int, clock Clock, notify func(Key)) *Manager {
 	if clock == nil {
@@ -222,6 +226,7 @@ func (m *Manager) run(j *job) {
 func (m *Manager) call(j *job) (result any, err error) {
 	ctx, cancel := context.WithTimeoutCause(j.ctx, j.timeout, ErrTimeout)
 	defer cancel()
+	defer time.AfterFunc(j.timeout+Grace, func() { m.overdue(j) }).Stop()
 	defer func() {
 		if v := recover(); v != nil {
 			err = &PanicError{Value: v, Stack: debug.Stack()}
@@ -234,17 +239,34 @@ func (m *Manager) call(j *job) (result any, err error) {
 	return result, err
 }
 
+// overdue gives the place of a job that does not return to the next one.
+func (m *Manager) overdue(j *job) {
+	m.mu.Lock()
+	late := j.state.Phase == Running && !m.stopped
+	if late {
+		j.state.Overdue = true
+		m.running[j.state.Class]--
+		m.admit(j.state.Class)
+	}
+	m.mu.Unlock()
+	if late {
+		m.notify(j.key)
+	}
+}
+
 // end records the result and gives the place to the next job.
 func (m *Manager) end(j *job, result any, err error) {
 	m.mu.Lock()
 	class := j.state.Class
-	if j.state.Phase == Running {
+	switch {
+	case j.state.Overdue: // it has no place any more
+	case j.state.Phase == Running:
 		m.running[class]--
-	} else {
+	default:
 		m.queues[class] = slices.DeleteFunc(m.queues[class], func(o *job) bool { return o == j })
 	}
 	delete(m.active, j.key.UID)
-	j.state.Phase, j.state.Ended = Done, m.clock.Now()
+	j.state.Phase, j.state.Ended, j.state.Overdue = Done, m.clock.Now(), false
 	j.state.Result, j.state.Err = result, err
 	j.fn = nil // it holds on to all that it works on
 	silent := m.stopped

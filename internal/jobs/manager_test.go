@@ -237,6 +237,42 @@ func expect(g *WithT, state jobs.State, result any, errs []error, message string
 	}
 }
 
+// A job that cannot be ended, since its disk hangs, keeps no place from the others; when it returns, it is one that timed out.
+func TestS7_JobThatDoesNotReturn(t *testing.T) {
+	manage(t, map[jobs.Class]int{backup: 1}, func(g *WithT, m *jobs.Manager, r *recorder) {
+		answers := make(chan struct{})
+		blocked := func(ctx context.Context, _ func(jobs.Progress)) (any, error) {
+			<-answers
+			return nil, ctx.Err()
+		}
+		quick := func(context.Context, func(jobs.Progress)) (any, error) { return nil, nil }
+		g.Expect(m.Start(key("a", "backup"), backup, someWork, blocked)).To(BeTrue())
+		g.Expect(m.Start(key("b", "backup"), backup, someWork, quick)).To(BeTrue())
+		time.Sleep(someWork + jobs.Grace - 1)
+		synctest.Wait()
+		g.Expect([]any{m.State(key("a", "backup")).Overdue, m.State(key("b", "backup")).Phase}).To(Equal([]any{false, jobs.Queued}))
+		time.Sleep(time.Nanosecond)
+		synctest.Wait()
+		g.Expect([]any{m.State(key("a", "backup")).Overdue, m.State(key("b", "backup")).Phase}).To(Equal([]any{true, jobs.Done}))
+		g.Expect(r.all()).To(ConsistOf(key("a", "backup"), key("b", "backup")))
+		g.Expect(m.Start(key("a", "restore"), backup, someWork, quick)).To(BeFalse(), "it is still at work on that workspace")
+
+		close(answers)
+		synctest.Wait()
+		late := m.State(key("a", "backup"))
+		g.Expect([]any{late.Phase, late.Overdue}).To(Equal([]any{jobs.Done, false}))
+		g.Expect(late.Err).To(MatchError(jobs.ErrTimeout))
+		waits := make(chan struct{})
+		wait := func(context.Context, func(jobs.Progress)) (any, error) { <-waits; return nil, nil }
+		for _, uid := range []string{"c", "d"} {
+			g.Expect(m.Start(key(uid, "backup"), backup, someWork, wait)).To(BeTrue())
+		}
+		synctest.Wait()
+		g.Expect([]any{m.State(key("c", "backup")).Phase, m.State(key("d", "backup")).Phase}).To(Equal([]any{jobs.Running, jobs.Queued}))
+		close(waits)
+	})
+}
+
 func TestPanicKeepsItsStack(t *testing.T) {
 	manage(t, nil, func(g *WithT, m *jobs.Manager, _ *recorder) {
 		k := key("a", "backup")

@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"syscall"
 	"time"
 
@@ -21,6 +22,8 @@ const (
 	commandTimeout = 2 * time.Minute
 	// endTimeout is what a program gets to end after SIGTERM, and what the kernel gets to end it after SIGKILL.
 	endTimeout = 5 * time.Second
+	// maxLeft is how many programs may be left behind before no more are started: each waits for a disk that hangs, and so would the next.
+	maxLeft = 4
 	// maxWords is how much of what a program says is kept.
 	maxWords = 1 << 10
 )
@@ -31,12 +34,14 @@ type tools struct {
 	dirs []string
 	// timeout of one program, and what it then gets to end.
 	timeout, end time.Duration
+	// left counts the programs that do not end.
+	left *atomic.Int32
 }
 
 func newTools() tools {
 	return tools{
 		dirs:    []string{"/usr/local/sbin", "/usr/sbin", "/sbin", "/usr/bin", "/bin"},
-		timeout: commandTimeout, end: endTimeout,
+		timeout: commandTimeout, end: endTimeout, left: &atomic.Int32{},
 	}
 }
 
@@ -48,6 +53,9 @@ func (t tools) run(ctx context.Context, name string, args ...string) ([]byte, er
 		return nil, fmt.Errorf("run %s: %w", command, context.Cause(ctx))
 	}
 	path, err := t.find(name)
+	if err == nil && t.left.Load() >= maxLeft {
+		err = fmt.Errorf("%w: not run, because %d programs before it do not end: look for a disk that does not answer (dmesg)", ErrHangs, maxLeft)
+	}
 	if err != nil {
 		return nil, &CommandError{Command: command, Kind: err}
 	}
@@ -100,6 +108,11 @@ func (t tools) kill(ctx context.Context, group int, command string, ended <-chan
 			words = fmt.Sprintf("process %d does not end on %s", group, signal)
 		}
 	}
+	t.left.Add(1)
+	go func() {
+		<-ended //nolint:errcheck // that it ended is all there is to know
+		t.left.Add(-1)
+	}()
 	return &CommandError{Command: command, Kind: context.Cause(ctx), Words: words}
 }
 

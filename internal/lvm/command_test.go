@@ -4,9 +4,11 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -21,7 +23,7 @@ func program(t *testing.T, script string) tools {
 	t.Helper()
 	dir := t.TempDir()
 	NewWithT(t).Expect(os.WriteFile(filepath.Join(dir, "lvm"), []byte("#!/bin/sh\n"+script), 0o700)).To(Succeed())
-	return tools{dirs: []string{dir, "/usr/bin", "/bin"}, timeout: time.Minute, end: time.Minute}
+	return tools{dirs: []string{dir, "/usr/bin", "/bin"}, timeout: time.Minute, end: time.Minute, left: &atomic.Int32{}}
 }
 
 func TestProgramsHaveAnEmptyEnvironmentAndTheCLocale(t *testing.T) {
@@ -113,4 +115,36 @@ func TestProgramThatTakesTooLongSaysSo(t *testing.T) {
 	tools.timeout = time.Millisecond
 	_, err := tools.run(t.Context(), "lvm", "lvs")
 	NewWithT(t).Expect(err).To(MatchError("lvm lvs: killed: it did not end within 1ms"))
+}
+
+// Programs that not even SIGKILL ends wait for a disk: no more are started than a few.
+func TestS7_ProgramsDoNotPileUp(t *testing.T) {
+	g := NewWithT(t)
+	tools := program(t, "echo ran")
+	hangs := make(chan error)
+	ctx, cancel := context.WithCancelCause(t.Context())
+	cancel(ErrHangs)
+	tools.end = time.Millisecond
+	for range maxLeft {
+		_, err := tools.run(t.Context(), "lvm", "lvs")
+		g.Expect(err).NotTo(HaveOccurred())
+		err = tools.kill(ctx, absent(t), "lvm lvs", hangs)
+		g.Expect(err).To(And(MatchError(ErrHangs), MatchError(ContainSubstring("does not end on killed"))))
+	}
+	_, err := tools.run(t.Context(), "lvm", "lvs")
+	g.Expect(err).To(And(MatchError(ContainSubstring("lvm lvs: killed: not run, because 4 programs before it do not end")), MatchError(ErrHangs)))
+	hangs <- nil
+	g.Eventually(func() error {
+		_, err := tools.run(t.Context(), "lvm", "lvs")
+		return err
+	}).Should(Succeed())
+	close(hangs)
+}
+
+// absent returns a number that is no process's: that of one which has ended.
+func absent(t *testing.T) int {
+	t.Helper()
+	cmd := exec.CommandContext(t.Context(), "true")
+	NewWithT(t).Expect(cmd.Run()).To(Succeed())
+	return cmd.Process.Pid
 }

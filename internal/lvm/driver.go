@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 
+	"golang.org/x/sys/unix"
+
 	"wsdaemon.dev/ws-daemon/internal/quota"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
@@ -48,6 +50,7 @@ type Driver struct {
 var (
 	_ volume.Driver  = (*Driver)(nil)
 	_ volume.Auditor = (*Driver)(nil)
+	_ volume.Mounter = (*Driver)(nil)
 )
 
 var validName = regexp.MustCompile(`^[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,100}$`)
@@ -67,7 +70,7 @@ func New(class Class) (*Driver, error) {
 		return nil, fmt.Errorf("open directory of mount points: %w", err)
 	}
 	private := filepath.Join(class.Root, privateDir)
-	if err := os.Mkdir(private, 0o700); err != nil && !errors.Is(err, os.ErrExist) {
+	if err := os.Mkdir(private, 0o700); err != nil && !errors.Is(err, os.ErrExist) && !errors.Is(err, unix.EROFS) {
 		return nil, fmt.Errorf("make directory of private mounts: %w", err)
 	}
 	class.MinSize = max(class.MinSize, fs.minimum)
@@ -79,7 +82,9 @@ func New(class Class) (*Driver, error) {
 // Name returns "lvm".
 func (d *Driver) Name() string { return "lvm" }
 
-// point is where a volume is mounted.
+// MountPoint returns where a volume is mounted.
+func (d *Driver) MountPoint(id string) string { return d.point(id) }
+
 func (d *Driver) point(id string) string { return filepath.Join(d.class.Root, id) }
 
 // privatePoint is where a logical volume is mounted that users shall not see.
@@ -236,6 +241,9 @@ func (d *Driver) Usage(ctx context.Context, id string) (usage volume.Usage, err 
 // Capacity measures the pool; one order to LVM. A pool without metadata left has no room, whatever its data say: see Thin.
 func (d *Driver) Capacity(ctx context.Context) (volume.Capacity, error) {
 	r, err := d.report(ctx)
+	if err == nil {
+		err = d.healthy(r)
+	}
 	if err != nil {
 		return volume.Capacity{}, fmt.Errorf("measure pool: %w", err)
 	}
@@ -245,6 +253,9 @@ func (d *Driver) Capacity(ctx context.Context) (volume.Capacity, error) {
 		if l.has(tagOurs) && l.kind() != tagGoing {
 			c.Allocated += l.size
 		}
+	}
+	if !d.class.Overcommit {
+		c.Spare = r.spare()
 	}
 	return c, nil
 }
@@ -257,8 +268,8 @@ func (d *Driver) Identify(ctx context.Context, owner string, known bool) error {
 		return err
 	}
 	pool := d.full(d.class.Pool)
-	if !r.pool.zeroes {
-		return fmt.Errorf("%w: %s does not zero new blocks, so that volumes could see what was removed: lvchange --zero y %s", ErrUnfit, pool, pool)
+	if err := d.fit(r.pool); err != nil {
+		return err
 	}
 	for _, tag := range r.pool.tags {
 		area, ours := strings.CutPrefix(tag, tagArea)
@@ -276,4 +287,17 @@ func (d *Driver) Identify(ctx context.Context, owner string, known bool) error {
 			volume.ErrOtherDisk, pool, tagArea, owner, tagArea, owner, pool)
 	}
 	return d.tag(ctx, d.class.Pool, "", tagArea+owner)
+}
+
+// fit makes sure that a pool is as volumes need it.
+func (d *Driver) fit(l logical) error {
+	pool := d.full(l.name)
+	switch {
+	case !l.zeroes:
+		return fmt.Errorf("%w: %s does not zero new blocks, so that volumes could see what was removed: lvchange --zero y %s", ErrUnfit, pool, pool)
+	case l.discards == "ignore":
+		return fmt.Errorf("%w: %s takes no blocks back, so that removed volumes would stay in it: lvchange --discards passdown %s", ErrUnfit, pool, pool)
+	default:
+		return nil
+	}
 }

@@ -157,6 +157,9 @@ func (d *Driver) Sweep(ctx context.Context) error {
 	}
 	ids := r.ids("")
 	var names []string
+	if !r.pool.active { // only then it tells how full it is
+		names = append(names, r.pool.name)
+	}
 	for _, id := range ids {
 		if l := r.volumes[id]; !l.active {
 			names = append(names, l.name)

@@ -53,6 +53,11 @@ type logical struct {
 	data, metadata float64
 	zeroes         bool
 	isPool         bool
+	// unknown says of a pool that it does not tell how full it is; health what is wrong with it, in LVM's words.
+	unknown bool
+	health  string
+	// discards says whether a pool takes blocks back that volumes do not need any more.
+	discards string
 }
 
 func (l logical) has(tag string) bool { return slices.Contains(l.tags, tag) }
@@ -91,6 +96,16 @@ func (r report) ids(kind string) []string {
 	return ids
 }
 
+// spare returns how much the pool may still promise. Templates go if their room is needed.
+func (r report) spare() *int64 {
+	left := r.pool.size - r.taken
+	for _, t := range r.templates {
+		left += t.promised()
+	}
+	left = max(0, left)
+	return &left
+}
+
 func sorted(m map[string]logical) []string { return slices.Sorted(maps.Keys(m)) }
 
 // kind returns the tag that says what a volume is, "" for a whole one.
@@ -103,7 +118,8 @@ func (l logical) kind() string {
 	return ""
 }
 
-const reportFields = "lv_name,pool_lv,origin,lv_size,lv_tags,lv_active,lv_permissions,data_percent,metadata_percent,zero,lv_layout"
+const reportFields = "lv_name,pool_lv,origin,lv_size,lv_tags,lv_active,lv_permissions,data_percent,metadata_percent,zero,lv_layout," +
+	"lv_health_status,discards"
 
 // report lists the volume group; one command, however many volumes there are.
 func (d *Driver) report(ctx context.Context) (report, error) {
@@ -142,7 +158,7 @@ func (r *report) add(l logical, pool string) {
 		r.taken += l.promised()
 	default:
 		r.taken += l.size
-		if l.id() != "" {
+		if l.id() != "" && !strings.Contains(l.name, viewInfix) {
 			r.volumes[l.id()] = l
 		}
 	}
@@ -175,7 +191,9 @@ func parseLine(fields map[string]string) (logical, error) {
 		name: fields["lv_name"], pool: fields["pool_lv"], origin: fields["origin"],
 		active: fields["lv_active"] == "active", readOnly: strings.HasPrefix(fields["lv_permissions"], "read-only"),
 		zeroes: fields["zero"] == "zero", isPool: fields["lv_layout"] == "thin,pool",
+		health: fields["lv_health_status"], discards: fields["discards"],
 	}
+	l.unknown = l.isPool && fields["data_percent"] == ""
 	if tags := fields["lv_tags"]; tags != "" {
 		l.tags = strings.Split(tags, ",")
 	}

@@ -61,6 +61,7 @@ func TestReport(t *testing.T) {
 			tags: []string{"wsdaemon", "wsdaemon.bytes=104857600", "wsdaemon.template"}, readOnly: true}},
 		taken: 700 << 20,
 	}))
+	g.Expect(*r.spare()).To(Equal(int64(424<<20)), "the template would go")
 	g.Expect(r.ids("")).To(Equal([]string{"a"}))
 	g.Expect(r.ids(tagGoing)).To(Equal([]string{"c"}), "whatever it was before")
 	g.Expect(os.ReadFile(calls)).To(BeEquivalentTo(
@@ -109,6 +110,50 @@ func TestAdmit(t *testing.T) {
 	}
 }
 
+// A pool that says nothing of how full it is, or takes no changes, is not one with room.
+func TestS10_PoolThatSaysNothing(t *testing.T) {
+	for health, test := range map[string]struct{ data, want string }{
+		"":                   {"", "ws/pool does not tell how full it is: activate it (lvchange --activate y ws/pool)"},
+		"failed":             {"", `ws/pool is "failed"`},
+		"metadata_read_only": {"12.50", `ws/pool is "metadata_read_only"`},
+	} {
+		t.Run(health, func(t *testing.T) {
+			g := NewWithT(t)
+			text := strings.Replace(recorded, `"12.50"`, `"`+test.data+`"`, 1)
+			text = strings.Replace(text, `"lv_layout":"thin,pool"`, `"lv_layout":"thin,pool","lv_health_status":"`+health+`"`, 1)
+			d, _ := reporting(t, text)
+			is := And(MatchError(ErrUnfit), MatchError(ContainSubstring(test.want)))
+			_, err := d.Capacity(t.Context())
+			g.Expect(err).To(is)
+			r, err := d.report(t.Context())
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(d.admit(r, 1)).To(is)
+			g.Expect(d.mayView(r)).To(is)
+		})
+	}
+}
+
+func TestPoolIsActivated(t *testing.T) {
+	g := NewWithT(t)
+	d, calls := reporting(t, `{"report": [{"lv": [
+		{"lv_name":"pool", "pool_lv":"", "lv_size":"1073741824", "lv_active":"", "data_percent":"", "metadata_percent":"", "zero":"zero", "lv_layout":"thin,pool"}
+	]}]}`)
+	g.Expect(d.Sweep(t.Context())).To(Succeed())
+	g.Expect(os.ReadFile(calls)).To(HaveSuffix("lvchange --quiet --ignoreactivationskip --activate y -- ws/pool\n"))
+}
+
+// What other people have made is no volume, whatever it is called, and stands in no volume's way.
+func TestViewWithoutATagIsNotOurs(t *testing.T) {
+	g := NewWithT(t)
+	d, _ := reporting(t, strings.Replace(recorded, "wsdaemon,wsdaemon.view", "", 1))
+	r, err := d.report(t.Context())
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(r.views).To(BeEmpty())
+	l, err := d.find(r, "a")
+	g.Expect([]any{l.name, err}).To(Equal([]any{"ws.a", nil}))
+	g.Expect(r.ids("")).To(Equal([]string{"a"}))
+}
+
 func TestIdentifyRefusesPoolsThatAreNotOurs(t *testing.T) {
 	owned := func(tags, zero string) string {
 		text := strings.Replace(recorded, `"wsdaemon.area=a-1"`, `"`+tags+`"`, 1)
@@ -120,11 +165,12 @@ func TestIdentifyRefusesPoolsThatAreNotOurs(t *testing.T) {
 		kind   error
 		words  string
 	}{
-		"ours":            {owned("wsdaemon.area=a-1", "zero"), true, nil, ""},
-		"other area":      {owned("x,wsdaemon.area=a-2", "zero"), false, volume.ErrOtherDisk, "lvchange --deltag wsdaemon.area=a-2 ws/pool"},
-		"no mark":         {owned("", "zero"), true, volume.ErrOtherDisk, "lvchange --addtag wsdaemon.area=a-1 ws/pool"},
-		"does not zero":   {owned("wsdaemon.area=a-1", ""), true, ErrUnfit, "lvchange --zero y ws/pool"},
-		"pool is missing": {"{}", true, volume.ErrNoGroup, "no thin pool pool"},
+		"ours":               {owned("wsdaemon.area=a-1", "zero"), true, nil, ""},
+		"other area":         {owned("x,wsdaemon.area=a-2", "zero"), false, volume.ErrOtherDisk, "lvchange --deltag wsdaemon.area=a-2 ws/pool"},
+		"no mark":            {owned("", "zero"), true, volume.ErrOtherDisk, "lvchange --addtag wsdaemon.area=a-1 ws/pool"},
+		"does not zero":      {owned("wsdaemon.area=a-1", ""), true, ErrUnfit, "lvchange --zero y ws/pool"},
+		"takes nothing back": {strings.Replace(recorded, `"thin,pool"`, `"thin,pool", "discards":"ignore"`, 1), true, ErrUnfit, "lvchange --discards passdown ws/pool"},
+		"pool is missing":    {"{}", true, volume.ErrNoGroup, "no thin pool pool"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)

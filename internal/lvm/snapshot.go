@@ -55,7 +55,8 @@ func (d *Driver) snapshot(ctx context.Context, id string) (volume.View, error) {
 		defer d.views.Delete(name)
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
 		defer cancel()
-		return d.finishRemoval(ctx, logical{name: name, tags: []string{tagOurs, tagView}, active: true, readOnly: true})
+		device, err := deviceNumber(d.devicePath(name)) // an order that was killed may have got anywhere
+		return errors.Join(err, d.finishRemoval(ctx, logical{name: name, tags: []string{tagOurs, tagView}, active: device != 0, readOnly: true}))
 	}
 	if err := d.copy(ctx, nameOf(id), name, tagView, activated("r")...); err != nil {
 		return volume.View{}, errors.Join(err, leave())

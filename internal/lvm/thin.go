@@ -29,8 +29,31 @@ func (d *Driver) devicePath(name string) string {
 
 func (d *Driver) full(name string) string { return d.class.Group + "/" + name }
 
+// Health of a pool as LVM calls it, with which it takes nothing new and gives nothing back.
+const (
+	healthFailed   = "failed"
+	healthReadOnly = "metadata_read_only"
+)
+
+// healthy fails if nobody can tell how full the pool is, or nothing can be changed in it: that it says nothing does not mean that it
+// is empty.
+func (d *Driver) healthy(r report) error {
+	pool := d.full(d.class.Pool)
+	switch {
+	case r.pool.health == healthFailed, r.pool.health == healthReadOnly:
+		return fmt.Errorf("%w: %s is %q: back up what is in use on it, and repair it (lvconvert --repair %s)", ErrUnfit, pool, r.pool.health, pool)
+	case r.pool.unknown:
+		return fmt.Errorf("%w: %s does not tell how full it is: activate it (lvchange --activate y %s)", ErrUnfit, pool, pool)
+	default:
+		return nil
+	}
+}
+
 // admit refuses what the pool has no room for. more is by how many bytes the sum of all sizes grows.
 func (d *Driver) admit(r report, more int64) error {
+	if err := d.healthy(r); err != nil {
+		return err
+	}
 	pool := d.full(d.class.Pool)
 	switch {
 	case r.pool.data >= maxData:
@@ -49,6 +72,9 @@ func (d *Driver) admit(r report, more int64) error {
 // mayView refuses copies of volumes while the pool is so full that they are a risk to others: blocks that are overwritten take new
 // ones then.
 func (d *Driver) mayView(r report) error {
+	if err := d.healthy(r); err != nil {
+		return err
+	}
 	if r.pool.data < maxViewData && r.pool.metadata < maxViewData {
 		return nil
 	}

@@ -66,6 +66,18 @@ var (
 	jobOldest = Define(Gauge, "job_oldest_wait_seconds", "How long the job at the head of a queue has waited; 0 while none waits.", "class")
 )
 
+// What workspaces are filled with.
+var (
+	steps = Define(Counter, "initializer_steps_total",
+		"Steps that filled a workspace, restores of its own backup included, by where content came from, with what result (success, failure, cancelled) "+
+			"and why they failed: a reason that conditions have, too.",
+		"source", "result", "reason")
+	stepDuration = Define(Histogram, "initializer_step_duration_seconds", "How long these steps took.", "source", "result").
+			with(.1, .25, .5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600, 1800, 3600)
+	stepBytes = Define(Counter, "initializer_bytes_total", "Bytes of files that these steps made, without what git keeps for itself.", "source")
+	stepFiles = Define(Counter, "initializer_files_total", "Files that these steps made.", "source")
+)
+
 // What is asked of the store.
 var (
 	storeRequests = Define(Counter, "store_requests_total",
@@ -123,6 +135,7 @@ var (
 func Definitions() []Definition {
 	return []Definition{
 		operations, operationDuration, operationBytes, operationFiles, jobsNow, jobLimit, jobWait, jobOldest,
+		steps, stepDuration, stepBytes, stepFiles,
 		storeRequests, storeDuration, storeRetries, storeSent, storeReceived, storeFit, storeUp, storeLastSuccess,
 		journalEntries, classUsed, classVolumes, classFullest, classEscaped,
 		workspaces, conditions, unsaved,

@@ -5,11 +5,13 @@
 package metrics
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"runtime"
 	"slices"
 	"strings"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -20,9 +22,10 @@ import (
 type Metrics struct {
 	collectors []prometheus.Collector
 
-	operations, bytes, files *prometheus.CounterVec
-	duration, wait           *prometheus.HistogramVec
-	reloads                  *prometheus.CounterVec
+	operations, bytes, files     *prometheus.CounterVec
+	steps, stepBytes, stepFiles  *prometheus.CounterVec
+	duration, wait, stepDuration *prometheus.HistogramVec
+	reloads                      *prometheus.CounterVec
 
 	store   storeMetrics
 	service serviceMetrics
@@ -33,12 +36,14 @@ func New(version string, source func() Snapshot) *Metrics {
 	m := &Metrics{
 		operations: operations.counter(), bytes: operationBytes.counter(), files: operationFiles.counter(),
 		duration: operationDuration.histogram(), wait: jobWait.histogram(), reloads: configReload.counter(),
+		steps: steps.counter(), stepBytes: stepBytes.counter(), stepFiles: stepFiles.counter(), stepDuration: stepDuration.histogram(),
 		store: newStoreMetrics(), service: newServiceMetrics(),
 	}
 	build := buildInfo.GaugeVec()
 	build.WithLabelValues(version, runtime.Version()).Set(1)
 	m.collectors = append(m.store.collectors(), m.service.collectors()...)
-	m.collectors = append(m.collectors, m.operations, m.bytes, m.files, m.duration, m.wait, m.reloads, build, collector(source))
+	m.collectors = append(m.collectors, m.operations, m.bytes, m.files, m.duration, m.wait, m.reloads,
+		m.steps, m.stepBytes, m.stepFiles, m.stepDuration, build, collector(source))
 	return m
 }
 
@@ -70,15 +75,8 @@ const (
 
 // JobEnded counts a job. reason is the one word for its error.
 func (m *Metrics) JobEnded(key jobs.Key, s jobs.State, reason string) {
-	operation, result := operationOf(key), success
-	switch {
-	case errors.Is(s.Err, jobs.ErrCancelled):
-		result, reason = cancelled, ""
-	case s.Err != nil:
-		result = failure
-	default:
-		reason = ""
-	}
+	operation := operationOf(key)
+	result, reason := endOf(s.Err, reason)
 	m.operations.WithLabelValues(operation, result, reason).Inc()
 	if s.Started.IsZero() {
 		return // it was cancelled while it waited
@@ -87,6 +85,35 @@ func (m *Metrics) JobEnded(key jobs.Key, s jobs.State, reason string) {
 	m.wait.WithLabelValues(string(s.Class)).Observe(s.Started.Sub(s.Queued).Seconds())
 	m.bytes.WithLabelValues(operation).Add(float64(max(0, s.Progress.BytesDone)))
 	m.files.WithLabelValues(operation).Add(float64(max(0, s.Progress.FilesDone)))
+}
+
+// endOf is the result for an error, with its reason if it has one.
+func endOf(err error, reason string) (string, string) {
+	switch {
+	case errors.Is(err, jobs.ErrCancelled), errors.Is(err, context.Canceled):
+		return cancelled, ""
+	case err != nil:
+		return failure, reason
+	default:
+		return success, ""
+	}
+}
+
+// Step is one that filled a workspace, or failed to.
+type Step struct {
+	// Source is where content came from.
+	Source       string
+	Files, Bytes int64
+	Duration     time.Duration
+}
+
+// StepEnded counts a step. reason is the one word for its error.
+func (m *Metrics) StepEnded(s Step, err error, reason string) {
+	result, reason := endOf(err, reason)
+	m.steps.WithLabelValues(s.Source, result, reason).Inc()
+	m.stepDuration.WithLabelValues(s.Source, result).Observe(s.Duration.Seconds())
+	m.stepBytes.WithLabelValues(s.Source).Add(float64(max(0, s.Bytes)))
+	m.stepFiles.WithLabelValues(s.Source).Add(float64(max(0, s.Files)))
 }
 
 // operationOf is what a job does: the first word of its key; the rest is whose job it is.

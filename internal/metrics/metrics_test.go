@@ -48,6 +48,7 @@ func busy(t *testing.T, source func() metrics.Snapshot) (*metrics.Metrics, *prom
 	m.JobEnded(jobs.Key{UID: "u", Op: "Backup/7"}, jobs.State{
 		Class: "backup", Queued: time.Unix(0, 0), Started: time.Unix(2, 0), Ended: time.Unix(5, 0), Progress: jobs.Progress{FilesDone: 3, BytesDone: 500},
 	}, "")
+	m.StepEnded(metrics.Step{Source: "Git", Files: 2, Bytes: 20, Duration: time.Second}, nil, "")
 	m.Reloaded(metrics.ReloadApplied)
 	m.ServiceCalled("Get", "OK", time.Second)
 	m.ServiceCertificate(time.Unix(100, 0))
@@ -97,7 +98,7 @@ func TestNoLabelNamesAWorkspace(t *testing.T) {
 	for _, d := range metrics.Definitions() {
 		for _, label := range d.Labels {
 			NewWithT(t).Expect(label).To(BeElementOf(
-				"operation", "result", "reason", "class", "phase", "request", "driver", "state", "condition", "status", "version", "goversion"), d.Name)
+				"operation", "source", "result", "reason", "class", "phase", "request", "driver", "state", "condition", "status", "version", "goversion"), d.Name)
 		}
 	}
 }
@@ -183,6 +184,28 @@ ws_daemon_operations_total{operation="Restore",reason="",result="cancelled"} 1
 ws_daemon_operation_bytes_total{operation="Backup"} 500
 ws_daemon_operation_bytes_total{operation="Restore"} 0
 `, "ws_daemon_operations_total", "ws_daemon_operation_bytes_total")
+}
+
+func TestSteps(t *testing.T) {
+	m, registry := busy(t, full)
+	m.StepEnded(metrics.Step{Source: "Git", Files: 1, Bytes: 7, Duration: 3 * time.Second}, nil, "whatever")
+	m.StepEnded(metrics.Step{Source: "Git"}, errors.New("no"), "Unauthorized")
+	m.StepEnded(metrics.Step{Source: "Download", Bytes: 5}, fmt.Errorf("stopped: %w", context.Canceled), "TimedOut")
+	expect(t, registry, `
+# HELP ws_daemon_initializer_steps_total Steps that filled a workspace, restores of its own backup included, by where content came from, with what result (success, failure, cancelled) and why they failed: a reason that conditions have, too.
+# TYPE ws_daemon_initializer_steps_total counter
+ws_daemon_initializer_steps_total{reason="",result="cancelled",source="Download"} 1
+ws_daemon_initializer_steps_total{reason="",result="success",source="Git"} 2
+ws_daemon_initializer_steps_total{reason="Unauthorized",result="failure",source="Git"} 1
+# HELP ws_daemon_initializer_bytes_total Bytes of files that these steps made, without what git keeps for itself.
+# TYPE ws_daemon_initializer_bytes_total counter
+ws_daemon_initializer_bytes_total{source="Download"} 5
+ws_daemon_initializer_bytes_total{source="Git"} 27
+# HELP ws_daemon_initializer_files_total Files that these steps made.
+# TYPE ws_daemon_initializer_files_total counter
+ws_daemon_initializer_files_total{source="Download"} 0
+ws_daemon_initializer_files_total{source="Git"} 3
+`, "ws_daemon_initializer_steps_total", "ws_daemon_initializer_bytes_total", "ws_daemon_initializer_files_total")
 }
 
 func TestStoreRequests(t *testing.T) {

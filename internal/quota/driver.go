@@ -140,20 +140,24 @@ func (d *Driver) Resize(ctx context.Context, spec volume.Spec) (volume.Info, err
 		if err := v.Growable(spec); err != nil {
 			return err
 		}
-		id, err := assigned(v)
-		if err != nil {
-			return err
-		}
-		if err := limit(v, id, spec); err != nil {
-			return err
-		}
-		faults.Point("quota.resize")
-		return v.Resize(spec)
+		return d.Promise(ctx, spec, func() error { return resize(v, spec) })
 	})
 	if err != nil {
 		return volume.Info{}, err
 	}
 	return d.Get(ctx, spec.ID)
+}
+
+func resize(v *volume.Opened, spec volume.Spec) error {
+	id, err := assigned(v)
+	if err != nil {
+		return err
+	}
+	if err := limit(v, id, spec); err != nil {
+		return err
+	}
+	faults.Point("quota.resize")
+	return v.Resize(spec)
 }
 
 // Usage asks the kernel what it counts for a volume's project: also its directory, but not what the daemon keeps beside the

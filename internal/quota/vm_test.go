@@ -204,6 +204,8 @@ func TestDo(t *testing.T) {
 		result = os.Link(args[0], args[1])
 	case "rename":
 		result = os.Rename(args[0], args[1])
+	case "map", "nameless", "allocate", "copies": // DIRECTORY
+		result = write(action[0], args[0])
 	default:
 		t.Fatalf("unknown action %q", action[0])
 	}

@@ -83,7 +83,7 @@ func stampOf(file string) (stamp, error) {
 	}
 	s := stamp{size: info.Size(), modified: info.ModTime()}
 	if stat, ok := info.Sys().(*syscall.Stat_t); ok {
-		s.device, s.inode = uint64(stat.Dev), stat.Ino
+		s.device, s.inode = stat.Dev, stat.Ino
 	}
 	return s, nil
 }

@@ -41,7 +41,7 @@ func TestNetworkServesOnlyWhomItShould(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"), workspace("team-b", "web"))
 	ours, callers, others := newAuthority(w, "ours"), newAuthority(w, "callers"), newAuthority(w, "others")
-	w.network(ours, ours.issue("daemon"), callers)
+	w.network(ours.issue("daemon"), callers)
 	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
 	w.start()
 
@@ -94,7 +94,7 @@ func TestEveryMethodNeedsARight(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
 	ours := newAuthority(w, "ours")
-	w.network(ours, ours.issue("daemon"), ours)
+	w.network(ours.issue("daemon"), ours)
 	w.start()
 	for _, allowed := range []string{"", "Get"} {
 		right := config.Right{Subject: "CN=caller", Methods: []string{allowed}, Namespaces: []string{"team-a"}}
@@ -116,7 +116,7 @@ func TestOnlyTheSocketHasHealthAndReflection(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t)
 	ours := newAuthority(w, "ours")
-	w.network(ours, ours.issue("daemon"), ours)
+	w.network(ours.issue("daemon"), ours)
 	w.server.Configure(config.Service{
 		Rights: []config.Right{{Subject: "CN=caller", Methods: []string{"*"}, Namespaces: []string{"*"}}}, RequestsPerSecond: 1000, Exports: 1,
 	})
@@ -133,7 +133,7 @@ func TestRightsAreTakenAtOnce(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
 	ours := newAuthority(w, "ours")
-	w.network(ours, ours.issue("daemon"), ours)
+	w.network(ours.issue("daemon"), ours)
 	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
 	w.start()
 	reader := w.remote(mutual(ours, ours.issue("reader")))
@@ -159,7 +159,7 @@ func TestACallEndsWithItsCertificate(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
 	ours := newAuthority(w, "ours")
-	w.network(ours, ours.issue("daemon"), ours)
+	w.network(ours.issue("daemon"), ours)
 	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
 	w.start()
 	short := w.remote(mutual(ours, ours.issue("reader", ends(time.Now().Add(3*time.Second)))))
@@ -176,7 +176,7 @@ func TestCertificatesRotate(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
 	before, after := newAuthority(w, "before"), newAuthority(w, "after")
-	dir := w.network(before, before.issue("daemon"), before)
+	dir := w.network(before.issue("daemon"), before)
 	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
 	w.start()
 	old := w.remote(mutual(before, before.issue("reader")))
@@ -200,7 +200,7 @@ func TestExpiredCertificateOfTheDaemon(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
 	ours := newAuthority(w, "ours")
-	dir := w.network(ours, ours.issue("daemon", ends(time.Now().Add(-time.Minute))), ours)
+	dir := w.network(ours.issue("daemon", ends(time.Now().Add(-time.Minute))), ours)
 	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
 	w.start()
 	w.Eventually(w.told.String).Should(MatchRegexp(`^ServiceCertificate service.certFile: the certificate ended at .*Z: callers refuse it, renew it\n$`))
@@ -216,7 +216,7 @@ func TestWhatCannotBeServedIsTriedAgain(t *testing.T) {
 	w := newWorld(t, workspace("team-a", "web"))
 	ours := newAuthority(w, "ours")
 	cert := ours.issue("daemon")
-	dir := w.network(ours, cert, ours)
+	dir := w.network(cert, ours)
 	w.unreachable = true
 	w.Expect(os.Remove(filepath.Join(dir, "tls.key"))).To(Succeed())
 	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", w.server.Config.Address)

@@ -98,9 +98,9 @@ func (a *authority) pool() *x509.CertPool {
 	return p
 }
 
-// network has the server listen, too, with a certificate of an authority, for callers with those of another. It returns the directory
+// network has the server listen, too, with a certificate, for callers with those of an authority. It returns the directory
 // of the files.
-func (w *world) network(own *authority, cert tls.Certificate, callers *authority) string {
+func (w *world) network(cert tls.Certificate, callers *authority) string {
 	w.t.Helper()
 	dir := w.t.TempDir()
 	c := &w.server.Config

@@ -188,7 +188,7 @@ func TestAllNamespacesAreThoseOfTheCaller(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"), workspace("team-b", "web"))
 	ours := newAuthority(w, "ours")
-	w.network(ours, ours.issue("daemon"), ours)
+	w.network(ours.issue("daemon"), ours)
 	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
 	w.start()
 	reader := w.remote(mutual(ours, ours.issue("reader")))

@@ -40,7 +40,7 @@ func (e *socketEndpoint) listen(ctx context.Context) (net.Listener, error) {
 // lock makes the directory and takes it: of two daemons only one may look whether a socket is left over.
 func (e *socketEndpoint) lock() (*os.File, error) {
 	path := filepath.Dir(e.path)
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
+	if err := os.MkdirAll(filepath.Dir(path), 0o750); err != nil {
 		return nil, fmt.Errorf("make the socket's directory: %w", err)
 	}
 	if err := os.Mkdir(path, 0o700); err != nil && !errors.Is(err, fs.ErrExist) {

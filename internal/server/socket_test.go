@@ -98,7 +98,7 @@ func TestWhatLiesAtTheSocketsPath(t *testing.T) {
 // A socket that was mounted where others reach it serves root all the same, and nobody else.
 func TestTheSocketServesRootOnly(t *testing.T) {
 	w := newWorld(t)
-	dir, err := os.MkdirTemp("", "ws-open-")
+	dir, err := os.MkdirTemp("", "ws-open-") //nolint:usetesting // others cannot get into a test's directory
 	w.Expect(err).NotTo(HaveOccurred())
 	defer os.RemoveAll(dir)
 	w.Expect(os.Chmod(dir, 0o755)).To(Succeed())

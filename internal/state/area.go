@@ -34,6 +34,8 @@ var (
 	ErrLocked = errors.New("the working area is used by another process")
 	// ErrReplaced means that the path does not lead to the area any more that was opened.
 	ErrReplaced = errors.New("the disk was unmounted or replaced: mount it again and restart the daemon")
+	// ErrReadOnly means that nothing can be noted in the area.
+	ErrReadOnly = errors.New("the working area is read-only: look for errors of its disk (dmesg), repair it, and mount it writable")
 	// ErrStoreSet means that the area belongs to another object store.
 	ErrStoreSet = errors.New("the working area belongs to another object store")
 )
@@ -68,7 +70,8 @@ type Area struct {
 }
 
 // Open takes the lock of an area and reads its identity and journal. The directory has to exist. An area without
-// identity can be opened, so that it can be initialized. ErrLocked names the process that has the lock, if it is known.
+// identity can be opened, so that it can be initialized; and so can one that is read-only, so that what it names stays in use. ErrLocked
+// names the process that has the lock, if it is known.
 func Open(dir string) (*Area, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
@@ -198,8 +201,9 @@ func (a *Area) SetStore(id string) error {
 // was unmounted or another was mounted: ErrReplaced.
 func (a *Area) Check() error {
 	a.mu.Lock()
-	defer a.mu.Unlock()
-	if a.identity == nil {
+	known, file := a.identity != nil, a.file
+	a.mu.Unlock() // a disk that hangs must not keep the identity from anybody
+	if !known {
 		return fmt.Errorf("working area %s: %w", a.dir, ErrNoIdentity)
 	}
 	path := filepath.Join(a.dir, identityFile)
@@ -210,7 +214,7 @@ func (a *Area) Check() error {
 	if err != nil {
 		return fmt.Errorf("check working area: %w", err)
 	}
-	if !os.SameFile(a.file, now) {
+	if !os.SameFile(file, now) {
 		return fmt.Errorf("check %s: it is another file: %w", path, ErrReplaced)
 	}
 	return nil
@@ -219,6 +223,9 @@ func (a *Area) Check() error {
 // takeLock uses flock and not a pid file: the kernel gives it back when the process dies.
 func (a *Area) takeLock() error {
 	f, err := a.root.OpenFile(lockFile, os.O_RDWR|os.O_CREATE, 0o600)
+	if readOnly(err) {
+		f, err = a.openReadOnly()
+	}
 	if err != nil {
 		return fmt.Errorf("%w (is the disk mounted and writable?)", err)
 	}
@@ -234,6 +241,17 @@ func (a *Area) takeLock() error {
 	_, _ = f.WriteAt(fmt.Appendf(nil, "%-20d\n", os.Getpid()), 0)
 	return nil
 }
+
+// openReadOnly opens what is locked where nothing can be written: the directory itself, if it was never locked before.
+func (a *Area) openReadOnly() (*os.File, error) {
+	f, err := a.root.Open(lockFile)
+	if errors.Is(err, fs.ErrNotExist) {
+		return a.root.Open(".")
+	}
+	return f, err
+}
+
+func readOnly(err error) bool { return errors.Is(err, unix.EROFS) }
 
 func lockedBy(f *os.File) error {
 	pid := make([]byte, 32)

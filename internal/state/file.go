@@ -96,7 +96,7 @@ func removeTemporary(root *os.Root) error {
 		if !strings.HasPrefix(f.Name(), tempPrefix) {
 			continue
 		}
-		if err := root.Remove(f.Name()); err != nil {
+		if err := root.Remove(f.Name()); err != nil && !readOnly(err) {
 			return err
 		}
 	}

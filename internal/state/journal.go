@@ -8,6 +8,7 @@ import (
 	"maps"
 	"os"
 	"path"
+	"reflect"
 	"slices"
 	"strings"
 	"sync"
@@ -136,6 +137,9 @@ func openJournal(root *os.Root, r *reserve) (*Journal, error) {
 	if err == nil {
 		err = syncDir(root, ".")
 	}
+	if readOnly(err) {
+		return j, nil
+	}
 	if err != nil && !errors.Is(err, fs.ErrExist) {
 		return nil, err
 	}
@@ -144,7 +148,7 @@ func openJournal(root *os.Root, r *reserve) (*Journal, error) {
 		return nil, err
 	}
 	for _, f := range files {
-		if err := j.load(f.Name()); err != nil {
+		if err := j.load(f.Name()); err != nil && !readOnly(err) { // what is to go stays for another start then
 			return nil, err
 		}
 	}
@@ -206,7 +210,7 @@ func (j *Journal) Update(uid string, change func(e *Entry, found bool) bool) (En
 	return j.put(e)
 }
 
-// put writes an entry and returns it as a restarted daemon would read it. The lock for writing is held.
+// put writes an entry and returns it as a restarted daemon would read it; ErrReadOnly. The lock for writing is held.
 func (j *Journal) put(e Entry) (Entry, error) {
 	e.Format = format
 	kept, err := clone(e)
@@ -217,7 +221,14 @@ func (j *Journal) put(e Entry) (Entry, error) {
 	if err := j.root.Mkdir(journalDir, 0o700); err != nil && !errors.Is(err, fs.ErrExist) { // somebody removed it
 		return Entry{}, fmt.Errorf("make the journal's directory: %w", err)
 	}
-	if err := j.reserve.writeJSON(journalDir, entryPath(e.UID), kept); err != nil {
+	err = j.reserve.writeJSON(journalDir, entryPath(e.UID), kept)
+	if is, found := j.Get(e.UID); readOnly(err) && found && reflect.DeepEqual(is, kept) {
+		return kept, nil // that is noted already
+	}
+	if readOnly(err) {
+		err = fmt.Errorf("%w: %w", ErrReadOnly, err)
+	}
+	if err != nil {
 		return Entry{}, fmt.Errorf("write journal of %s/%s (%s): %w", e.Namespace, e.Name, e.UID, err)
 	}
 	faults.Point("journal.put.after")

@@ -1,6 +1,7 @@
 package volume
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"os"
@@ -27,6 +28,8 @@ type Capacity struct {
 	Room
 	// Allocated is the sum of the sizes of all volumes, in bytes.
 	Allocated int64
+	// Spare is how much may still be promised to volumes, in bytes; nil where it may be more than there is.
+	Spare *int64
 	// Thin is how full the thin pool is; nil where there is none.
 	Thin *Fill
 }
@@ -45,4 +48,10 @@ func MeasureRoom(f *os.File) (Room, error) {
 		return r, fmt.Errorf("%s is %w", f.Name(), ErrReadOnly)
 	}
 	return r, nil
+}
+
+// Trimmer is a [Driver] whose disk has to be told what volumes do not need any more.
+type Trimmer interface {
+	// Trim gives what was removed from volumes in use back to the disk.
+	Trim(ctx context.Context) error
 }

@@ -22,7 +22,8 @@ const trashDir = ".trash"
 type Directory struct {
 	Contents
 
-	root string
+	root     string
+	promises promises
 	// is the directory that the root was when it was identified last; before that, when the driver was made; nil if there was none.
 	is atomic.Pointer[unix.Statx_t]
 }
@@ -80,7 +81,7 @@ func (d *Directory) Ensure(ctx context.Context, spec Spec) (Info, error) {
 	if err := check(ctx, spec.ID); err != nil {
 		return Info{}, err
 	}
-	if err := d.ensure(ctx, spec); err != nil {
+	if err := d.Promise(ctx, spec, func() error { return d.ensure(ctx, spec) }); err != nil {
 		return Info{}, fmt.Errorf("make volume %s: %w", spec.ID, err)
 	}
 	return d.Get(ctx, spec.ID)
@@ -157,7 +158,7 @@ func (d *Directory) Resize(ctx context.Context, spec Spec) (Info, error) {
 		return Info{}, err
 	}
 	defer v.Close()
-	if err := v.Resize(spec); err != nil {
+	if err := d.Promise(ctx, spec, func() error { return v.Resize(spec) }); err != nil {
 		return Info{}, err
 	}
 	return d.info(v)
@@ -229,7 +230,7 @@ func (d *Directory) Capacity(ctx context.Context) (Capacity, error) {
 	if err != nil {
 		return Capacity{}, err
 	}
-	c := Capacity{Room: room}
+	c := Capacity{Room: room, Spare: d.promises.spare(room.Size, volumes)}
 	for _, v := range volumes {
 		c.Allocated += v.Size
 	}

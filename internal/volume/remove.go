@@ -20,6 +20,7 @@ func (d *Directory) Remove(ctx context.Context, id string) error {
 	if err := d.remove(ctx, id); err != nil {
 		return fmt.Errorf("remove volume %s: %w", id, err)
 	}
+	d.promises.forget(id)
 	faults.Point("volume.remove.done")
 	return nil
 }

@@ -63,6 +63,12 @@ type Auditor interface {
 	Audit(ctx context.Context, id string, there *Usage) error
 }
 
+// Mounter is a [Driver] each of whose volumes lies on a disk of its own: if one hangs, the others may be well.
+type Mounter interface {
+	// MountPoint returns where the disk of a volume is mounted.
+	MountPoint(id string) string
+}
+
 // Spec is what a volume shall be.
 type Spec struct {
 	// ID is the UID of the object: 1 to 64 letters, digits and hyphens.

@@ -16,9 +16,8 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
-	rbacv1 "k8s.io/api/rbac/v1"
 	apiextensionsv1 "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
@@ -31,8 +30,8 @@ const (
 	module = "wsdaemon.dev/ws-daemon"
 	// raceEnv builds the daemon with the race detector.
 	raceEnv = "WS_DAEMON_TEST_RACE"
-	// daemons is the group that gets the daemon's role.
-	daemons = "ws-daemons"
+	// system and account are where daemons are deployed, and what they are to the API server.
+	system, account = "ws-daemon-system", "ws-daemon"
 	// startLimit bounds the start of everything; tools may have to be built first.
 	startLimit = 20 * time.Minute
 )
@@ -137,7 +136,7 @@ func (e *Env) startCluster(ctx context.Context, dir string) (*cluster.Cluster, c
 	}
 	cl, err := newClient(c)
 	if err == nil {
-		err = errors.Join(c.InstallCRDs(ctx, e.crds()), grant(ctx, cl, filepath.Join(e.Root, "config", "rbac", "role.yaml")))
+		err = errors.Join(c.InstallCRDs(ctx, e.crds()), grant(ctx, cl, filepath.Join(e.Root, "config")))
 	}
 	if err != nil {
 		c.Stop()
@@ -148,28 +147,34 @@ func (e *Env) startCluster(ctx context.Context, dir string) (*cluster.Cluster, c
 
 func (e *Env) crds() string { return filepath.Join(e.Root, "config", "crd", "bases") }
 
-// grant gives the daemons the role that they are deployed with, and nothing more: a missing permission fails a test.
-func grant(ctx context.Context, cl client.Client, file string) error {
-	text, err := os.ReadFile(file)
-	if err != nil {
-		return err
+// grant gives the daemons the rights that they are deployed with, and nothing more: what is missing fails a test. Their events are
+// told in the name of this machine, not of a pod: the policy for those is left out.
+func grant(ctx context.Context, cl client.Client, config string) error {
+	for _, file := range []string{
+		"rbac/role.yaml", "rbac/role_binding.yaml",
+		"admission/node.yaml", "admission/workspacenode.yaml", "admission/workspace.yaml",
+	} {
+		text, err := os.ReadFile(filepath.Join(config, file))
+		if err != nil {
+			return err
+		}
+		for part := range strings.SplitSeq(string(text), "\n---\n") {
+			o := &unstructured.Unstructured{}
+			if err := yaml.Unmarshal([]byte(part), &o.Object); err != nil {
+				return fmt.Errorf("read %s: %w", file, err)
+			}
+			if err := cl.Create(ctx, o); err != nil {
+				return fmt.Errorf("install %s: %w", file, err)
+			}
+		}
 	}
-	var role rbacv1.ClusterRole
-	if err := yaml.UnmarshalStrict(text, &role); err != nil {
-		return fmt.Errorf("read %s: %w", file, err)
-	}
-	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: daemons},
-		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: role.Name},
-		Subjects:   []rbacv1.Subject{{APIGroup: rbacv1.GroupName, Kind: rbacv1.GroupKind, Name: daemons}},
-	}
-	return errors.Join(cl.Create(ctx, &role), cl.Create(ctx, binding))
+	return nil
 }
 
 // newClient gives the administrator's client of a cluster, uncached and without a rate limit.
 func newClient(c *cluster.Cluster) (client.Client, error) {
 	scheme := runtime.NewScheme()
-	err := errors.Join(corev1.AddToScheme(scheme), eventsv1.AddToScheme(scheme), rbacv1.AddToScheme(scheme),
+	err := errors.Join(corev1.AddToScheme(scheme), eventsv1.AddToScheme(scheme),
 		apiextensionsv1.AddToScheme(scheme), v1.AddToScheme(scheme))
 	if err != nil {
 		return nil, err

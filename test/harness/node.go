@@ -60,10 +60,10 @@ func (w *World) Node(name string, opts ...func(*config.Config)) *Node {
 	return n
 }
 
-// access makes a kubeconfig that goes through the proxy.
+// access makes a kubeconfig that goes through the proxy, with the token of a daemon's pod on this node.
 func (n *Node) access() {
 	n.w.t.Helper()
-	path, _, err := n.w.Cluster.AddUser(n.Name, daemons)
+	path, _, err := n.w.Cluster.AddPod(n.w.t.Context(), system, account, n.Name, n.Name)
 	n.w.must(err)
 	access, err := clientcmd.LoadFromFile(path)
 	n.w.must(err)
@@ -82,6 +82,7 @@ func (n *Node) Configure(opts ...func(*config.Config)) {
 	c.Content.OrphanGrace.Duration = time.Hour
 	c.Content.Timeouts.RetryMax.Duration = 2 * time.Second
 	c.Content.Git.AllowedSchemes = []string{"https", "http"}
+	c.Content.Egress.Deny = []string{"169.254.0.0/16"} // the servers of tests are on this machine
 	c.Storage = config.Storage{Kind: "filesystem", Filesystem: &config.Filesystem{Path: n.w.Store}}
 	c.Volumes.Classes = map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}}
 	full := config.Threshold{Set: 100, Clear: 99} // the disk is that of a busy machine

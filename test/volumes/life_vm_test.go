@@ -12,7 +12,6 @@ import (
 
 	eventsv1 "k8s.io/api/events/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -32,12 +31,7 @@ func TestLifeOfAWorkspace(t *testing.T) {
 	w.write(ws, "hello > greeting")
 	w.fill(ws)
 
-	w.patch("web", `{"spec":{"backup":{"trigger":"now"}}}`)
-	w.Eventually(func() (*v1.BackupStatus, error) {
-		err := w.get(ws, "web")
-		return ws.Status.Backup, err
-	}).Should(HaveValue(HaveField("Trigger", "now")))
-	w.say("backup %s has %d files", ws.Status.Backup.Latest.Name, ws.Status.Backup.Latest.Files)
+	w.backup("web", "now")
 
 	w.patch("web", `{"spec":{"state":"Stopped"}}`)
 	w.await("web", "Stopped")
@@ -70,15 +64,7 @@ func TestSnapshotOfTwo(t *testing.T) {
 	a, b := w.node("a"), w.node("b")
 	w.workspace("web", a, v1.Initializer{Empty: &v1.EmptyInitializer{}})
 	w.write(w.await("web", "Running"), "hello > greeting")
-	w.create(&v1.Snapshot{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "first"}, Spec: v1.SnapshotSpec{WorkspaceName: "web", NodeName: a.name},
-	})
-	var snapshot v1.Snapshot
-	w.Eventually(func() (bool, error) {
-		err := w.get(&snapshot, "first")
-		return apimeta.IsStatusConditionTrue(snapshot.Status.Conditions, v1.ConditionReady), err
-	}).Should(BeTrue())
-	w.say("the snapshot is ready")
+	w.snapshot("first", "web", a)
 
 	for _, name := range []string{"one", "two"} {
 		w.workspace(name, b, v1.Initializer{Snapshot: &v1.SnapshotInitializer{Name: "first"}})

@@ -55,12 +55,13 @@ type world struct {
 	dir       string
 	namespace string
 	access    string // kubeconfig of the daemons
+	configure func(*config.Config)
 	began     time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now()}
+	w := &world{WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now(), configure: func(*config.Config) {}}
 	w.SetDefaultEventuallyTimeout(patience)
 	w.SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 	w.Expect(os.Chmod(filepath.Dir(w.dir), 0o755)).To(Succeed(), "users get to their content")
@@ -125,6 +126,7 @@ type node struct {
 	name string
 	dir  string
 	proc *process.Process
+	thin int // volumes in its pool that LVM does not know
 }
 
 // node starts a node's daemon.
@@ -141,6 +143,7 @@ func (w *world) node(name string) *node {
 	c.Volumes.Classes = map[string]config.Class{"default": n.class()}
 	c.Health.Address, c.Metrics.Address, c.Service.Socket = "", "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
+	w.configure(&c)
 	text, err := json.Marshal(c)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(os.WriteFile(filepath.Join(n.dir, "config.json"), text, 0o600)).To(Succeed())
@@ -208,8 +211,8 @@ func (n *node) class() config.Class {
 	n.w.run("vgcreate", "--quiet", group, disk.Path())
 	n.w.t.Cleanup(func() { volumetest.Program(n.w.t, "vgremove", "--force", "--yes", "--quiet", group) })
 	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", "4m", "--zero", "y", "--name", pool, group)
-	return config.Class{Driver: config.DriverLVM, LVM: config.LVM{
-		VolumeGroup: group, ThinPool: pool, Filesystem: "xfs", Overcommit: true, Templates: 2,
+	return config.Class{Driver: config.DriverLVM, Overcommit: new(true), LVM: config.LVM{
+		VolumeGroup: group, ThinPool: pool, Filesystem: "xfs", Templates: 2,
 	}}
 }
 

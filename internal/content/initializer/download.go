@@ -3,6 +3,7 @@ package initializer
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"regexp"
 	"time"
 
@@ -32,6 +33,8 @@ type Download struct {
 	Sandbox *sandbox.Sandbox
 	// AllowedSchemes are the URL schemes that may be used, of "https" and "http"; empty means "https".
 	AllowedSchemes []string
+	// Deny are the networks that must not be connected to, whatever leads there; none lets everything be.
+	Deny []netip.Prefix
 	// Progress is told the files and bytes that were made, if it is set. It must not block.
 	Progress func(files, bytes int64)
 	// Stall is how long a server may say nothing; default 30 seconds.
@@ -42,12 +45,12 @@ type Download struct {
 
 // downloadOrder is what the task in the sandbox is given.
 type downloadOrder struct {
-	Schemes  []string      `json:"schemes"`
-	Spec     DownloadSpec  `json:"spec"`
-	Stall    time.Duration `json:"stall"`
-	Pause    time.Duration `json:"pause"`
-	MaxBytes int64         `json:"maxBytes"`
-	MaxFiles int64         `json:"maxFiles"`
+	Deny     []netip.Prefix `json:"deny,omitempty"`
+	Spec     DownloadSpec   `json:"spec"`
+	Stall    time.Duration  `json:"stall"`
+	Pause    time.Duration  `json:"pause"`
+	MaxBytes int64          `json:"maxBytes"`
+	MaxFiles int64          `json:"maxFiles"`
 }
 
 // made is what a task has made so far.
@@ -68,7 +71,7 @@ func (d Download) Run(ctx context.Context, t Target, spec DownloadSpec) (Result,
 	err := d.Sandbox.Run(ctx, sandbox.Job{
 		Task: taskDownload, Result: &out, Dir: t.Dir, UID: t.UID, GID: t.GID, Network: true, Progress: d.report,
 		Input: downloadOrder{
-			d.AllowedSchemes, spec, orElse(d.Stall, 30*time.Second), orElse(d.Pause, time.Second/2), t.MaxBytes, t.MaxFiles,
+			d.Deny, spec, orElse(d.Stall, 30*time.Second), orElse(d.Pause, time.Second/2), t.MaxBytes, t.MaxFiles,
 		},
 	})
 	if err != nil {

@@ -46,7 +46,7 @@ func newSource(ctx context.Context, order downloadOrder) *source {
 		Transport: &http.Transport{
 			DisableCompression: true, // ranges are those of the file
 			Proxy:              nil, TLSHandshakeTimeout: order.Stall, ResponseHeaderTimeout: order.Stall,
-			DialContext:     (&net.Dialer{Timeout: order.Stall}).DialContext,
+			DialContext:     (&gate{deny: order.Deny}).dialer(order.Stall).DialContext,
 			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
 		},
 	}
@@ -209,10 +209,13 @@ func (s *source) hopeless(err error) error {
 		return own
 	}
 	var certificate *tls.CertificateVerificationError
+	var denied *Error
 	var unknown *net.DNSError
 	switch {
 	case s.ctx.Err() != nil:
 		return s.ctx.Err()
+	case errors.As(err, &denied): // by the gate
+		return newError(Invalid, err, "download %s: %s", s.order.Spec.URL, denied.Message)
 	case errors.As(err, &certificate):
 		return newError(Failed, err, "download %s: %s", s.order.Spec.URL, s.plain(err))
 	case errors.As(err, &unknown) && unknown.IsNotFound:

@@ -33,7 +33,7 @@ import (
 func newDownload(t *testing.T) initializer.Download {
 	t.Helper()
 	return initializer.Download{
-		Sandbox: newSandbox(t), AllowedSchemes: []string{"http", "https"}, Stall: time.Second, Pause: time.Millisecond,
+		Sandbox: newSandbox(t), AllowedSchemes: []string{"http", "https"}, Stall: time.Second, Pause: time.Millisecond, Deny: elsewhere(),
 	}
 }
 

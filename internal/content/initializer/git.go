@@ -3,6 +3,7 @@ package initializer
 import (
 	"context"
 	"encoding/json"
+	"net/netip"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
@@ -55,8 +56,12 @@ type Git struct {
 	Program string
 	// AllowedSchemes are the URL schemes that may be used, of "https", "http" and "ssh"; empty means "https".
 	AllowedSchemes []string
+	// Deny are the networks that must not be connected to, whatever leads there; none lets everything be.
+	Deny []netip.Prefix
 	// Progress is told how far git is, if it is set. It must not block.
 	Progress func(Progress)
+	// Stall is how long a server may say nothing; default two minutes: large repositories are counted before anything is sent.
+	Stall time.Duration
 	// Timeout limits the whole run; 0 means that only the context does.
 	Timeout time.Duration
 }
@@ -81,9 +86,11 @@ const (
 
 // gitOrder is what the task in the sandbox is given.
 type gitOrder struct {
-	Program string   `json:"program"`
-	Schemes []string `json:"schemes"`
-	Spec    GitSpec  `json:"spec"`
+	Program string         `json:"program"`
+	Schemes []string       `json:"schemes"`
+	Deny    []netip.Prefix `json:"deny,omitempty"`
+	Stall   time.Duration  `json:"stall"`
+	Spec    GitSpec        `json:"spec"`
 }
 
 // gitOutcome is what it returns.
@@ -113,8 +120,8 @@ func (g Git) run(ctx context.Context, task, what string, t Target, spec GitSpec)
 	}
 	var out gitOutcome
 	err := g.Sandbox.Run(ctx, sandbox.Job{
-		Task: task, Input: gitOrder{g.Program, g.AllowedSchemes, spec}, Result: &out,
-		Dir: t.Dir, UID: t.UID, GID: t.GID, Network: true, Progress: g.report,
+		Task: task, Input: gitOrder{g.Program, g.AllowedSchemes, g.Deny, orElse(g.Stall, 2*time.Minute), spec}, Result: &out,
+		Dir: t.Dir, UID: t.UID, GID: t.GID, Network: true, Listen: true, Progress: g.report,
 	})
 	if err != nil {
 		return Result{}, outside(ctx, what, err)

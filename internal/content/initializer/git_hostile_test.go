@@ -1,10 +1,13 @@
 package initializer_test
 
 import (
+	"bytes"
+	"compress/zlib"
+	"crypto/sha1"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,16 +21,19 @@ import (
 // treeEntry is one line of a tree that no honest git writes.
 type treeEntry struct{ mode, name, id string }
 
-// object writes an object as it is given.
+// object writes an object of a bare repository as it is given.
 func object(t *testing.T, repository, kind string, data []byte) string {
 	t.Helper()
-	cmd := exec.CommandContext(t.Context(), "git", "hash-object", "-w", "-t", kind, "--literally", "--stdin")
-	cmd.Dir = repository
-	cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "GIT_CONFIG_COUNT=1", "GIT_CONFIG_KEY_0=safe.directory", "GIT_CONFIG_VALUE_0=*"}
-	cmd.Stdin = strings.NewReader(string(data))
-	out, err := cmd.Output()
-	NewWithT(t).Expect(err).NotTo(HaveOccurred())
-	return strings.TrimSpace(string(out))
+	g := NewWithT(t)
+	whole := append(fmt.Appendf(nil, "%s %d\x00", kind, len(data)), data...)
+	sum := sha1.Sum(whole)
+	id := hex.EncodeToString(sum[:])
+	var packed bytes.Buffer
+	z := zlib.NewWriter(&packed)
+	_, err := z.Write(whole)
+	g.Expect(errors.Join(err, z.Close())).To(Succeed())
+	write(t, repository, "objects/"+id[:2]+"/"+id[2:], packed.String())
+	return id
 }
 
 func rawTree(t *testing.T, repository string, entries ...treeEntry) string {

@@ -236,28 +236,38 @@ func TestS6_HostileSubmodules(t *testing.T) {
 	}
 }
 
-// lfsServer is a repository with one file in LFS, whose content a server has.
-func TestGitLFS(t *testing.T) {
-	g := NewWithT(t)
-	s := newServer(t)
-	content := "large"
-	sum := sha256.Sum256([]byte(content))
+const lfsContent = "large"
+
+// lfsRepository makes a repository with one file in LFS, whose content the server has, and with what .lfsconfig says.
+func (s *server) lfsRepository(t *testing.T, name, lfsconfig string) string {
+	t.Helper()
+	sum := sha256.Sum256([]byte(lfsContent))
 	oid := hex.EncodeToString(sum[:])
 	work := t.TempDir()
 	git(t, work, "init", "--quiet", "--initial-branch=main")
 	write(t, work, ".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
-	write(t, work, "a.bin", fmt.Sprintf("version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n", oid, len(content)))
+	write(t, work, "a.bin", fmt.Sprintf("version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n", oid, len(lfsContent)))
+	if lfsconfig != "" {
+		write(t, work, ".lfsconfig", lfsconfig)
+	}
 	commit(t, work, "m")
-	git(t, s.root, "clone", "--quiet", "--bare", work, "r.git")
+	git(t, s.root, "clone", "--quiet", "--bare", work, name+".git")
+	s.lfs = map[string]string{oid: lfsContent}
+	return s.URL + "/" + name + ".git"
+}
+
+func TestGitLFS(t *testing.T) {
+	g := NewWithT(t)
+	s := newServer(t)
+	s.lfsRepository(t, "r", "")
 	s.lock("s3cret")
-	s.lfs = map[string]string{oid: content}
 
 	target := newTarget(t)
 	spec := withSecret(s.URL+"/r.git", "s3cret")
 	spec.LFS = true
 	_, err := newGit(t).Run(t.Context(), target, spec)
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(read(t, target.Dir, "a.bin")).To(Equal(content))
+	g.Expect(read(t, target.Dir, "a.bin")).To(Equal(lfsContent))
 	expectOwner(t, target)
 	g.Expect(git(t, target.Dir, "status", "--porcelain")).To(BeEmpty())
 

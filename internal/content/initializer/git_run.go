@@ -92,7 +92,7 @@ func (r *repository) environment() []string {
 func (r *repository) options() []string {
 	values := []string{
 		"protocol.allow=never",
-		"http.followRedirects=" + r.redirects(), "http.lowSpeedLimit=1", "http.lowSpeedTime=120",
+		"http.followRedirects=" + r.redirects(), "http.lowSpeedLimit=1", "http.lowSpeedTime=" + strconv.Itoa(int(r.stall.Seconds())),
 		"transfer.credentialsInUrl=die", "transfer.fsckObjects=true",
 		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true", "core.protectNTFS=true", "core.protectHFS=true",
 		"init.templateDir=", "submodule.recurse=false", "fetch.recurseSubmodules=false", "safe.bareRepository=explicit",
@@ -101,6 +101,9 @@ func (r *repository) options() []string {
 	}
 	for _, p := range r.protocols() {
 		values = append(values, "protocol."+p+".allow=always")
+	}
+	if r.relay != nil {
+		values = append(values, "http.proxy="+r.relay.url())
 	}
 	if r.spec.LFS {
 		values = append(values, lfsOptions()...)
@@ -129,6 +132,9 @@ func (r *repository) redirects() string {
 
 // classify turns git's words into a kind; git's exit code says nothing.
 func (r *repository) classify(command, stderr string, err error) error {
+	if denied := r.relay.denied(); denied != nil {
+		return newError(Invalid, err, "git %s: %s", command, denied.Message)
+	}
 	message := r.secret.sanitise(stderr)
 	if message == "" {
 		message = err.Error()
@@ -146,7 +152,7 @@ func kindOf(stderr string) Kind {
 			"returned error: 401", "returned error: 403", "unable to authenticate", "host key verification failed"}},
 		{NotFound, []string{"returned error: 404", "returned error: 410", "not found in upstream", "couldn't find remote ref",
 			"not our ref", "does not advertise", "not valid: is this a git repository?", "does not appear to be a git repository"}},
-		{Invalid, []string{"fsck error in", "not allowed", "is not supported", "is not a valid"}},
+		{Invalid, []string{"fsck error in", "not allowed", "File name too long", "configuration denies the address", "is not supported", "is not a valid"}},
 	}
 	lines := fatalLines(stderr)
 	for _, p := range phrases {

@@ -4,6 +4,7 @@ import (
 	"encoding/base64"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"net/url"
 	"os"
 	"regexp"
@@ -38,7 +39,7 @@ const (
 	keySecret
 )
 
-func newSecret(c *Credentials, r remote) (*secret, error) {
+func newSecret(c *Credentials, r remote, deny []netip.Prefix) (*secret, error) {
 	if c == nil {
 		return &secret{}, nil
 	}
@@ -47,7 +48,7 @@ func newSecret(c *Credentials, r remote) (*secret, error) {
 	switch {
 	case r.scheme == "ssh":
 		s.kind = keySecret
-		data, err := json.Marshal(sshSecret{Host: r.host, Key: c.Key, KnownHosts: c.KnownHosts})
+		data, err := json.Marshal(sshSecret{Host: r.host, Key: c.Key, KnownHosts: c.KnownHosts, Deny: deny})
 		if err != nil {
 			return nil, err
 		}
@@ -122,7 +123,10 @@ func (r remote) helper() string {
 		`if test "$p$h" = 11; then cat /proc/self/fd/` + secretFD + `; fi; }; f`
 }
 
-// sanitise makes git's last words fit for a status: no secrets, no control characters, at most three lines.
+// maxWords is how much of a failed program's output is told.
+const maxWords = 1 << 10
+
+// sanitise makes git's last words fit for a status: no secrets, no control characters, one line, at most the last kilobyte.
 func (s *secret) sanitise(text string) string {
 	for _, v := range s.values {
 		text = strings.ReplaceAll(text, v, "***")
@@ -135,8 +139,11 @@ func (s *secret) sanitise(text string) string {
 			lines = append(lines, line)
 		}
 	}
-	text = strings.Join(lines[max(0, len(lines)-3):], "; ")
-	return strings.ToValidUTF8(text[:min(len(text), 600)], "")
+	text = strings.Join(lines, "; ")
+	if len(text) <= maxWords {
+		return text
+	}
+	return "…" + strings.ToValidUTF8(text[len(text)-maxWords:], "")
 }
 
 // printable also drops what is not UTF-8: a status must be valid text.

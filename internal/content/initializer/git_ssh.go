@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"net"
+	"net/netip"
 	"os"
 	"slices"
 	"strconv"
@@ -31,6 +32,8 @@ type sshSecret struct {
 	Host       string `json:"host"`
 	Key        string `json:"key"`
 	KnownHosts string `json:"knownHosts"`
+	// Deny are the networks that must not be connected to.
+	Deny []netip.Prefix `json:"deny,omitempty"`
 }
 
 // enterSSH makes this process an ssh client, if git started it as one, and then never returns. It has no configuration, no agent and
@@ -52,11 +55,15 @@ func runSSH(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	config, err := sshConfig(user, address)
+	secret, err := readSSHSecret()
 	if err != nil {
 		return 0, err
 	}
-	conn, err := (&net.Dialer{Timeout: sshConnect}).DialContext(ctx, "tcp", address)
+	config, err := sshConfig(secret, user, address)
+	if err != nil {
+		return 0, err
+	}
+	conn, err := (&gate{deny: secret.Deny}).dialer(sshConnect).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return 0, err
 	}
@@ -143,15 +150,18 @@ func withPort(host string) string {
 	return net.JoinHostPort(strings.Trim(host, "[]"), "22")
 }
 
-func sshConfig(user, address string) (*ssh.ClientConfig, error) {
+func readSSHSecret() (secret sshSecret, err error) {
 	data, err := os.ReadFile("/proc/self/fd/" + secretFD)
 	if err != nil {
-		return nil, fmt.Errorf("read the key: %w", err)
+		return secret, fmt.Errorf("read the key: %w", err)
 	}
-	var secret sshSecret
 	if err := json.Unmarshal(data, &secret); err != nil {
-		return nil, errors.New("the key cannot be read")
+		return secret, errors.New("the key cannot be read")
 	}
+	return secret, nil
+}
+
+func sshConfig(secret sshSecret, user, address string) (*ssh.ClientConfig, error) {
 	if address != withPort(secret.Host) {
 		return nil, fmt.Errorf("unable to authenticate: the key is for %s, not for %s", secret.Host, address)
 	}

@@ -2,9 +2,7 @@ package initializer
 
 import (
 	"context"
-	"errors"
 	"io"
-	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -20,9 +18,6 @@ const (
 	maxListed = 100
 	// maxListedName is how long each of them is.
 	maxListedName = 512
-	// maxRefs and maxRefBytes bound what is read of a repository's refs.
-	maxRefs     = 100_000
-	maxRefBytes = 64 << 20
 )
 
 // GitState is what somebody who works in a repository wants to know of it. The lists have at most 100 names; the totals are exact.
@@ -83,80 +78,6 @@ func statusTask(ctx context.Context, call *sandbox.Call) (any, error) {
 	return v.look(ctx)
 }
 
-// view is a repository of our own that has the objects, the index and the refs of another one, and not its configuration.
-type view struct {
-	program string
-	work    string // the working copy
-	dir     string // our repository
-	refs    int
-	bytes   int64
-}
-
-func (v *view) build(ctx context.Context) error {
-	source, err := os.OpenRoot(v.work + "/.git")
-	if err != nil {
-		return err
-	}
-	defer func() { _ = source.Close() }()
-	for _, dir := range []string{"refs", "info"} {
-		if err := os.MkdirAll(filepath.Join(v.dir, dir), 0o700); err != nil {
-			return err
-		}
-	}
-	config := "[core]\n\trepositoryformatversion = 1\n\tbare = false\n"
-	if v.sha256(ctx) {
-		config += "[extensions]\n\tobjectFormat = sha256\n"
-	}
-	if err := os.WriteFile(v.dir+"/config", []byte(config), 0o600); err != nil {
-		return err
-	}
-	for _, name := range []string{"HEAD", "packed-refs", "shallow", "info/exclude"} {
-		if err := v.copy(source, name); err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return err
-		}
-	}
-	return v.copyRefs(source)
-}
-
-// sha256 says whether the repository has long ids. Its configuration is read as data, without what it includes.
-func (v *view) sha256(ctx context.Context) bool {
-	out, err := v.git(ctx, "config", "--no-includes", "--file", v.work+"/.git/config", "--get", "extensions.objectformat").Output()
-	return err == nil && strings.TrimSpace(string(out)) == "sha256"
-}
-
-// copy copies a regular file, with an end to how much is copied.
-func (v *view) copy(source *os.Root, name string) error {
-	info, err := source.Lstat(name)
-	if err != nil || !info.Mode().IsRegular() {
-		return err
-	}
-	if v.bytes += info.Size(); v.bytes > maxRefBytes {
-		return errors.New("its refs are too large")
-	}
-	data, err := source.ReadFile(name)
-	if err != nil {
-		return err
-	}
-	return os.WriteFile(filepath.Join(v.dir, name), data, 0o600) //nolint:gosec // os.Root found the name, and v.dir is ours alone
-}
-
-func (v *view) copyRefs(source *os.Root) error {
-	return fs.WalkDir(source.FS(), "refs", func(path string, d fs.DirEntry, err error) error {
-		switch {
-		case errors.Is(err, fs.ErrNotExist):
-			return nil
-		case err != nil:
-			return err
-		case d.IsDir():
-			return os.MkdirAll(filepath.Join(v.dir, path), 0o700)
-		}
-		if v.refs++; v.refs > maxRefs {
-			return errors.New("it has too many refs")
-		}
-		return v.copy(source, path)
-	})
-}
-
 // git is git in our repository, with the objects and the index of the other one.
 func (v *view) git(ctx context.Context, args ...string) *exec.Cmd {
 	args = append([]string{
@@ -177,7 +98,7 @@ func (v *view) look(ctx context.Context) (GitState, error) {
 	var state GitState
 	status := &statusReader{state: &state}
 	// A submodule is not looked into: that is a repository with a configuration of its own.
-	err := v.read(ctx, status, "status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--ignore-submodules=dirty")
+	err := v.ask(ctx, status, "status", "--porcelain=v2", "-z", "--branch", "--untracked-files=all", "--ignore-submodules=dirty")
 	if err != nil {
 		return state, err
 	}
@@ -186,19 +107,19 @@ func (v *view) look(ctx context.Context) (GitState, error) {
 	}
 	unpushed := []string{"--branches", "--not", "--remotes"}
 	total := &head{limit: 64}
-	if err := v.read(ctx, total, append([]string{"rev-list", "--count"}, unpushed...)...); err != nil {
+	if err := v.ask(ctx, total, append([]string{"rev-list", "--count"}, unpushed...)...); err != nil {
 		return state, err
 	}
 	state.TotalUnpushed, _ = strconv.ParseInt(strings.TrimSpace(total.buf.String()), 10, 64)
 	log := &head{limit: 1 << 20}
-	err = v.read(ctx, log, append([]string{"log", "-z", "--format=%h %s", "--max-count=" + strconv.Itoa(maxListed)}, unpushed...)...)
+	err = v.ask(ctx, log, append([]string{"log", "-z", "--format=%h %s", "--max-count=" + strconv.Itoa(maxListed)}, unpushed...)...)
 	for line := range strings.SplitSeq(strings.TrimRight(log.buf.String(), "\x00"), "\x00") {
 		state.Unpushed = list(state.Unpushed, line)
 	}
 	return state, err
 }
 
-func (v *view) read(ctx context.Context, out io.Writer, args ...string) error {
+func (v *view) ask(ctx context.Context, out io.Writer, args ...string) error {
 	words := &tail{}
 	cmd := v.git(ctx, args...)
 	cmd.Stdout, cmd.Stderr = out, words

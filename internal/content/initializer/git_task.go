@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"strconv"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -16,7 +17,7 @@ import (
 
 // gitTask clones in the sandbox, whose working directory is the target.
 func gitTask(ctx context.Context, call *sandbox.Call) (any, error) {
-	return withRepository(call, func(r *repository, location string) (gitOutcome, error) {
+	return withRepository(ctx, call, func(r *repository, location string) (gitOutcome, error) {
 		var err error
 		if r.dir, err = makeLocation(location); err != nil {
 			return gitOutcome{}, err
@@ -38,7 +39,9 @@ type repository struct {
 	remote   remote
 	schemes  []string // of submodules
 	spec     GitSpec
+	stall    time.Duration
 	secret   *secret
+	relay    *relay // nil if nothing is denied
 	progress func(Progress)
 }
 

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -49,8 +50,11 @@ func newSandbox(tb testing.TB, visible ...string) *sandbox.Sandbox {
 
 func newGit(tb testing.TB, visible ...string) initializer.Git {
 	tb.Helper()
-	return initializer.Git{Sandbox: newSandbox(tb, visible...), AllowedSchemes: []string{"http", "https"}, Timeout: time.Minute}
+	return initializer.Git{Sandbox: newSandbox(tb, visible...), AllowedSchemes: []string{"http", "https"}, Timeout: time.Minute, Deny: elsewhere()}
 }
+
+// elsewhere is a network that no test has anything in: that some are denied has git go through the relay.
+func elsewhere() []netip.Prefix { return []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")} }
 
 func read(t *testing.T, elem ...string) string {
 	t.Helper()

@@ -23,7 +23,7 @@ func (g Git) Update(ctx context.Context, t Target, spec GitSpec) (Result, error)
 
 // updateTask updates in the sandbox, whose working directory is the target.
 func updateTask(ctx context.Context, call *sandbox.Call) (any, error) {
-	return withRepository(call, func(r *repository, location string) (gitOutcome, error) {
+	return withRepository(ctx, call, func(r *repository, location string) (gitOutcome, error) {
 		there, err := hasRepository(location)
 		if err != nil {
 			return gitOutcome{}, err
@@ -169,7 +169,7 @@ func (r *repository) goal(ctx context.Context) (args []string, rev string, err e
 }
 
 // withRepository runs a task of git with what it was ordered to do.
-func withRepository(call *sandbox.Call, do func(r *repository, location string) (gitOutcome, error)) (any, error) {
+func withRepository(ctx context.Context, call *sandbox.Call, do func(r *repository, location string) (gitOutcome, error)) (any, error) {
 	var order gitOrder
 	if err := call.Decode(&order); err != nil {
 		return nil, err
@@ -179,7 +179,7 @@ func withRepository(call *sandbox.Call, do func(r *repository, location string) 
 	if err != nil {
 		return nil, err
 	}
-	secret, err := newSecret(order.Spec.Credentials, remote)
+	secret, err := newSecret(order.Spec.Credentials, remote, order.Deny)
 	if err != nil {
 		return nil, err
 	}
@@ -189,9 +189,10 @@ func withRepository(call *sandbox.Call, do func(r *repository, location string) 
 		return nil, fmt.Errorf("open this program: %w", err)
 	}
 	defer func() { _ = itself.Close() }()
+	relay := startRelay(ctx, call.Listener, order.Deny)
 	location := order.Spec.CheckoutLocation
 	return do(&repository{
-		itself: itself, program: order.Program, dir: orDot(location), remote: remote, schemes: git.schemes(), spec: order.Spec, secret: secret,
+		itself: itself, program: order.Program, dir: orDot(location), remote: remote, schemes: git.schemes(), spec: order.Spec, stall: order.Stall, secret: secret, relay: relay,
 		progress: func(p Progress) { call.Report(p) },
 	}, location)
 }

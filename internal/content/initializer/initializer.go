@@ -133,6 +133,9 @@ func outside(ctx context.Context, what string, err error) error {
 			return newError(Failed, err, "%s", task.Message)
 		}
 	}
+	if errors.Is(err, sandbox.ErrLimit) { // the next attempt would take as much
+		return newError(Invalid, err, "%s: %v", what, err)
+	}
 	return newError(Failed, err, "%s: %v", what, err)
 }
 

@@ -8,6 +8,7 @@ const (
 	taskUpdate   = "update"
 	taskDownload = "download"
 	taskStatus   = "status"
+	taskVersion  = "version"
 )
 
 // Enter makes this process a sandbox, or the ssh of a git in one, if it was started to be that, and then never returns. Every program that fills workspaces calls
@@ -15,6 +16,6 @@ const (
 func Enter() {
 	enterSSH()
 	sandbox.Enter(map[string]sandbox.Task{
-		taskGit: gitTask, taskUpdate: updateTask, taskDownload: downloadTask, taskStatus: statusTask,
+		taskGit: gitTask, taskUpdate: updateTask, taskDownload: downloadTask, taskStatus: statusTask, taskVersion: versionTask,
 	})
 }

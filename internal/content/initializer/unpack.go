@@ -23,6 +23,8 @@ const (
 	tarMagic  = 257
 	// overhead is what an entry may take in an archive besides its content.
 	overhead = 4 << 10
+	// maxTail is what may follow the end of a tar: it is filled up to a whole record.
+	maxTail = 16 << 20
 )
 
 // unpack takes an archive apart, whatever it is.
@@ -71,8 +73,12 @@ func unpackTar(p *place, r io.Reader) error {
 		}
 	}
 	// What follows the last entry is read as well, because of the digest and the checksum; but not for ever.
-	if _, err := io.Copy(io.Discard, io.LimitReader(r, limit)); err != nil {
+	n, err := io.Copy(io.Discard, io.LimitReader(r, maxTail+1))
+	if err != nil {
 		return damaged(err)
+	}
+	if n > maxTail {
+		return fmt.Errorf("the archive goes on after its end, for more than %d MiB", maxTail>>20)
 	}
 	return p.finish()
 }

@@ -5,6 +5,7 @@ import (
 	"math"
 	"os"
 	"slices"
+	"strconv"
 	"syscall"
 	"unsafe"
 
@@ -22,6 +23,10 @@ func confine(s setup, missing func(lack)) error {
 		return os.NewSyscallError("close_range", err)
 	}
 	program, err := os.OpenFile("/proc/self/exe", unix.O_PATH|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	args, err := arguments(s)
 	if err != nil {
 		return err
 	}
@@ -48,7 +53,26 @@ func confine(s setup, missing func(lack)) error {
 	if err := filterSystemCalls(s, missing); err != nil {
 		return err
 	}
-	return syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), []string{stageTwo}, environment(s))
+	return syscall.Exec(fmt.Sprintf("/proc/self/fd/%d", program.Fd()), args, environment(s))
+}
+
+// arguments of the second stage: its name and, if it shall have one, the descriptor of a socket that listens. It is made before tasks
+// are denied to.
+func arguments(s setup) ([]string, error) {
+	if !s.Listen {
+		return []string{stageTwo}, nil
+	}
+	fd, err := unix.Socket(unix.AF_INET, unix.SOCK_STREAM, 0) // it is to outlive this program
+	if err != nil {
+		return nil, os.NewSyscallError("socket", err)
+	}
+	if err := unix.Bind(fd, &unix.SockaddrInet4{Addr: [4]byte{127, 0, 0, 1}}); err != nil {
+		return nil, os.NewSyscallError("bind", err)
+	}
+	if err := unix.Listen(fd, unix.SOMAXCONN); err != nil {
+		return nil, os.NewSyscallError("listen", err)
+	}
+	return []string{stageTwo, strconv.Itoa(fd)}, nil
 }
 
 // environment is all that a task gets of it: where programs are, and how this one behaves.

@@ -6,8 +6,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"runtime"
+	"strconv"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -15,6 +17,9 @@ import (
 
 // Call is a task's way to its caller.
 type Call struct {
+	// Listener is the socket that the job asked for, else nil.
+	Listener net.Listener
+
 	input  json.RawMessage
 	mu     sync.Mutex
 	output io.Writer
@@ -82,6 +87,11 @@ func enterSecond(tasks map[string]Task) int {
 		return 1
 	}
 	call.input = o.Input
+	var err error
+	if call.Listener, err = listener(os.Args[1:]); err != nil {
+		_ = call.send(message{Failure: &failure{Message: fmt.Sprintf("take over the socket: %v", err), Setup: true}})
+		return 1
+	}
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	go func() {
@@ -90,6 +100,20 @@ func enterSecond(tasks map[string]Task) int {
 	}()
 	go watch(ctx, o.Limits, call)
 	return call.finish(run(ctx, tasks, o.Task, call))
+}
+
+// listener takes over the socket that the first stage has made, if it has.
+func listener(args []string) (net.Listener, error) {
+	if len(args) == 0 {
+		return nil, nil
+	}
+	fd, err := strconv.Atoi(args[0])
+	if err != nil {
+		return nil, err
+	}
+	f := os.NewFile(uintptr(fd), "listener")
+	defer func() { _ = f.Close() }()
+	return net.FileListener(f)
 }
 
 func run(ctx context.Context, tasks map[string]Task, name string, call *Call) (any, error) {

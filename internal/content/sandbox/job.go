@@ -66,6 +66,8 @@ type Job struct {
 	UID, GID uint32
 	// Network lets it use the daemon's network.
 	Network bool
+	// Listen gives it a socket that listens on 127.0.0.1 ([Call.Listener]), for the programs that it starts; it needs Network.
+	Listen bool
 	// Limits of the task. Its time is limited by the context.
 	Limits Limits
 	// Progress is told what the task reports, if it is set. It must not block.
@@ -108,8 +110,8 @@ type process struct {
 	words  *words
 	task   string
 	memory int64
-	// scratch is the task's directory for temporary files, "" if it has mounts of its own.
-	scratch string
+	// scratch is the task's directory for temporary files, nil if it has mounts of its own.
+	scratch *scratch
 }
 
 func (s *Sandbox) start(ctx context.Context, job Job) (*process, error) {
@@ -130,22 +132,10 @@ func (s *Sandbox) start(ctx context.Context, job Job) (*process, error) {
 	}
 	_, _ = inR.Close(), outW.Close()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the sandbox: %w", err), inW.Close(), outR.Close(), os.RemoveAll(p.scratch))
+		return nil, errors.Join(fmt.Errorf("start the sandbox: %w", err), inW.Close(), outR.Close(), p.scratch.remove())
 	}
 	go p.feed(s, job)
 	return p, nil
-}
-
-// scratch makes a directory for temporary files where the task cannot have one of its own.
-func (s *Sandbox) scratch(job Job) (string, error) {
-	if s.flags&syscall.CLONE_NEWNS != 0 {
-		return "", nil
-	}
-	dir, err := os.MkdirTemp("", "ws-daemon-task-")
-	if err == nil {
-		err = os.Chown(dir, int(job.UID), int(job.GID))
-	}
-	return dir, err
 }
 
 // command is this program again, in namespaces of its own, without anything of this process but the two pipes.
@@ -186,7 +176,7 @@ func identity(id uint32) []syscall.SysProcIDMap {
 func (p *process) feed(s *Sandbox, job Job) {
 	limits := job.Limits.orDefault()
 	first := setup{
-		Dir: job.Dir, ReadOnly: job.ReadOnly, Network: job.Network, Scratch: p.scratch, Visible: s.options.Visible, UID: job.UID, GID: job.GID,
+		Dir: job.Dir, ReadOnly: job.ReadOnly, Network: job.Network, Listen: job.Network && job.Listen, Scratch: p.scratch.path(), Visible: s.options.Visible, UID: job.UID, GID: job.GID,
 		Flags: s.flagsOf(job), Limits: limits, Without: s.options.without,
 	}
 	input, err := json.Marshal(job.Input)
@@ -238,9 +228,7 @@ func (p *process) end() error {
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	err := p.cmd.Wait()
 	_, _ = p.input.Close(), p.output.Close()
-	if p.scratch != "" {
-		_ = os.RemoveAll(p.scratch)
-	}
+	_ = p.scratch.remove() // what cannot be removed is swept by the next start
 	return err
 }
 

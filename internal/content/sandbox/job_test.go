@@ -4,12 +4,15 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"os"
 	"os/exec"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 
 	"wsdaemon.dev/ws-daemon/internal/content/sandbox/sandboxtest"
 )
@@ -179,4 +182,108 @@ func TestS5_ATaskEndsWithItsDaemon(t *testing.T) {
 			_ = p.end()
 		})
 	}
+}
+
+// share eats in several processes, none of which takes too much by itself.
+func share(ctx context.Context, _ *Call) (any, error) {
+	for range 6 {
+		// The shell holds what it reads; nothing gives it back.
+		cmd := exec.CommandContext(ctx, "/bin/sh", "-c", `x=$(head -c 60000000 /dev/zero | tr '\0' x); echo; read y; echo "$x" >/dev/null`)
+		stdin, err := cmd.StdinPipe()
+		if err != nil {
+			return nil, err
+		}
+		defer stdin.Close()
+		if err := cmd.Start(); err != nil {
+			return nil, err
+		}
+	}
+	<-ctx.Done()
+	return nil, ctx.Err()
+}
+
+// double is a program that starts itself twice, for ever, each time in the background.
+func double(ctx context.Context, _ *Call) (any, error) {
+	return nil, exec.CommandContext(ctx, "/bin/sh", "-c", `f() { f & f & wait; }; f`).Run()
+}
+
+// What a limit of the kernel says of one process holds for all of a task together, also where there is no namespace in which the kernel
+// counts them.
+func TestATaskSharesItsLimits(t *testing.T) {
+	for name, tt := range map[string]struct {
+		task string
+		want string
+	}{
+		"memory of several":     {"share", "it took .* of memory, 256 MiB are allowed"},
+		"processes that double": {"double", "it had [0-9]+ processes, 100 are allowed"},
+	} {
+		for level, without := range levels() {
+			t.Run(name+", "+level, func(t *testing.T) {
+				g := NewWithT(t)
+				dir := newDir(t)
+				j := job(dir, tt.task, nil, nil)
+				j.Limits = Limits{Memory: 256 << 20, Processes: 100}
+				err := newSandbox(t, without...).Run(t.Context(), j)
+				g.Expect(err).To(And(MatchError(ErrLimit), MatchError(MatchRegexp(tt.want))))
+				g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+			})
+		}
+	}
+}
+
+// shout writes to its standard error without an end, and more progress than anybody wants.
+func shout(_ context.Context, call *Call) (any, error) {
+	line := []byte(strings.Repeat("x", 1<<16))
+	for range 1 << 10 {
+		if _, err := os.Stderr.Write(line); err != nil {
+			return nil, err
+		}
+	}
+	for {
+		call.Report(strings.Repeat("y", 1<<20))
+	}
+}
+
+func TestATaskThatShouts(t *testing.T) {
+	g := NewWithT(t)
+	var bytes int
+	j := job(newDir(t), "shout", nil, nil)
+	j.Progress = func(p json.RawMessage) { bytes += len(p) }
+	err := newSandbox(t).Run(t.Context(), j)
+	g.Expect(err).To(And(MatchError(ErrLimit), MatchError(ContainSubstring("too large"))))
+	g.Expect(bytes).To(BeNumerically("<=", maxMessages))
+}
+
+// mute says what is no message, and goes on.
+func mute(context.Context, *Call) (any, error) {
+	_, err := unix.Write(outputFD, append([]byte{0, 0, 0, 4}, "nope"...))
+	if err != nil {
+		return nil, err
+	}
+	select {}
+}
+
+func TestATaskThatSaysNonsense(t *testing.T) {
+	g := NewWithT(t)
+	dir := newDir(t)
+	g.Expect(newSandbox(t).Run(t.Context(), job(dir, "mute", nil, nil))).To(MatchError(ErrLimit))
+	g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+}
+
+// A daemon that is killed leaves no temporary files to the next one; those of a daemon that lives stay.
+func TestS5_TemporaryFilesOfAKilledDaemonGo(t *testing.T) {
+	g := NewWithT(t)
+	t.Setenv("TMPDIR", t.TempDir())
+	s := newSandbox(t, MountNamespace)
+	held, err := s.scratch(job("/", "", nil, nil))
+	g.Expect(err).NotTo(HaveOccurred())
+	left, err := s.scratch(job("/", "", nil, nil))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(os.WriteFile(filepath.Join(left.path(), "file"), nil, 0o600)).To(Succeed())
+	g.Expect(left.lock.Close()).To(Succeed()) // as the kernel does with the process
+	newSandbox(t, MountNamespace)
+	g.Expect(left.path()).NotTo(BeADirectory())
+	g.Expect(held.path()).To(BeADirectory())
+	g.Expect(held.remove()).To(Succeed())
+	g.Expect(os.ReadDir(os.TempDir())).To(BeEmpty())
 }

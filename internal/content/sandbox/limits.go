@@ -15,6 +15,7 @@ import (
 const (
 	maxOpenFiles  = 4096
 	watchInterval = 200 * time.Millisecond
+	niceness      = 5
 )
 
 // limit sets the kernel's limits of this process and of all that it starts. The kernel counts memory for each process, and
@@ -49,7 +50,8 @@ func limit(s setup) error {
 		return err
 	}
 	unix.Umask(0o022)
-	return nil
+	// If processors are short, what the daemon does itself comes first: a stop waits for a backup, and nobody waits for all clones at once.
+	return os.NewSyscallError("setpriority", unix.Setpriority(unix.PRIO_PROCESS, 0, niceness))
 }
 
 // threadsPerProcess: the kernel counts threads.

@@ -27,6 +27,8 @@ type setup struct {
 	Dir      string `json:"dir"`
 	ReadOnly bool   `json:"readOnly,omitempty"`
 	Network  bool   `json:"network,omitempty"`
+	// Listen gives the task a socket that listens.
+	Listen bool `json:"listen,omitempty"`
 	// Scratch is a directory for temporary files, where there is no namespace of mounts to have one of its own.
 	Scratch string   `json:"scratch,omitempty"`
 	Visible []string `json:"visible,omitempty"`

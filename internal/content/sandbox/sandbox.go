@@ -92,6 +92,7 @@ func (e *MissingError) Error() string {
 func New(ctx context.Context, o Options) (*Sandbox, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
+	sweepScratch()
 	var first error
 	for _, flags := range candidates(o.without) {
 		s := &Sandbox{options: o, flags: flags}

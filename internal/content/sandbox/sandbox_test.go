@@ -19,8 +19,10 @@ import (
 )
 
 func TestMain(m *testing.M) {
+	enterContainer()
 	Enter(map[string]Task{
 		"see": see, "try": try, "echo": echo, "hang": hang, "fork": fork, "eat": eat, "talk": talk, "crash": crash, "fail": failing, "orphan": orphan,
+		"share": share, "double": double, "shout": shout, "mute": mute, "serve": serve,
 	})
 	os.Exit(m.Run())
 }
@@ -227,35 +229,49 @@ func immutable(string) error {
 	return unix.IoctlSetPointerInt(int(f.Fd()), setFlags, 0)
 }
 
-// Nothing outside is read, written or executed, with and without namespaces.
-func TestS6_ATaskCannotGetOut(t *testing.T) {
+// newCanaries makes a directory that everybody may write to, with a secret and a program.
+func newCanaries(t *testing.T) string {
+	t.Helper()
 	g := NewWithT(t)
 	canaries := t.TempDir()
 	g.Expect(os.Chmod(filepath.Dir(canaries), 0o777)).To(Succeed())
 	g.Expect(os.Chmod(canaries, 0o777)).To(Succeed())
-	secret := filepath.Join(canaries, "secret")
-	g.Expect(os.WriteFile(secret, []byte("s3cret"), 0o666)).To(Succeed())
+	g.Expect(os.WriteFile(filepath.Join(canaries, "secret"), []byte("s3cret"), 0o666)).To(Succeed())
 	program := filepath.Join(canaries, "program")
 	g.Expect(os.WriteFile(program, []byte("#!/bin/sh\ntouch "+canaries+"/ran\n"), 0o777)).To(Succeed())
 	g.Expect(os.Chmod(program, 0o777)).To(Succeed())
-	listener, err := listen(t.Context())
-	g.Expect(err).NotTo(HaveOccurred())
-	defer listener.Close()
+	t.Cleanup(func() {
+		g.Expect(os.ReadDir(canaries)).To(HaveLen(2))
+		g.Expect(os.ReadFile(filepath.Join(canaries, "secret"))).To(Equal([]byte("s3cret")))
+	})
+	return canaries
+}
 
-	tests := []attempt{
+// escapes are what a task must not be able to do to the canaries, to a server of the node, and to anything else.
+func escapes(canaries, address string) []attempt {
+	secret, program := filepath.Join(canaries, "secret"), filepath.Join(canaries, "program")
+	return []attempt{
 		{"read", secret}, {"read", fmt.Sprintf("/proc/%d/environ", os.Getpid())}, {"read", "/etc/shadow"}, {"read", "../" + filepath.Base(canaries) + "/secret"},
 		{"list", canaries}, {"list", "/root"}, {"list", "/var"}, {"link", secret},
 		{"write", canaries + "/new"}, {"write", secret}, {"write", "/usr/new"}, {"write", "/new"}, {"write", "/etc/new"},
 		{"run", program}, {"run", "./hook"}, {"shell", "./hook"}, {"shell", "cat " + secret}, {"shell", "echo x > " + canaries + "/new"},
 		{"mount", "/tmp"}, {"unshare", ""}, {"namespace", ""}, {"setsid", ""}, {"setpgid", ""}, {"root", ""}, {"device", ""},
-		{"immutable", ""}, {"netlink", ""}, {"packet", ""}, {"unix", ""}, {"listen", ""}, {"connect", listener.Addr().String()},
+		{"immutable", ""}, {"netlink", ""}, {"packet", ""}, {"unix", ""}, {"listen", ""}, {"connect", address},
 	}
+}
+
+// Nothing outside is read, written or executed, with and without namespaces.
+func TestS6_ATaskCannotGetOut(t *testing.T) {
+	canaries := newCanaries(t)
+	listener, err := listen(t.Context())
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	defer listener.Close()
 	for name, without := range levels() {
 		if name == "no filter of system calls" || name == "no Landlock" {
 			continue // they are what forbids some of it
 		}
 		s := newSandbox(t, without...)
-		for _, a := range tests {
+		for _, a := range escapes(canaries, listener.Addr().String()) {
 			t.Run(name+": "+a.What+" "+a.Path, func(t *testing.T) {
 				g := NewWithT(t)
 				dir := newDir(t)
@@ -268,8 +284,6 @@ func TestS6_ATaskCannotGetOut(t *testing.T) {
 			})
 		}
 	}
-	g.Expect(os.ReadDir(canaries)).To(HaveLen(2))
-	g.Expect(os.ReadFile(secret)).To(Equal([]byte("s3cret")))
 }
 
 // The same attempts work where they are allowed: otherwise the test above would prove nothing.
