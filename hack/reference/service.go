@@ -11,7 +11,7 @@ import (
 const serviceBegin = `# The daemon's service, call by call
 
 What the daemon of a node tells and does over gRPC, as ` + "[`api/daemon/v1`](../api/daemon/v1)" + ` defines it; generated from there by ` + "`make reference`" + `.
-[Operations](operations.md#ask-a-daemon) tells where it is served and who may call it, [the command line](cli.md#ws-daemon-client) has a command
+[Operations](operations.md#serve-other-programs) tells where it is served and who may call it, [the command line](cli.md#ws-daemon-client) has a command
 for each call. On the socket there are the standard health service and reflection as well.
 `
 
