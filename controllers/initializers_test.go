@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"compress/gzip"
 	"errors"
+	"fmt"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -176,6 +177,49 @@ func TestGitStatusIsReportedWithBackups(t *testing.T) {
 	w.Expect(git.UncommittedFiles).To(Equal([]string{"README"}))
 	w.Expect([]int64{git.TotalUncommittedFiles, git.TotalUntrackedFiles, git.TotalUnpushedCommits}).To(Equal([]int64{1, 1, 0}))
 	w.Expect(git.Branch).To(Equal("main"))
+}
+
+// Ten clones whose server says nothing keep nobody else waiting: not a restore, not a stop, not the stop of one of themselves.
+func TestNobodyIsStuckBehindClones(t *testing.T) {
+	w := newWorld(t)
+	s := newGitServer(t, w)
+	w.start()
+	used, back := w.create("used"), w.create("back")
+	for _, ws := range []*v1.Workspace{used, back} {
+		w.running(ws)
+		w.write(ws, "kept", ws.Name)
+	}
+	w.patch(back, "spec: {state: Stopped}")
+	w.becomes(back, "Ready", "False/Stopped")
+	release := s.hold(t)
+	var clones []*v1.Workspace
+	for i := range 10 {
+		clones = append(clones, w.create(fmt.Sprintf("clone-%d", i), fromGit(s, "", "")))
+	}
+	for _, ws := range clones {
+		w.Eventually(func() string { return w.now(ws).Status.NodeName }).Should(Equal(w.node))
+	}
+	w.Eventually(s.requests).Should(BeNumerically(">", 0))
+
+	w.patch(back, "spec: {state: Running}")
+	w.running(back)
+	w.Expect(w.read(back, "kept")).To(Equal("back"))
+	w.patch(used, "spec: {state: Stopped}")
+	w.becomes(used, "FinalBackup", "True/Committed")
+	w.becomes(used, "Ready", "False/Stopped")
+	for _, ws := range clones[:3] {
+		w.patch(ws, "spec: {state: Stopped}")
+		w.becomes(ws, "Ready", "False/Stopped")
+	}
+	for _, ws := range clones {
+		summary, _ := condition(w.now(ws).Status.Conditions, v1.ConditionContentReady)
+		w.Expect(summary).NotTo(HavePrefix("True"), "no clone has come to an end meanwhile")
+	}
+	release()
+	for _, ws := range clones[3:] {
+		w.running(ws)
+		w.Expect(w.read(ws, "README")).To(Equal("main"))
+	}
 }
 
 func TestS9_TheNodeSaysWhatItsSandboxLacks(t *testing.T) {

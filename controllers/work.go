@@ -13,9 +13,10 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
-// Classes of jobs: each has its own limit, so that many periodic backups cannot keep a final one waiting.
+// Classes of jobs: each has its own limit, so that many periodic backups cannot keep a final one waiting, nor slow clones a restore.
 const (
 	ClassInitialize = jobs.Class("initialize")
+	ClassRestore    = jobs.Class("restore")
 	ClassBackup     = jobs.Class("backup")
 	ClassFinal      = jobs.Class("final")
 	ClassMaintain   = jobs.Class("maintain")

@@ -26,7 +26,7 @@ func (r *WorkspaceReconciler) stepContent(_ context.Context, s *scope) (bool, er
 		return false, nil
 	}
 	op := fillOperation(s)
-	out := r.work(s, task{op, ClassInitialize, r.Settings.Timeouts.Initialize.Duration, r.fill(s)})
+	out := r.work(s, task{op, fillClass(op), r.Settings.Timeouts.Initialize.Duration, r.fill(s)})
 	switch {
 	case out.failed && errors.Is(out.err, history.ErrFenced):
 		// The store knows a newer claim, and nothing was made under ours: claim anew, above it.
@@ -134,6 +134,14 @@ func fillOperation(s *scope) v1.OperationType {
 	default:
 		return v1.OperationInitialize
 	}
+}
+
+// fillClass is the class of a job that fills a workspace.
+func fillClass(op v1.OperationType) jobs.Class {
+	if op == v1.OperationInitialize {
+		return ClassInitialize
+	}
+	return ClassRestore
 }
 
 func fallbackReason(op v1.OperationType, s *scope) string {

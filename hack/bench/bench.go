@@ -20,6 +20,8 @@ type bench struct {
 	file    string // path of the one file to restore, relative to the tree
 	tools   []tool
 	sizes   map[string]treeSize // of trees
+	url     string              // of the repository that is cloned, "" if none is
+	self    string              // path of this program
 	results results
 	warmed  int64 // bytes
 }
@@ -33,8 +35,12 @@ func newBench(ctx context.Context, o options, dir, kept string) (*bench, error) 
 	if len(tools) == 0 {
 		return nil, fmt.Errorf("none of the tools %q is there", o.only)
 	}
+	self, err := os.Executable()
+	if err != nil {
+		return nil, err
+	}
 	b := &bench{
-		options: o, dir: dir, tree: filepath.Join(dir, "tree"), tools: tools,
+		options: o, dir: dir, self: self, tree: filepath.Join(dir, "tree"), tools: tools,
 		sizes: map[string]treeSize{}, results: results{samples: map[key][]sample{}},
 	}
 	say("copying the tree to %s", b.tree)
@@ -61,6 +67,11 @@ func (b *bench) all(ctx context.Context) error {
 	for n := 1; n <= b.rounds; n++ {
 		say("round %d of %d", n, b.rounds)
 		if err := b.round(ctx, n); err != nil {
+			return err
+		}
+	}
+	if b.git {
+		if err := b.clones(ctx); err != nil {
 			return err
 		}
 	}
@@ -112,7 +123,9 @@ func (b *bench) work(ctx context.Context, w work, n int, tools []tool) error {
 }
 
 func (b *bench) places(t tool) places {
-	return places{tree: b.tree, store: filepath.Join(b.dir, "stores", t.name), out: filepath.Join(b.dir, "out"), file: b.file}
+	return places{
+		tree: b.tree, store: filepath.Join(b.dir, "stores", t.name), out: filepath.Join(b.dir, "out"), file: b.file, url: b.url, self: b.self,
+	}
 }
 
 func (b *bench) init(ctx context.Context, t tool, p places) error {
@@ -187,6 +200,8 @@ func (b *bench) keep(k key, p places, took cost, output []byte) error {
 // inspect makes sure that a restore did what it was measured for.
 func (b *bench) inspect(w work, p places) error {
 	switch w {
+	case cloned:
+		return countClone(p.out)
 	case single:
 		_, err := os.Lstat(filepath.Join(p.out, p.file))
 		return err

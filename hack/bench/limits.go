@@ -42,6 +42,7 @@ func limits() []limit {
 		instant(1, 0, 2),
 		instant(5, 0, 2),
 		instant(5, 1, 1.25),
+		faster(tmpfs, cloned, "git", 1.0),
 		{string(single) + ": reading requests", "requests", constant(4), atMost(single, readingOf, 1)},
 	}
 }

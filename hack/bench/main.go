@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 )
 
 // options of a run.
@@ -28,13 +30,20 @@ type options struct {
 	disks   bool   // restore to ext4 and XFS as well
 	million bool   // measure trees of small files as well
 	clones  bool   // measure instant starts as well
+	git     bool   // measure clones of a git repository as well
 	check   bool   // a limit that is not kept is an error
 	prepare bool   // only do what needs no root
 }
 
 func main() {
-	if len(os.Args) > 1 && os.Args[1] == helperName {
-		os.Exit(helper(os.Args[2:]))
+	initializer.Enter()
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case helperName:
+			os.Exit(helper(os.Args[2:]))
+		case clonerName:
+			os.Exit(cloner(os.Args[2:]))
+		}
 	}
 	if err := run(flags()); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -53,6 +62,7 @@ func flags() options {
 	flag.BoolVar(&o.disks, "disks", true, "restore to ext4 and XFS on loop devices as well")
 	flag.BoolVar(&o.million, "million", true, "measure 100,000 and 1,000,000 small files as well")
 	flag.BoolVar(&o.clones, "clones", true, "measure instant starts in the virtual machine as well")
+	flag.BoolVar(&o.git, "git", true, "measure clones of a git repository as well")
 	flag.BoolVar(&o.check, "check", false, "fail if a limit is missed or was not measured")
 	flag.BoolVar(&o.prepare, "prepare", false, "only do what needs no root: build the tree, and measure instant starts for the next run")
 	flag.Parse()

@@ -3,11 +3,19 @@ package main
 import (
 	"os"
 	"testing"
+
+	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 )
 
 func TestMain(m *testing.M) {
-	if len(os.Args) > 1 && os.Args[1] == helperName {
-		os.Exit(helper(os.Args[2:]))
+	initializer.Enter()
+	if len(os.Args) > 1 {
+		switch os.Args[1] {
+		case helperName:
+			os.Exit(helper(os.Args[2:]))
+		case clonerName:
+			os.Exit(cloner(os.Args[2:]))
+		}
 	}
 	os.Exit(m.Run())
 }

@@ -30,7 +30,7 @@ func fixed() document {
 	return document{
 		date: time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC), rounds: 3,
 		machine: machine{"Processor X", 2, 24 << 30, "6.1.0"},
-		tools:   []toolVersion{{daemonName, "ws-daemon v1"}, {"tar", "tar 1.34"}, {"tar-zstd", "zstd 1.5"}, {"cp", "cp 9.1"}, {"restic", "restic 0.14"}},
+		tools:   []toolVersion{{daemonName, "ws-daemon v1"}, {"tar", "tar 1.34"}, {"tar-zstd", "zstd 1.5"}, {"cp", "cp 9.1"}, {"restic", "restic 0.14"}, {"git", "git version 2.39.5"}},
 		tree:    treeSize{139_351, 125_870, 1_061_700_000},
 		results: results{compressed: []int64{1.1e6, 1e6, 1.2e6}, samples: map[key][]sample{
 			{tmpfs, full, daemonName}:               three(2, 120, 350, daemonReport{1e9, 350e6, requests{"put": 12, "get": 3, "stat": 4, "list": 5}}),
@@ -52,6 +52,8 @@ func fixed() document {
 			{tmpfs, single, daemonName}:             three(0.03, 40, 0, daemonReport{Requests: requests{"get": 3, "list": 1}}),
 			{tmpfs, single, "tar"}:                  three(0.3, 3, 0, none),
 			{tmpfs, moved, daemonName}:              three(0.4, 90, 0, daemonReport{Requests: requests{"put": 2, "get": 3, "stat": 4, "list": 2}}),
+			{tmpfs, cloned, daemonName}:             three(1.5, 60, 0, none),
+			{tmpfs, cloned, "git"}:                  three(3, 70, 0, none),
 			{tmpfs, createMany(small), daemonName}:  three(1, 100, 0, none),
 			{tmpfs, createMany(large), daemonName}:  three(10, 600, 0, none),
 			{tmpfs, restoreMany(small), daemonName}: three(0.8, 90, 0, none),

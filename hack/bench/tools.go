@@ -27,10 +27,12 @@ type places struct {
 	store string // empty at the start of the round
 	out   string // empty before each work
 	file  string // path of the one file, relative to the tree
+	url   string // of the repository that is cloned
+	self  string // path of this program
 }
 
 func (p places) expand(script string) string {
-	return expand(script, "{tree}", p.tree, "{store}", p.store, "{out}", p.out, "{file}", p.file)
+	return expand(script, "{tree}", p.tree, "{store}", p.store, "{out}", p.out, "{file}", p.file, "{url}", p.url, "{self}", p.self)
 }
 
 func (p places) environment(t tool) []string {
@@ -49,7 +51,7 @@ func contenders(o options) ([]tool, error) {
 	if err != nil {
 		return nil, err
 	}
-	all := []tool{ours(daemon), plainTar(), zstdTar(), copying(), restic(), borg()}
+	all := []tool{ours(daemon), plainTar(), zstdTar(), copying(), restic(), borg(), git()}
 	return slices.DeleteFunc(all, func(t tool) bool {
 		program, _, _ := strings.Cut(t.version, " ")
 		_, err := exec.LookPath(program)
@@ -74,6 +76,7 @@ func ours(daemon string) tool {
 			restore: restoring + "{out} && sync -f {out}",
 			single:  restoring + "--path {file} {out} && sync -f {out}",
 			moved:   elsewhere + create + "{out}",
+			cloned:  "{self} " + clonerName + " {url} {out} && sync -f {out}",
 		},
 	}
 	for _, n := range manyCounts() {
@@ -143,6 +146,15 @@ func borg() tool {
 			restore: "cd {out} && borg extract {store}/b::changed && sync -f {out}",
 			single:  "cd {out} && borg extract {store}/b::full {file} && sync -f {out}",
 		},
+	}
+}
+
+// git is what people clone with.
+func git() tool {
+	return tool{
+		name: "git", version: "git version",
+		env: []string{"HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1"},
+		do:  map[work]string{cloned: "git clone --quiet {url} {out}/clone && sync -f {out}"},
 	}
 }
 

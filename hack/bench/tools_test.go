@@ -7,11 +7,11 @@ import (
 )
 
 func TestEveryScriptIsComplete(t *testing.T) {
-	p := places{tree: "/w/tree", store: "/w/store", out: "/w/out", file: "a/b"}
-	for _, t1 := range []tool{ours("/bin/ws-daemon"), plainTar(), zstdTar(), copying(), restic(), borg()} {
+	p := places{tree: "/w/tree", store: "/w/store", out: "/w/out", file: "a/b", url: "http://127.0.0.1:1/r.git", self: "/bin/bench"}
+	for _, t1 := range []tool{ours("/bin/ws-daemon"), plainTar(), zstdTar(), copying(), restic(), borg(), git()} {
 		t.Run(t1.name, func(t *testing.T) {
 			g := NewWithT(t)
-			g.Expect(t1.do).To(HaveKey(restore))
+			g.Expect(t1.do).To(Or(HaveKey(restore), HaveKey(cloned)))
 			for _, scripts := range []map[work]string{t1.do, t1.before, {"": t1.init}} {
 				for w, script := range scripts {
 					g.Expect(p.expand(script)).NotTo(MatchRegexp(`\{\w+\}`), string(w))

@@ -89,6 +89,9 @@ func (s *Server) names(ctx context.Context) (map[string]bool, error) {
 	return known, err
 }
 
+// ofFleet begins the metrics of the cluster controller.
+const ofFleet = "ws_daemon_fleet_"
+
 var metricName = regexp.MustCompile(`\bws_daemon_[a-z_]+`)
 
 // demand notes what an expression asks for that is not there.
@@ -100,6 +103,10 @@ func (r *Report) demand(known map[string]bool, expr string, definitions []metric
 		at := slices.IndexFunc(definitions, func(d metrics.Definition) bool {
 			return d.Name == name || d.Type == metrics.Histogram && strings.HasPrefix(name, d.Name+"_")
 		})
+		if at >= 0 && strings.HasPrefix(name, ofFleet) {
+			r.Absent[name] = "That of the cluster controller, which is not watched. " + definitions[at].Help
+			continue
+		}
 		if at < 0 || !strings.Contains(definitions[at].Help, "absent") {
 			r.Problems = append(r.Problems, fmt.Sprintf("no daemon has %s, and nothing documents when it is absent", name))
 			continue

@@ -37,7 +37,7 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newArea(), newArchive(), newClient(), newConfig(), newVersion())
+	root.AddCommand(newRun(), newController(), newArea(), newArchive(), newClient(), newConfig(), newVersion())
 	return root
 }
 

@@ -98,7 +98,7 @@ func TestNoLabelNamesAWorkspace(t *testing.T) {
 	for _, d := range metrics.Definitions() {
 		for _, label := range d.Labels {
 			NewWithT(t).Expect(label).To(BeElementOf(
-				"operation", "source", "result", "reason", "class", "phase", "request", "driver", "state", "condition", "status", "version", "goversion"), d.Name)
+				"operation", "source", "result", "reason", "class", "phase", "request", "driver", "state", "condition", "status", "version", "goversion", "method", "code"), d.Name)
 		}
 	}
 }

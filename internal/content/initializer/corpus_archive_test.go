@@ -37,6 +37,7 @@ func streams(t *testing.T, entries int, next func(n int) (tar.Header, io.Reader)
 				}
 			}
 		}
+		_ = c.Flush()
 		done <- n
 	}))
 	t.Cleanup(s.Close)

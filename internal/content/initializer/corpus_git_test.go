@@ -2,6 +2,7 @@ package initializer_test
 
 import (
 	"fmt"
+	"io"
 	"io/fs"
 	"net/http"
 	"net/http/httptest"
@@ -70,7 +71,7 @@ func TestS6_NamesThatNoFileSystemTakes(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			_, err := newGit(t).Run(t.Context(), newTarget(t), initializer.GitSpec{URL: s.hostile(t, name, tree)})
-			g.Expect(err).To(And(MatchError(initializer.ErrInvalid), MatchError(ContainSubstring("File name too long"))))
+			g.Expect(err).To(And(MatchError(initializer.ErrInvalid), MatchError(Or(ContainSubstring("File name too long"), ContainSubstring("has a path of ")))))
 		})
 	}
 }
@@ -80,13 +81,11 @@ func TestS6_HugeRefs(t *testing.T) {
 	s := newServer(t)
 	url := s.repo(t, "r")
 	id := s.id(t, "r", "main")
-	var packed strings.Builder
-	packed.WriteString(read(t, s.root, "r.git/packed-refs"))
-	packed.WriteString(id + " refs/heads/z" + strings.Repeat("/"+strings.Repeat("n", 250), 15) + "\n")
+	lines := []string{id + " refs/heads/main", id + " refs/heads/z" + strings.Repeat("/"+strings.Repeat("n", 250), 15)}
 	for i := range 20_000 {
-		fmt.Fprintf(&packed, "%s refs/heads/zz/%06d\n", id, i)
+		lines = append(lines, fmt.Sprintf("%s refs/heads/zz/%06d", id, i))
 	}
-	write(t, s.root, "r.git/packed-refs", packed.String())
+	write(t, s.root, "r.git/packed-refs", "# pack-refs with: sorted \n"+strings.Join(lines, "\n")+"\n")
 	target := newTarget(t)
 	result, err := newGit(t).Run(t.Context(), target, initializer.GitSpec{URL: url})
 	g.Expect(err).NotTo(HaveOccurred())
@@ -103,7 +102,7 @@ func TestS6_SubmodulesThatLeadElsewhere(t *testing.T) {
 	s.repo(t, "leaf")
 	id := s.id(t, "leaf", "main")
 	gitmodules := func(r, name, path string) treeEntry {
-		return treeEntry{"100644", ".gitmodules", object(t, r, "blob", []byte(fmt.Sprintf("[submodule %q]\n\tpath = %q\n\turl = %s/leaf.git\n", name, path, s.URL)))}
+		return treeEntry{"100644", ".gitmodules", object(t, r, "blob", []byte(fmt.Sprintf("[submodule \"%s\"]\n\tpath = \"%s\"\n\turl = %s/leaf.git\n", name, path, s.URL)))}
 	}
 	for name, tt := range map[string]struct {
 		tree func(r string) string
@@ -270,7 +269,12 @@ func TestGitFromServersThatMisbehave(t *testing.T) {
 		"no git": {func(w http.ResponseWriter, _ *http.Request) bool {
 			_, _ = w.Write([]byte("<html>welcome</html>"))
 			return true
+		}, initializer.ErrNotFound, "no git server"},
+		"no git, but lines": {func(w http.ResponseWriter, _ *http.Request) bool {
+			_, _ = w.Write([]byte("<html>\nwelcome\n</html>\n"))
+			return true
 		}, initializer.ErrNotFound, "not valid: is this a git repository?"},
+		"nothing": {func(http.ResponseWriter, *http.Request) bool { return true }, initializer.ErrNotFound, "no git server"},
 		"drops half way": {func(w http.ResponseWriter, r *http.Request) bool {
 			if isPack(r) {
 				w.Header().Set("Content-Type", "application/x-git-upload-pack-result")
@@ -283,6 +287,7 @@ func TestGitFromServersThatMisbehave(t *testing.T) {
 		}, initializer.ErrFailed, "git clone: "},
 		"stalls": {func(_ http.ResponseWriter, r *http.Request) bool {
 			if isPack(r) {
+				_, _ = io.Copy(io.Discard, r.Body) // else nobody would notice that the client is gone
 				<-r.Context().Done()
 			}
 			return false
@@ -350,7 +355,6 @@ func TestS6_GitStatusOfHostileRepositories(t *testing.T) {
 		"a ref is too large": {func(_ *WithT, dir string) { write(t, dir, ".git/refs/heads/x", strings.Repeat("x", 5000)) }, "its refs are too large"},
 		"reftable":           {func(_ *WithT, dir string) { write(t, dir, ".git/HEAD", "ref: refs/heads/.invalid\n") }, "reftable"},
 		"objects lead out":   {func(g *WithT, dir string) { link(g, "/etc", dir+"/.git/objects") }, ""},
-		"index leads out":    {func(g *WithT, dir string) { link(g, "/etc/shadow", dir+"/.git/index") }, ""},
 		"index is a directory": {func(g *WithT, dir string) {
 			g.Expect(os.Remove(dir + "/.git/index")).To(Succeed())
 			write(t, dir, ".git/index/x", "")

@@ -209,13 +209,13 @@ func (s *source) hopeless(err error) error {
 		return own
 	}
 	var certificate *tls.CertificateVerificationError
-	var denied *Error
+	var denied *deniedError
 	var unknown *net.DNSError
 	switch {
 	case s.ctx.Err() != nil:
 		return s.ctx.Err()
 	case errors.As(err, &denied): // by the gate
-		return newError(Invalid, err, "download %s: %s", s.order.Spec.URL, denied.Message)
+		return newError(Invalid, err, "download %s: %v", s.order.Spec.URL, denied)
 	case errors.As(err, &certificate):
 		return newError(Failed, err, "download %s: %s", s.order.Spec.URL, s.plain(err))
 	case errors.As(err, &unknown) && unknown.IsNotFound:

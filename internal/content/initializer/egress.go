@@ -1,9 +1,10 @@
 package initializer
 
 import (
-	"errors"
+	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"sync"
 	"syscall"
 	"time"
@@ -15,7 +16,18 @@ type gate struct {
 	deny []netip.Prefix
 
 	mu   sync.Mutex
-	last *Error
+	last *deniedError
+}
+
+// deniedError means that the gate is shut for an address.
+type deniedError struct {
+	address netip.Addr
+	network netip.Prefix
+}
+
+// Error says what is denied, and where that can be changed.
+func (e *deniedError) Error() string {
+	return fmt.Sprintf("the daemon's configuration denies the address %s (content.egress.deny has %s)", e.address, e.network)
 }
 
 // dialer connects through the gate, or fails in that time. Of a host with several addresses, those that are not denied are tried.
@@ -32,14 +44,14 @@ func (g *gate) dialer(timeout time.Duration) *net.Dialer {
 	}}
 }
 
-// check returns an error that says what is denied, and where that can be changed.
-func (g *gate) check(a netip.Addr) *Error {
+// check returns nil if the gate is open for an address.
+func (g *gate) check(a netip.Addr) *deniedError {
 	for _, means := range meanings(a) {
 		for _, network := range g.deny {
 			if !network.Contains(means) {
 				continue
 			}
-			err := newError(Invalid, nil, "the daemon's configuration denies the address %s (content.egress.deny has %s)", a, network)
+			err := &deniedError{a, network}
 			g.mu.Lock()
 			g.last = err
 			g.mu.Unlock()
@@ -49,8 +61,15 @@ func (g *gate) check(a netip.Addr) *Error {
 	return nil
 }
 
+// deniesLoopback says whether the gate is shut for any address of this machine.
+func (g *gate) deniesLoopback() bool {
+	return slices.ContainsFunc(g.deny, func(p netip.Prefix) bool {
+		return p.Overlaps(netip.MustParsePrefix("127.0.0.0/8")) || p.Contains(netip.IPv6Loopback())
+	})
+}
+
 // denied returns what was denied last, nil if nothing was.
-func (g *gate) denied() *Error {
+func (g *gate) denied() *deniedError {
 	g.mu.Lock()
 	defer g.mu.Unlock()
 	return g.last
@@ -72,10 +91,4 @@ func meanings(a netip.Addr) []netip.Addr {
 		}
 	}
 	return all
-}
-
-// errDenied tells what the gate has denied from a host that cannot be reached.
-func errDenied(err error) bool {
-	_, ok := errors.AsType[*Error](err)
-	return ok
 }

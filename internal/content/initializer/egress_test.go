@@ -47,7 +47,6 @@ func TestS6_DeniedAddresses(t *testing.T) {
 		NewWithT(t).Expect(err != nil).To(Equal(denied), text)
 		if denied {
 			NewWithT(t).Expect(err.Error()).To(MatchRegexp(`^the daemon's configuration denies the address \S+ \(content\.egress\.deny has \S+\)$`))
-			NewWithT(t).Expect(err.Kind).To(Equal(Invalid))
 		}
 	}
 }
@@ -84,8 +83,8 @@ func socks(t *testing.T, deny []netip.Prefix, words []byte) []byte {
 	defer conn.Close()
 	_, err = conn.Write(words)
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(conn.(*net.TCPConn).CloseWrite()).To(Succeed())
-	answer, _ := io.ReadAll(conn) // a relay that hangs up in the middle of a request resets the connection
+	_ = conn.(*net.TCPConn).CloseWrite() // a relay may have hung up before
+	answer, _ := io.ReadAll(conn)
 	return answer
 }
 

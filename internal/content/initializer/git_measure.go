@@ -31,8 +31,8 @@ func (r *repository) measureRevision(ctx context.Context, rev string) (files, by
 		args = append(args, "-l")
 	}
 	err = r.stream(ctx, counter, append(args, rev)...)
-	if counter.full != nil {
-		return 0, 0, counter.full
+	if counter.refusal != nil {
+		return 0, 0, counter.refusal
 	}
 	return counter.files, counter.bytes, err
 }
@@ -85,7 +85,7 @@ type treeCounter struct {
 	entries      int64
 	files, bytes int64
 	taken        int64 // in whole blocks
-	full         error
+	refusal      error
 }
 
 const maxTreeHead = 128 // without the name
@@ -94,7 +94,11 @@ const maxTreeHead = 128 // without the name
 func (c *treeCounter) Write(p []byte) (int, error) { return c.split(p, maxTreeHead, c.count) }
 
 func (c *treeCounter) count(entry []byte) error {
-	info, _, _ := bytes.Cut(entry, []byte{'\t'})
+	info, name, _ := bytes.Cut(entry, []byte{'\t'})
+	if long := c.size - len(info) - 1; long >= maxPath {
+		c.refusal = newError(Invalid, nil, "the repository has a path of %d bytes, more than the %d that there may be: it begins with %q", long, maxPath-1, name)
+		return c.refusal
+	}
 	fields := strings.Fields(string(info))
 	c.entries++
 	size := int64(0)
@@ -107,12 +111,12 @@ func (c *treeCounter) count(entry []byte) error {
 	}
 	c.taken += (size + c.space.block - 1) / c.space.block * c.space.block
 	if c.taken > c.space.bytes {
-		c.full = newError(Full, nil, "the checkout takes more than the %d MiB that the volume has left after the download: "+
+		c.refusal = newError(Full, nil, "the checkout takes more than the %d MiB that the volume has left after the download: "+
 			"enlarge spec.volume.size", c.space.bytes>>20)
 	}
 	if c.space.files >= 0 && c.entries > c.space.files {
-		c.full = newError(Full, nil, "the checkout has more than the %d files and directories that the volume has left: "+
+		c.refusal = newError(Full, nil, "the checkout has more than the %d files and directories that the volume has left: "+
 			"raise spec.volume.inodes or enlarge spec.volume.size", c.space.files)
 	}
-	return c.full
+	return c.refusal
 }

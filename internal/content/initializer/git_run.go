@@ -49,6 +49,9 @@ func orGit(program string) string {
 
 func (r *repository) command(ctx context.Context, args []string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, orGit(r.program), append(r.options(), args...)...)
+	if args[0] == lfsCommand {
+		cmd = r.narrowed(ctx, args)
+	}
 	cmd.Dir = r.dir
 	cmd.Env = r.environment()
 	cmd.WaitDelay = 5 * time.Second
@@ -133,7 +136,7 @@ func (r *repository) redirects() string {
 // classify turns git's words into a kind; git's exit code says nothing.
 func (r *repository) classify(command, stderr string, err error) error {
 	if denied := r.relay.denied(); denied != nil {
-		return newError(Invalid, err, "git %s: %s", command, denied.Message)
+		return newError(Invalid, err, "git %s: %v", command, denied)
 	}
 	message := r.secret.sanitise(stderr)
 	if message == "" {

@@ -4,6 +4,8 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"net/http"
+	"net/netip"
 	"os"
 	"os/exec"
 	"strconv"
@@ -40,6 +42,7 @@ type repository struct {
 	schemes  []string // of submodules
 	spec     GitSpec
 	stall    time.Duration
+	deny     []netip.Prefix
 	secret   *secret
 	relay    *relay // nil if nothing is denied
 	progress func(Progress)
@@ -162,7 +165,32 @@ func (r *repository) born(ctx context.Context) (bool, error) {
 	if refs != "" {
 		return false, newError(NotFound, nil, "the repository's HEAD names a branch that does not exist; name a branch")
 	}
-	return false, nil
+	return false, r.reallyEmpty(ctx)
+}
+
+// reallyEmpty asks the server itself: git takes whatever answers with little for an empty repository of a server that only has files.
+func (r *repository) reallyEmpty(ctx context.Context) error {
+	if r.remote.scheme == "ssh" {
+		return nil
+	}
+	query := "?"
+	if strings.Contains(r.spec.URL, "?") {
+		query = "&"
+	}
+	spec := DownloadSpec{URL: strings.TrimSuffix(r.spec.URL, "/") + "/info/refs" + query + "service=git-upload-pack", Credentials: r.spec.Credentials}
+	s := newSource(ctx, downloadOrder{Deny: r.deny, Spec: spec, Stall: r.stall})
+	response, cancel, err := s.request()
+	if err != nil {
+		return newError(Failed, err, "ask the server whether the repository is empty: %s", s.plain(err))
+	}
+	defer cancel()
+	if err := response.Body.Close(); err != nil {
+		return newError(Failed, err, "ask the server whether the repository is empty: %v", err)
+	}
+	if response.StatusCode != http.StatusOK || response.Header.Get("Content-Type") != "application/x-git-upload-pack-advertisement" {
+		return newError(NotFound, nil, "what answers at %s is no git server", r.spec.URL)
+	}
+	return nil
 }
 
 // fetch asks the server for the commit if no branch or tag leads to it.

@@ -192,7 +192,8 @@ func withRepository(ctx context.Context, call *sandbox.Call, do func(r *reposito
 	relay := startRelay(ctx, call.Listener, order.Deny)
 	location := order.Spec.CheckoutLocation
 	return do(&repository{
-		itself: itself, program: order.Program, dir: orDot(location), remote: remote, schemes: git.schemes(), spec: order.Spec, stall: order.Stall, secret: secret, relay: relay,
+		itself: itself, program: order.Program, dir: orDot(location), remote: remote, schemes: git.schemes(), spec: order.Spec,
+		stall: order.Stall, deny: order.Deny, secret: secret, relay: relay,
 		progress: func(p Progress) { call.Report(p) },
 	}, location)
 }

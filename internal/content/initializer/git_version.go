@@ -64,7 +64,7 @@ func versionTask(ctx context.Context, call *sandbox.Call) (any, error) {
 
 // judgeVersion reads "git version 2.50.1", with whatever a distribution adds.
 func judgeVersion(words string) (string, error) {
-	m := regexp.MustCompile(`^git version (([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?\S*)`).FindStringSubmatch(words)
+	m := regexp.MustCompile(`^git version (([0-9]{1,4})\.([0-9]{1,4})(?:\.([0-9]{1,4}))?(?:[^0-9 ]\S*)?)(?: |$)`).FindStringSubmatch(words)
 	if m == nil {
 		return "", errors.New("git does not tell its version")
 	}

@@ -82,7 +82,7 @@ func TestATreeIsCountedUntilTheVolumeIsFull(t *testing.T) {
 	entry := func(mode, kind, size, name string) string {
 		return mode + " " + kind + " " + strings.Repeat("a", 40) + " " + strings.Repeat(" ", 7-len(size)) + size + "\t" + name + "\x00"
 	}
-	list := entry("100644", "blob", "5000", "a\nb c") + entry("040000", "tree", "-", "dir") + entry("120000", "blob", "6", "dir/"+strings.Repeat("n", 5000)) +
+	list := entry("100644", "blob", "5000", "a\nb c") + entry("040000", "tree", "-", "dir") + entry("120000", "blob", "6", "dir/"+strings.Repeat("n", 4000)) +
 		entry("160000", "commit", "-", "sub")
 	for name, tt := range map[string]struct {
 		space space

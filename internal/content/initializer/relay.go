@@ -44,8 +44,10 @@ func startRelay(ctx context.Context, l net.Listener, deny []netip.Prefix) *relay
 // url is what git has to know of it. Names are resolved here.
 func (r *relay) url() string { return "socks5h://" + r.listener.Addr().String() }
 
+func (r *relay) port() int { return r.listener.Addr().(*net.TCPAddr).Port } //nolint:forcetypeassert // the sandbox made it
+
 // denied returns what was denied last, nil if nothing was.
-func (r *relay) denied() *Error {
+func (r *relay) denied() *deniedError {
 	if r == nil {
 		return nil
 	}
@@ -79,8 +81,8 @@ func (r *relay) serve(ctx context.Context, conn net.Conn) {
 	var out net.Conn
 	if code == socksDone {
 		out, err = r.gate.dialer(relayConnect).DialContext(ctx, "tcp", address)
-		switch {
-		case errDenied(err):
+		switch _, denied := errors.AsType[*deniedError](err); {
+		case denied:
 			code = socksDenied
 		case err != nil:
 			code = socksNoHost

@@ -11,10 +11,11 @@ const (
 	taskVersion  = "version"
 )
 
-// Enter makes this process a sandbox, or the ssh of a git in one, if it was started to be that, and then never returns. Every program that fills workspaces calls
+// Enter makes this process a sandbox, or a program that git needs in one, if it was started to be that, and then never returns. Every program that fills workspaces calls
 // it first of all.
 func Enter() {
 	enterSSH()
+	enterNarrow()
 	sandbox.Enter(map[string]sandbox.Task{
 		taskGit: gitTask, taskUpdate: updateTask, taskDownload: downloadTask, taskStatus: statusTask, taskVersion: versionTask,
 	})

@@ -98,7 +98,6 @@ func enterSecond(tasks map[string]Task) int {
 		_, _ = io.Copy(io.Discard, input) // until the daemon ends, or has what it wants
 		killAll()
 	}()
-	go watch(ctx, o.Limits, call)
 	return call.finish(run(ctx, tasks, o.Task, call))
 }
 

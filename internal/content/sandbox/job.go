@@ -91,10 +91,18 @@ func (s *Sandbox) run(ctx context.Context, job Job, lacks func(lack)) error {
 	if err != nil {
 		return err
 	}
+	watching, stop := context.WithCancel(ctx)
+	defer stop()
+	why := p.watch(watching)
 	answer, readErr := p.follow(job.Progress, lacks)
+	stop()
+	exceeded := <-why // from here on nobody else kills
 	waitErr := p.end()
 	if err := ctx.Err(); err != nil {
 		return err
+	}
+	if exceeded != "" {
+		return fmt.Errorf("%w: %s", ErrLimit, exceeded)
 	}
 	if readErr != nil {
 		return fmt.Errorf("%w: %w", ErrLimit, readErr)
@@ -109,7 +117,7 @@ type process struct {
 	output *os.File
 	words  *words
 	task   string
-	memory int64
+	limits Limits
 	// scratch is the task's directory for temporary files, nil if it has mounts of its own.
 	scratch *scratch
 }
@@ -123,7 +131,7 @@ func (s *Sandbox) start(ctx context.Context, job Job) (*process, error) {
 	if err != nil {
 		return nil, errors.Join(err, inR.Close(), inW.Close())
 	}
-	p := &process{input: inW, output: outR, words: &words{}, task: job.Task, memory: job.Limits.orDefault().Memory}
+	p := &process{input: inW, output: outR, words: &words{}, task: job.Task, limits: job.Limits.orDefault()}
 	p.cmd = s.command(ctx, job, inR, outW)
 	p.cmd.Stderr = p.words
 	p.scratch, err = s.scratch(job)
@@ -174,17 +182,16 @@ func identity(id uint32) []syscall.SysProcIDMap {
 
 // feed gives both stages what they have to know. A child that does not read is killed in time; then writing fails.
 func (p *process) feed(s *Sandbox, job Job) {
-	limits := job.Limits.orDefault()
 	first := setup{
 		Dir: job.Dir, ReadOnly: job.ReadOnly, Network: job.Network, Listen: job.Network && job.Listen, Scratch: p.scratch.path(), Visible: s.options.Visible, UID: job.UID, GID: job.GID,
-		Flags: s.flagsOf(job), Limits: limits, Without: s.options.without,
+		Flags: s.flagsOf(job), Limits: p.limits, Without: s.options.without,
 	}
 	input, err := json.Marshal(job.Input)
 	if err == nil {
 		err = send(p.input, first, maxInput)
 	}
 	if err == nil {
-		err = send(p.input, order{Task: job.Task, Input: input, Limits: limits}, maxInput)
+		err = send(p.input, order{Task: job.Task, Input: input}, maxInput)
 	}
 	if err != nil {
 		_ = p.input.Close() // the child sees the end of its input and says so
@@ -236,7 +243,7 @@ func (p *process) end() error {
 func (p *process) judge(answer *message, waitErr error, result any) error {
 	switch {
 	case answer == nil && p.words.outOfMemory():
-		return fmt.Errorf("%w: it took more memory, %d MiB are allowed", ErrLimit, p.memory>>20)
+		return fmt.Errorf("%w: it took more memory, %d MiB are allowed", ErrLimit, p.limits.Memory>>20)
 	case answer == nil:
 		return fmt.Errorf("%w: task %s: %w", ErrCrashed, p.task, waitErr) // its words may hold secrets
 	case answer.Failure == nil && result == nil:

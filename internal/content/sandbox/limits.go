@@ -14,12 +14,12 @@ import (
 
 const (
 	maxOpenFiles  = 4096
-	watchInterval = 200 * time.Millisecond
-	niceness      = 5
+	watchInterval = 100 * time.Millisecond
+	niceness      = 10
 )
 
 // limit sets the kernel's limits of this process and of all that it starts. The kernel counts memory for each process, and
-// processes for each user of a namespace; watch adds them up.
+// processes for each user of a namespace of users; watch adds them up.
 func limit(s setup) error {
 	size := uint64(unix.RLIM_INFINITY)
 	if s.Limits.FileSize > 0 {
@@ -57,48 +57,64 @@ func limit(s setup) error {
 // threadsPerProcess: the kernel counts threads.
 const threadsPerProcess = 16
 
-// watch ends the task when all its processes together take too much.
-func watch(ctx context.Context, l Limits, call *Call) {
-	group := groupOf("self") // as /proc counts, which may be that of another namespace
-	tick := time.NewTicker(watchInterval)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-tick.C:
+// watch ends the task when all its processes together take too much, and says why on the channel, which it closes in any case. It runs in
+// the daemon: what is watched cannot stop it, nor keep it from the processors for long.
+func (p *process) watch(ctx context.Context) <-chan string {
+	why := make(chan string, 1)
+	go func() {
+		defer close(why)
+		tick := time.NewTicker(watchInterval)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-tick.C:
+			}
+			if text := p.limits.exceeded(taken(p.cmd.Process.Pid, p.limits)); text != "" {
+				why <- text
+				_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) // it has not been waited for yet, so the number is still its own
+				return
+			}
 		}
-		processes, memory := taken(group)
-		text := ""
-		switch {
-		case memory > l.Memory:
-			text = fmt.Sprintf("it took %d MiB of memory, %d MiB are allowed", memory>>20, l.Memory>>20)
-		case processes > l.Processes:
-			text = fmt.Sprintf("it had %d processes, %d are allowed", processes, l.Processes)
-		default:
-			continue
-		}
-		_ = call.send(message{Failure: &failure{Message: text, Limit: true}})
-		killAll()
-	}
+	}()
+	return why
 }
 
-// taken counts the processes of a group and their memory, without pages of files.
-func taken(group int) (processes int, memory int64) {
+// exceeded says which limit is, "" if none is.
+func (l Limits) exceeded(processes int, memory int64) string {
+	switch {
+	case memory > l.Memory:
+		return fmt.Sprintf("it took %d MiB of memory, %d MiB are allowed", memory>>20, l.Memory>>20)
+	case processes > l.Processes:
+		return fmt.Sprintf("it had %d processes, %d are allowed", processes, l.Processes)
+	}
+	return ""
+}
+
+// taken counts the processes of a group and their memory, without pages of files, until it is more than enough.
+func taken(group int, enough Limits) (processes int, memory int64) {
 	proc, err := os.Open("/proc")
 	if err != nil {
 		return 0, 0
 	}
 	defer func() { _ = proc.Close() }()
-	names, _ := proc.Readdirnames(-1)
-	for _, name := range names {
-		if name[0] < '0' || name[0] > '9' || groupOf(name) != group {
-			continue
+	for {
+		names, err := proc.Readdirnames(256)
+		if err != nil {
+			return processes, memory
 		}
-		processes++
-		memory += anonymous(name)
+		for _, name := range names {
+			if name[0] < '0' || name[0] > '9' || groupOf(name) != group {
+				continue
+			}
+			processes++
+			memory += anonymous(name)
+			if processes > enough.Processes || memory > enough.Memory {
+				return processes, memory
+			}
+		}
 	}
-	return processes, memory
 }
 
 // groupOf returns the process group of a process, 0 if it is gone. The name of its program may hold anything, blanks and brackets too.

@@ -42,9 +42,8 @@ type setup struct {
 
 // order is what the second stage has to know.
 type order struct {
-	Task   string          `json:"task"`
-	Input  json.RawMessage `json:"input,omitempty"`
-	Limits Limits          `json:"limits"`
+	Task  string          `json:"task"`
+	Input json.RawMessage `json:"input,omitempty"`
 }
 
 // lack is a protection that could not be had.
