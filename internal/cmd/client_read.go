@@ -10,8 +10,8 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/client"
 )
 
-// everywhere is the flag for all namespaces.
-func everywhere(cmd *cobra.Command, all *bool) {
+// allNamespaces is the flag for all namespaces.
+func allNamespaces(cmd *cobra.Command, all *bool) {
 	cmd.Flags().BoolVarP(all, "all-namespaces", "A", false, "those of all namespaces, whatever -n says")
 }
 
@@ -46,7 +46,7 @@ func newClientList(a *asking) *cobra.Command {
 			})
 		},
 	}
-	everywhere(cmd, &all)
+	allNamespaces(cmd, &all)
 	o.flag(cmd, client.JSON, client.YAML, client.Wide, client.Name)
 	return cmd
 }
@@ -107,7 +107,7 @@ func newClientWatch(a *asking) *cobra.Command {
 			})
 		},
 	}
-	everywhere(cmd, &all)
+	allNamespaces(cmd, &all)
 	o.flag(cmd, client.JSON, client.Wide, client.Name)
 	return cmd
 }
