@@ -116,7 +116,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 .PHONY: test
 test: ## Install what the tests need, and run them all.
 	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs
-	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL)
+	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL) prometheus
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
@@ -235,6 +235,10 @@ tools: ## Build the API server, etcd and kubectl if they are not there yet.
 .PHONY: stores
 stores: ## Build the object stores of the tests if they are not there yet.
 	@go run ./hack/stores/cmd build
+
+.PHONY: prometheus
+prometheus: ## Build Prometheus, which the tests and the demo ask, if it is not there yet.
+	@go run ./hack/prometheus/cmd build > /dev/null
 
 $(CONTROLLER_GEN):
 	@hack/tool.sh hack/tools/generate sigs.k8s.io/controller-tools/cmd/controller-gen $@
