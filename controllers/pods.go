@@ -13,10 +13,11 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 )
 
-// pods lists the names of the pods on this node that use a workspace, by the given reader. Pods that have ended do not count.
+// pods lists the names of the pods on this node that use a workspace, by the given reader, and by the mounts that the journal knows:
+// a pod that was deleted by force may still run. Pods that have ended do not count, once their mounts are gone.
 func (r *WorkspaceReconciler) pods(ctx context.Context, reader client.Reader, s content.Subject) ([]string, error) {
 	var list corev1.PodList
-	opts := []client.ListOption{client.InNamespace(s.Namespace), client.MatchingLabels{v1.LabelWorkspace: s.Name}}
+	opts := []client.ListOption{client.InNamespace(s.Namespace)}
 	if reader == r.Reader {
 		opts = append(opts, client.MatchingFields{"spec.nodeName": r.Node})
 	}
@@ -27,12 +28,42 @@ func (r *WorkspaceReconciler) pods(ctx context.Context, reader client.Reader, s 
 	for i := range list.Items {
 		pod := &list.Items[i]
 		ended := pod.Status.Phase == corev1.PodSucceeded || pod.Status.Phase == corev1.PodFailed
-		if pod.Spec.NodeName == r.Node && !ended {
+		if pod.Spec.NodeName == r.Node && !ended && slices.Contains(workspacesOf(pod), s.Name) {
 			names = append(names, pod.Name)
+		}
+	}
+	for _, use := range r.Keeper.Uses(s.UID) {
+		if !slices.Contains(names, use.User()) {
+			names = append(names, use.User())
 		}
 	}
 	slices.Sort(names)
 	return names, nil
+}
+
+// workspacesOf names the workspaces that a pod uses: that of its label, and those that are volumes of it.
+func workspacesOf(pod *corev1.Pod) []string {
+	var names []string
+	if name := pod.Labels[v1.LabelWorkspace]; name != "" {
+		names = append(names, name)
+	}
+	for _, volume := range WorkspaceVolumes(pod) {
+		if name := volume.CSI.VolumeAttributes[v1.CSIAttributeWorkspace]; name != "" && !slices.Contains(names, name) {
+			names = append(names, name)
+		}
+	}
+	return names
+}
+
+// WorkspaceVolumes returns those volumes of a pod that are workspaces.
+func WorkspaceVolumes(pod *corev1.Pod) []corev1.Volume {
+	var found []corev1.Volume
+	for _, volume := range pod.Spec.Volumes {
+		if volume.CSI != nil && volume.CSI.Driver == v1.CSIDriver {
+			found = append(found, volume)
+		}
+	}
+	return found
 }
 
 // inUse returns a check for jobs: it asks the API server, not the cache, and fails with content.ErrInUse while pods remain.

@@ -85,6 +85,7 @@ func (r *SnapshotReconciler) Reconcile(ctx context.Context, req ctrl.Request) (c
 		}
 		return ctrl.Result{}, client.IgnoreNotFound(err)
 	}
+	apimeta.RemoveStatusCondition(&snapshot.Status.Conditions, v1.ConditionNodeGone)
 	if r.Workspaces.memory.stale(&snapshot) {
 		return ctrl.Result{}, nil
 	}

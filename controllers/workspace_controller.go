@@ -9,6 +9,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"k8s.io/client-go/tools/events"
@@ -118,6 +119,7 @@ func (r *WorkspaceReconciler) Reconcile(ctx context.Context, req ctrl.Request) (
 		r.forgetGone(req.NamespacedName)
 		return r.reconcileDeparted(ctx, req.NamespacedName, "")
 	}
+	apimeta.RemoveStatusCondition(&ws.Status.Conditions, v1.ConditionNodeGone) // the cluster controller's, which is none of ours to write
 	if r.memory.stale(&ws) {
 		return ctrl.Result{}, nil // our last write is on its way to the cache and will wake us
 	}
@@ -254,10 +256,24 @@ func enqueueName(_ context.Context, e event.TypedGenericEvent[types.NamespacedNa
 	q.Add(reconcile.Request{NamespacedName: e.Object})
 }
 
-func workspaceOfPod(_ context.Context, pod client.Object) []reconcile.Request {
-	name := pod.GetLabels()[v1.LabelWorkspace]
-	if name == "" {
+// workspaceOfPod wakes the workspaces that a pod uses.
+func workspaceOfPod(_ context.Context, o client.Object) []reconcile.Request {
+	pod, ok := o.(*corev1.Pod)
+	if !ok {
 		return nil
 	}
-	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: pod.GetNamespace(), Name: name}}}
+	names := workspacesOf(pod)
+	if len(names) == 0 {
+		return nil
+	}
+	requests := make([]reconcile.Request, 0, len(names))
+	for _, name := range names {
+		requests = append(requests, reconcile.Request{NamespacedName: types.NamespacedName{Namespace: pod.Namespace, Name: name}})
+	}
+	return requests
+}
+
+// Unused wakes a workspace that a pod has stopped using.
+func (r *WorkspaceReconciler) Unused(name types.NamespacedName) {
+	r.Wake <- event.TypedGenericEvent[types.NamespacedName]{Object: name}
 }

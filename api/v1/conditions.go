@@ -1,6 +1,6 @@
 package v1
 
-// Conditions of a Workspace. A Snapshot has Ready and Stalled; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed,
+// Conditions of a Workspace. A Snapshot has Ready, Stalled and NodeGone; a WorkspaceNode Ready, DiskPressure, SafeToRemove, Stalled, Sandboxed,
 // StoreAvailable and ConfigReloadPending.
 const (
 	// ConditionReady is True (reason Running) when volume and content are usable and nobody wants them to stop. Its reason is
@@ -23,6 +23,9 @@ const (
 	ConditionLimitsApplied = "LimitsApplied"
 	// ConditionStalled is True when no retry helps until someone changes something. It is absent otherwise.
 	ConditionStalled = "Stalled"
+	// ConditionNodeGone is True on a Workspace or Snapshot while the node that is responsible for it is not in the cluster: the one that
+	// holds the content, else the one that spec.nodeName names. The cluster controller sets it, and it is absent otherwise.
+	ConditionNodeGone = "NodeGone"
 	// ConditionDiskPressure is True on a node on which a disk has too little room: a volume class that lies on it takes no new
 	// workspaces, and none does if it is that of the working area.
 	ConditionDiskPressure = "DiskPressure"
@@ -154,6 +157,18 @@ const (
 	ReasonPodsRemain = "PodsRemain"
 )
 
+// Reasons of NodeGone.
+const (
+	// ReasonNodeDeleted means that the Node which holds the content was deleted. If it is dead, spec.fencedNode lets another one go on from
+	// the newest backup.
+	ReasonNodeDeleted = "NodeDeleted"
+	// ReasonNodeReplaced means that the Node which holds the content was deleted, and that there is another one of that name, whose daemon
+	// has not reported.
+	ReasonNodeReplaced = "NodeReplaced"
+	// ReasonNodeNotFound means that there is no Node of the name in spec.nodeName. It holds nothing.
+	ReasonNodeNotFound = "NodeNotFound"
+)
+
 // Reasons of StoreAvailable and ConfigReloadPending, beside StoreUnavailable.
 const (
 	// ReasonStoreAnswers means that the object store answered the last request.
@@ -200,6 +215,8 @@ const (
 	EventAdopted = "Adopted"
 	// EventBackedUp tells that a backup was committed.
 	EventBackedUp = "BackedUp"
+	// EventNodeGone tells that an object was let go whose node is gone, and what is lost.
+	EventNodeGone = "NodeGone"
 	// EventReleased tells that the node gave the workspace up.
 	EventReleased = "Released"
 	// EventStraySnapshot tells that content whose owner moved on was kept.
@@ -247,10 +264,16 @@ const (
 const (
 	// LabelWorkspace on a Pod names the workspace, of the Pod's namespace, that it uses.
 	LabelWorkspace = "workspace.wsdaemon.dev/workspace"
+	// CSIDriver is the driver of a Pod's inline volume that is a workspace; its attribute CSIAttributeWorkspace names that, in the
+	// Pod's namespace.
+	CSIDriver             = "workspace.wsdaemon.dev"
+	CSIAttributeWorkspace = "workspace"
 	// FinalizerContent keeps an object until its content is safe or given up.
 	FinalizerContent = "workspace.wsdaemon.dev/content"
 	// FieldOwner of every write by a daemon.
 	FieldOwner = "ws-daemon"
+	// FieldOwnerFleet is that of every write by the cluster controller.
+	FieldOwnerFleet = "ws-daemon-controller"
 )
 
 // What a WorkspaceNode says of the sandbox in which hostile content is read.

@@ -29,8 +29,9 @@ func TestSnapshotSpecIsValidated(t *testing.T) {
 		"no workspace":    {"s", "nodeName: node-a", "spec.workspaceName: Required value"},
 		"empty workspace": {"s", "workspaceName: '', nodeName: node-a", "spec.workspaceName in body should be at least 1 chars long"},
 		"long workspace":  {"s", "nodeName: a, workspaceName: " + strings.Repeat("w", 64), "may not be more than 63 bytes"},
-		"no node":         {"s", "workspaceName: ws", "spec.nodeName: Required value"},
-		"empty node":      {"s", "workspaceName: ws, nodeName: ''", "spec.nodeName in body should be at least 1 chars long"},
+		"no node":         {"s", "workspaceName: ws", ""},
+		"empty node":      {"s", "workspaceName: ws, nodeName: ''", ""},
+		"long node":       {"s", "workspaceName: ws, nodeName: " + strings.Repeat("n", 254), "may not be more than 253 bytes"},
 		"policy":          {"s", picture + ", deletionPolicy: Never", `Unsupported value: "Never": supported values: "Retain", "Delete"`},
 	}
 	for name, tt := range tests {

@@ -13,10 +13,10 @@ type SnapshotSpec struct {
 	WorkspaceName string `json:"workspaceName"`
 
 	// nodeName is the node whose daemon makes the snapshot: the workspace's status.nodeName while a node holds it, else its
-	// spec.nodeName.
-	// +kubebuilder:validation:MinLength=1
+	// spec.nodeName. Where there is a cluster controller it fills in what is left empty.
+	// +optional
 	// +kubebuilder:validation:MaxLength=253
-	NodeName string `json:"nodeName"`
+	NodeName string `json:"nodeName,omitempty"`
 
 	// deletionPolicy says what happens to the stored snapshot when this object is deleted.
 	// +optional
@@ -56,7 +56,7 @@ type SnapshotStatus struct {
 	// +optional
 	Operation *OperationStatus `json:"operation,omitempty"`
 
-	// conditions of the snapshot: Ready, and Stalled where no retry helps.
+	// conditions of the snapshot: Ready, Stalled where no retry helps, and NodeGone.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -39,10 +39,10 @@ func limits() []limit {
 		grows("time of "+string(restoreMany(large))+" / 100,000", restoreMany(large), restoreMany(small)),
 		{string(moved) + ": content read", "bytes", constant(0), atMost(moved, readOf, 1)},
 		{string(moved) + ": writing requests", "requests", constant(2), atMost(moved, writingOf, 1)},
-		faster(tmpfs, cloned, "git", 1.0),
 		instant(1, 0, 2),
 		instant(5, 0, 2),
 		instant(5, 1, 1.25),
+		faster(tmpfs, cloned, "git", 1.0),
 		{string(single) + ": reading requests", "requests", constant(4), atMost(single, readingOf, 1)},
 	}
 }

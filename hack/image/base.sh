@@ -42,8 +42,8 @@ chroot "$tree" apt-get -qq update
 chroot "$tree" apt-get -qq --yes upgrade
 chroot "$tree" apt-get clean
 find "$tree/usr/share/doc" -mindepth 2 ! -type d ! -name copyright -delete
-rm -rf "$tree"/usr/share/{groff,info,lintian,locale,man}/* "$tree"/var/lib/apt/lists/* "$tree"/var/cache/apt/*.bin \
-	"$tree"/var/cache/ldconfig/* "$tree"/var/log/* "$tree"/tmp/* "$tree"/etc/{hostname,resolv.conf}
+rm -rf "$tree"/usr/share/{groff,info,lintian,locale,man}/* "$tree"/var/lib/apt/lists/* "$tree"/var/cache/{apt,ldconfig}/* \
+	"$tree"/var/{cache/debconf,lib/dpkg}/*-old "$tree"/var/log/* "$tree"/tmp/* "$tree"/etc/{hostname,resolv.conf} "$tree"/etc/*-
 
 chmod 755 "$tree"
 container=$(buildah from scratch)

@@ -56,14 +56,15 @@ if [[ ! -e $archive ]]; then
 	mv "$archive.new" "$archive"
 fi
 buildah pull --quiet "docker-archive:$archive" >/dev/null
+# The compiler and its caches are shown in directories that every Debian has, so that none stays behind in the image.
 container=$(buildah from --pull=never "$base")
-buildah config --env PATH=/usr/local/go/bin:/usr/sbin:/usr/bin:/sbin:/bin --env GOPROXY=off --env GOTOOLCHAIN=local \
-	--env GOMODCACHE=/mnt/go-modules --env GOCACHE=/mnt/go-builds "$container"
+buildah config --env PATH=/opt/bin:/usr/sbin:/usr/bin:/sbin:/bin --env GOPROXY=off --env GOTOOLCHAIN=local \
+	--env GOMODCACHE=/srv --env GOCACHE=/media "$container"
 buildah commit --quiet --rm "$container" "$base-go" >/dev/null
 
 buildah build --pull=never --timestamp "$SOURCE_DATE_EPOCH" \
 	--build-arg BASE="$base" --build-arg BUILD_BASE="$base-go" --build-arg VERSION="$version" \
-	--volume "$GO:/usr/local/go:ro" --volume "$GO_MODULES:/mnt/go-modules:ro" --volume "$GO_BUILDS:/mnt/go-builds" \
+	--volume "$GO:/opt:ro" --volume "$GO_MODULES:/srv:ro" --volume "$GO_BUILDS:/media" \
 	--tag "$image" . >"$work/log" 2>&1 || {
 	tail -n 40 "$work/log" >&2
 	echo "error: image: the build failed" >&2

@@ -107,7 +107,7 @@ func (n *Node) writeInput(dir, pods string) error {
 	if err != nil {
 		return err
 	}
-	settings := fmt.Sprintf("name=%s\naddress=%s\napi=%s\ndisk=%s\npods=%s\n", n.Name, n.address, api, n.Disk, pods)
+	settings := fmt.Sprintf("NODE=%s\nADDRESS=%s\nAPI_PORT=%s\nDISK=%s\nPODS=%s\n", n.Name, n.address, api, n.Disk, pods)
 	if err := os.WriteFile(filepath.Join(to, "settings"), []byte(settings), 0o644); err != nil {
 		return err
 	}

@@ -348,19 +348,23 @@ func TestRunServesUntilItIsToldToStop(t *testing.T) {
 
 func TestStripPodKeepsWhatIsLookedAt(t *testing.T) {
 	g := NewWithT(t)
+	work := corev1.Volume{Name: "work", VolumeSource: corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: v1.CSIDriver}}}
 	pod := &corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{
 			Namespace: "a", Name: "b", UID: "c", ResourceVersion: "7", Labels: map[string]string{v1.LabelWorkspace: "web"},
 			Annotations: map[string]string{"k": "v"}, ManagedFields: []metav1.ManagedFieldsEntry{{Manager: "m"}},
 		},
-		Spec:   corev1.PodSpec{NodeName: "node-a", Containers: []corev1.Container{{Name: "c", Env: []corev1.EnvVar{{Name: "SECRET", Value: "s"}}}}},
+		Spec: corev1.PodSpec{
+			NodeName: "node-a", Containers: []corev1.Container{{Name: "c", Env: []corev1.EnvVar{{Name: "SECRET", Value: "s"}}}},
+			Volumes: []corev1.Volume{{Name: "tmp"}, work},
+		},
 		Status: corev1.PodStatus{Phase: corev1.PodRunning, PodIP: "10.0.0.1"},
 	}
 	got, err := stripPod(pod)
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(got).To(Equal(&corev1.Pod{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "a", Name: "b", UID: "c", ResourceVersion: "7", Labels: map[string]string{v1.LabelWorkspace: "web"}},
-		Spec:       corev1.PodSpec{NodeName: "node-a"}, Status: corev1.PodStatus{Phase: corev1.PodRunning},
+		Spec:       corev1.PodSpec{NodeName: "node-a", Volumes: []corev1.Volume{work}}, Status: corev1.PodStatus{Phase: corev1.PodRunning},
 	}))
 	other := "not a pod"
 	g.Expect(stripPod(other)).To(Equal(other))

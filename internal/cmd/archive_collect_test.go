@@ -67,5 +67,5 @@ func TestArchiveCollect(t *testing.T) {
 	g.Expect(refused(t, "archive", "collect", at, "--domain=other")).To(ContainSubstring("there is no domain other"))
 	g.Expect(refused(t, "archive", "collect", at, inDomain, "--wait=10m")).To(ContainSubstring("too short"))
 	g.Expect(os.RemoveAll(filepath.Join(storeDir(at), "d/team/p"))).To(Succeed())
-	g.Expect(refused(t, "archive", "collect", at, inDomain)).To(MatchRegexp(`domain team lacks 1 packs that backups need, the first: d/team/w/web/\S+ needs pack `))
+	g.Expect(refused(t, "archive", "collect", at, inDomain)).To(MatchRegexp(`domain team lacks 1 packs that backups need, the first: pack \S+ is needed by 1\.1 of workspace web`))
 }

@@ -70,3 +70,29 @@ func expectFlipNamed(t *testing.T, args []string, path, what string) {
 	g.Expect(err).NotTo(HaveOccurred())
 	g.Expect(string(data)).To(Equal("content"), what)
 }
+
+// Verifying a backup says for each pack that is lost which others need it.
+func TestVerifyNamesAllThatNeedALostPack(t *testing.T) {
+	g := NewWithT(t)
+	dir, at := t.TempDir(), newStoreURL(t)
+	for _, name := range []string{"one", "two"} {
+		keep(t, dir, name, name)
+		must(t, "archive", "create", dir, at, inDomain, ofWeb)
+	}
+	keep(t, dir, "three", "three")
+	must(t, "archive", "create", dir, at, inDomain, "--workspace=api")
+	packs, err := filepath.Glob(filepath.Join(storeDir(at), "d/team/p/*/*"))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(packs).To(HaveLen(3))
+	for _, path := range packs {
+		g.Expect(os.Rename(path, path+".away")).To(Succeed())
+	}
+	out, err := call(t.Context(), "", "archive", "verify", at, inDomain, ofWeb)
+	g.Expect(err).To(MatchError(MatchRegexp(`^backup 1\.2 of workspace web in domain team cannot be read: look for pack: .* object not found; and 1 more packs are missing or damaged; pack \S+ is needed by 1\.2, 1\.1 of workspace web: bring the object back`)))
+	g.Expect(strings.Split(out, "\n")).To(ConsistOf(
+		MatchRegexp(`^pack \S+ is needed by 1\.2, 1\.1 of workspace web$`), MatchRegexp(`^pack \S+ is needed by 1\.2 of workspace web$`), ""))
+	for _, path := range packs {
+		g.Expect(os.Rename(path+".away", path)).To(Succeed())
+	}
+	g.Expect(must(t, "archive", "verify", at, inDomain, ofWeb)).To(HavePrefix("backup 1.2 is whole"))
+}

@@ -225,11 +225,16 @@ func (p *place) looked(c history.Commit, began time.Time) summary {
 	}
 }
 
-// damage names everything that is damaged before the error says so in short.
+// damage names everything that is damaged, and whom it concerns, before the error says so in short.
 func damage(out io.Writer, err error) error {
 	if found, ok := errors.AsType[*archive.DamageError](err); ok {
 		for _, p := range found.Problems {
 			fmt.Fprintf(out, "%s: %s\n", p.Path, p.Error)
+		}
+	}
+	if found, ok := errors.AsType[*content.DamagedError](err); ok {
+		for _, need := range found.Needs {
+			fmt.Fprintln(out, need)
 		}
 	}
 	return err

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"time"
 
@@ -20,6 +19,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/fleet"
 	"wsdaemon.dev/ws-daemon/internal/health"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
@@ -32,9 +32,8 @@ var errAreaIsBack = errors.New("the working area is there now: ending, to start 
 var errWentBack = errors.New("the API server has gone back in time, as after a restore from a copy: ending, to start anew")
 
 const (
-	tendInterval  = time.Hour
-	trialInterval = 24 * time.Hour
-	areaInterval  = 5 * time.Second
+	tendInterval = fleet.TendInterval
+	areaInterval = 5 * time.Second
 )
 
 // chores are what the daemon does beside reconciling.
@@ -43,14 +42,7 @@ type chores struct {
 	found      []content.Subject
 
 	mu    sync.Mutex
-	rules storeRules
-}
-
-// storeRules are what the configuration says of tending the store.
-type storeRules struct {
-	// grace is how long backups of deleted workspaces stay.
-	grace      time.Duration
-	collection history.CollectOptions
+	rules fleet.Rules
 }
 
 func newChores(cfg config.Config, workspaces *controllers.WorkspaceReconciler, found []content.Subject) *chores {
@@ -63,13 +55,18 @@ func newChores(cfg config.Config, workspaces *controllers.WorkspaceReconciler, f
 func (c *chores) configure(cfg config.Config) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.rules = storeRules{
-		grace:      cfg.Content.TombstoneGrace.Duration,
-		collection: history.CollectOptions{Delete: cfg.Content.Collect.Delete, Wait: cfg.Content.Collect.Wait.Duration},
+	c.rules = rulesOf(cfg)
+}
+
+// rulesOf is what a configuration says of tending the store.
+func rulesOf(cfg config.Config) fleet.Rules {
+	return fleet.Rules{
+		Grace:      cfg.Content.TombstoneGrace.Duration,
+		Collection: history.CollectOptions{Delete: cfg.Content.Collect.Delete, Wait: cfg.Content.Collect.Wait.Duration},
 	}
 }
 
-func (c *chores) now() storeRules {
+func (c *chores) now() fleet.Rules {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.rules
@@ -107,62 +104,25 @@ func (c *chores) tend(ctx context.Context) error {
 
 // tendStore visits every domain of this cluster, also of namespaces that have no workspace, or are gone. One node does that in
 // an hour, chosen by the store: it costs the same on one node as on a thousand, needs no list of nodes that may be wrong, and a
-// node that is down only loses its turn. Ages are days, so an hour without anybody's turn does no harm.
+// node that is down only loses its turn. Ages are days, so an hour without anybody's turn does no harm. Where there is a cluster
+// controller it has all the turns.
 func (c *chores) tendStore(ctx context.Context, logger logr.Logger) error {
 	k := c.workspaces.Keeper
 	if ours, err := c.usesStore(ctx); err != nil || !ours {
 		return err
 	}
-	mine, err := history.TakeTurn(ctx, k.Store, k.Cluster, k.Node, tendInterval)
-	if !mine {
-		return err
-	}
-	rules := c.now()
-	errs := []error{err, store.Sweep(ctx, k.Store)}
-	domains, err := history.Domains(ctx, k.Store)
-	errs = append(errs, err)
-	counting, err := c.collects(ctx, rules)
-	errs = append(errs, err)
-	for _, domain := range domains {
-		removed, err := k.Tend(ctx, domain, rules.grace)
-		if errors.Is(err, history.ErrOtherCluster) {
-			continue // that one tends it
-		}
-		if removed > 0 {
-			logger.Info("removed backups of deleted workspaces and expired snapshots", "domain", domain, "count", removed)
-		}
-		errs = append(errs, err)
-		if counting && err == nil { // after what has had its time
-			errs = append(errs, c.collect(ctx, logger, domain, rules))
-		}
-	}
-	return errors.Join(errs...)
-}
-
-// collects says whether packs are looked at in this hour. Counting them reads every commit, which collection does once a day by
-// its own lists; a trial has no lists, so the store gives it a turn a day.
-func (c *chores) collects(ctx context.Context, rules storeRules) (bool, error) {
-	if rules.collection.Delete {
-		return true, nil
-	}
-	k := c.workspaces.Keeper
-	return history.TakeTurn(ctx, k.Store, k.Cluster+".collect", k.Node, trialInterval)
-}
-
-// collect removes the packs of a domain that no backup needs, or only says how many there are.
-func (c *chores) collect(ctx context.Context, logger logr.Logger, domain string, rules storeRules) error {
-	found, err := c.workspaces.Keeper.Collect(ctx, domain, rules.collection)
-	logger = logger.WithValues("domain", domain)
-	switch {
-	case found.Removed > 0:
-		logger.Info("removed packs that no backup needs", "packs", found.Removed, "bytes", found.RemovedBytes)
-	case found.Idle > 0 && !rules.collection.Delete:
-		logger.Info("no backup needs some packs; content.collect.delete removes them", "packs", found.Idle, "bytes", found.IdleBytes)
-	}
-	if found.MissingCount > 0 {
-		err = errors.Join(err, fmt.Errorf("domain %s lacks %d packs that backups need: %s", domain, found.MissingCount, strings.Join(found.Missing, ", ")))
-	}
+	tender := fleet.Tender{Store: k.Store, Cluster: k.Cluster, Who: k.Node, Domains: k, Missing: tellMissing(k.Damaged)}
+	_, err := tender.Tend(ctx, logger, c.now())
 	return err
+}
+
+// tellMissing tells of what collection has missed as of other damage.
+func tellMissing(damaged func(content.Damage)) func(string, history.Collection) {
+	return func(domain string, found history.Collection) {
+		if damaged != nil {
+			damaged(content.Damage{Domain: domain, Err: fmt.Errorf("%d packs that backups need are not there", found.MissingCount), Needs: found.Missing})
+		}
+	}
 }
 
 // usesStore says whether this node has used the store before. One that was swapped is not to be written to, and which one is the

@@ -17,6 +17,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/fleet"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
@@ -57,7 +58,7 @@ func (f frozen) Sweep(ctx context.Context) error { return store.Sweep(ctx, f.Sto
 
 // tending is what a node does in the store every hour.
 func tending(k *content.Keeper) *chores {
-	return &chores{workspaces: &controllers.WorkspaceReconciler{Keeper: k}, rules: storeRules{grace: -time.Hour}}
+	return &chores{workspaces: &controllers.WorkspaceReconciler{Keeper: k}, rules: fleet.Rules{Grace: -time.Hour}}
 }
 
 // bury writes a workspace's history into a domain, and its tombstone.
@@ -107,6 +108,7 @@ func (n *node) leftover() string {
 	cfg, err := config.Load(n.config)
 	n.Expect(err).NotTo(HaveOccurred())
 	path := filepath.Join(cfg.Storage.Filesystem.Path, ".tmp", ".tmp-killed")
+	n.Expect(os.MkdirAll(filepath.Dir(path), 0o700)).To(Succeed())
 	n.Expect(os.WriteFile(path, nil, 0o600)).To(Succeed())
 	old := time.Now().Add(-48 * time.Hour)
 	n.Expect(os.Chtimes(path, old, old)).To(Succeed())
@@ -138,7 +140,7 @@ func TestTendCollects(t *testing.T) {
 	tend := func(hours int, o history.CollectOptions) (packs, lists int) {
 		k.Store = frozen{Store: inner, now: time.Now().Add(time.Duration(hours) * time.Hour)}
 		c := tending(k)
-		c.rules.collection = o
+		c.rules.Collection = o
 		n.Expect(c.tendStore(t.Context(), logr.Discard())).To(Succeed())
 		found, err := inner.List(t.Context(), "d/team/p/", "", 0)
 		n.Expect(err).NotTo(HaveOccurred())

@@ -4,11 +4,13 @@ import (
 	"slices"
 
 	"wsdaemon.dev/ws-daemon/controllers"
+	"wsdaemon.dev/ws-daemon/internal/csi"
+	"wsdaemon.dev/ws-daemon/internal/fleet"
 	"wsdaemon.dev/ws-daemon/internal/metrics"
 )
 
 // MetricDefinitions are all metrics of the daemon, in the order in which they are documented.
 func MetricDefinitions() []metrics.Definition {
-	return slices.Concat(metrics.Definitions(), controllers.MetricDefinitions(),
+	return slices.Concat(metrics.Definitions(), controllers.MetricDefinitions(), csi.MetricDefinitions(), fleet.MetricDefinitions(),
 		[]metrics.Definition{templateStarts, templateChanges, templatesKept, sandboxProtection})
 }

@@ -15,6 +15,9 @@ type nodeEvents struct {
 
 // tell sends an event. The API server refuses longer ones.
 func (e nodeEvents) tell(kind, reason, action, message string) {
+	if e.recorder == nil { // the controller has no node
+		return
+	}
 	const longest = 1024
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: e.node, UID: types.UID(e.node)}}
 	e.recorder.Eventf(node, nil, kind, reason, action, "%s", message[:min(len(message), longest)])

@@ -49,8 +49,8 @@ func programDirs() []string {
 	return []string{"/usr/local/sbin", "/usr/local/bin", "/usr/sbin", "/usr/bin", "/sbin", "/bin"}
 }
 
-// tellMissing logs which programs are not there, and what to do about it. Whatever does not need them goes on.
-func tellMissing(logger logr.Logger, cfg config.Config, dirs []string) {
+// tellPrograms logs which programs are not there, and what to do about it. Whatever does not need them goes on.
+func tellPrograms(logger logr.Logger, cfg config.Config, dirs []string) {
 	var names, packs []string
 	for _, p := range programs(cfg) {
 		if !p.found(dirs) {

@@ -40,7 +40,7 @@ func TestMissingProgramsAreNamedWithTheirPackages(t *testing.T) {
 			}
 			c := config.Default()
 			c.Content.Git.Program, c.Volumes.Classes = tt.git, tt.classes
-			tellMissing(funcr.New(func(_, args string) { said += args }, funcr.Options{}), c, []string{"/nowhere", dir})
+			tellPrograms(funcr.New(func(_, args string) { said += args }, funcr.Options{}), c, []string{"/nowhere", dir})
 			g.Expect(said).To(Equal(tt.want))
 		})
 	}

@@ -109,10 +109,8 @@ func applied(t *testing.T) (*reloader, *events.FakeRecorder) {
 		Keeper: &content.Keeper{}, Jobs: jobs.New(limits(cfg.Limits), nil, nil), Settings: settingsOf(cfg),
 	}
 	t.Cleanup(func() { g.Expect(workspaces.Jobs.Shutdown(context.WithoutCancel(t.Context()))).To(Succeed()) })
-	chain := &storeChain{inner: storetest.Filesystem(t)}
-	chain.outer = store.NewSwitch(chain.wrap(cfg))
 	r := &reloader{
-		log: logs.New("json", "info"), workspaces: workspaces, chores: newChores(cfg, workspaces, nil), store: chain, metrics: m,
+		log: logs.New("json", "info"), workspaces: workspaces, chores: newChores(cfg, workspaces, nil), store: newChain(storetest.Filesystem(t), nil, cfg), metrics: m,
 		events: nodeEvents{recorder: recorder, node: "node-a"}, changed: func() {},
 	}
 	return r, recorder
@@ -125,6 +123,10 @@ func TestEveryLiveKeyIsApplied(t *testing.T) {
 		change func(*config.Config)
 		got    func(*reloader) any
 		want   any
+	}
+	var wrapped config.Config // what the store has around it
+	stored := func(of func(config.Config) any) func(*reloader) any {
+		return func(*reloader) any { return of(wrapped) }
 	}
 	load := func(class jobs.Class) func(*reloader) any {
 		return func(r *reloader) any { return r.workspaces.Jobs.Loads()[class].Limit }
@@ -140,19 +142,19 @@ func TestEveryLiveKeyIsApplied(t *testing.T) {
 		"limits.finalBackup": {func(c *config.Config) { c.Limits.FinalBackup = 77 }, load(controllers.ClassFinal), 77},
 		"limits.maintain":    {func(c *config.Config) { c.Limits.Maintain = 77 }, load(controllers.ClassMaintain), 77},
 
-		"limits.store.requests": {func(c *config.Config) { c.Limits.Store.Requests = 77 }, func(r *reloader) any { return r.store.now().Limits.Store.Requests }, 77},
-		"limits.store.uploadBytesPerSecond": {func(c *config.Config) { c.Limits.Store.UploadBytesPerSecond = 77 }, func(r *reloader) any {
-			return r.store.now().Limits.Store.UploadBytesPerSecond
-		}, config.Size(77)},
-		"limits.store.downloadBytesPerSecond": {func(c *config.Config) { c.Limits.Store.DownloadBytesPerSecond = 77 }, func(r *reloader) any {
-			return r.store.now().Limits.Store.DownloadBytesPerSecond
-		}, config.Size(77)},
-		"content.timeouts.store": {func(c *config.Config) { c.Content.Timeouts.Store.Duration = odd }, func(r *reloader) any {
-			return r.store.now().Content.Timeouts.Store.Duration
-		}, odd},
-		"content.timeouts.storeTotal": {func(c *config.Config) { c.Content.Timeouts.StoreTotal.Duration = odd }, func(r *reloader) any {
-			return r.store.now().Content.Timeouts.StoreTotal.Duration
-		}, odd},
+		"limits.store.requests": {func(c *config.Config) { c.Limits.Store.Requests = 77 }, stored(func(c config.Config) any { return c.Limits.Store.Requests }), 77},
+		"limits.store.uploadBytesPerSecond": {func(c *config.Config) { c.Limits.Store.UploadBytesPerSecond = 77 }, stored(func(c config.Config) any {
+			return c.Limits.Store.UploadBytesPerSecond
+		}), config.Size(77)},
+		"limits.store.downloadBytesPerSecond": {func(c *config.Config) { c.Limits.Store.DownloadBytesPerSecond = 77 }, stored(func(c config.Config) any {
+			return c.Limits.Store.DownloadBytesPerSecond
+		}), config.Size(77)},
+		"content.timeouts.store": {func(c *config.Config) { c.Content.Timeouts.Store.Duration = odd }, stored(func(c config.Config) any {
+			return c.Content.Timeouts.Store.Duration
+		}), odd},
+		"content.timeouts.storeTotal": {func(c *config.Config) { c.Content.Timeouts.StoreTotal.Duration = odd }, stored(func(c config.Config) any {
+			return c.Content.Timeouts.StoreTotal.Duration
+		}), odd},
 
 		"content.timeouts.initialize": {func(c *config.Config) { c.Content.Timeouts.Initialize.Duration = odd }, timeouts(func(t config.Timeouts) config.Duration { return t.Initialize }), odd},
 		"content.timeouts.backup":     {func(c *config.Config) { c.Content.Timeouts.Backup.Duration = odd }, timeouts(func(t config.Timeouts) config.Duration { return t.Backup }), odd},
@@ -165,9 +167,9 @@ func TestEveryLiveKeyIsApplied(t *testing.T) {
 
 		"node": {func(c *config.Config) { c.Node.ReservePercent = 7 }, func(r *reloader) any { return r.workspaces.Settings.Node.ReservePercent }, 7},
 
-		"content.tombstoneGrace": {func(c *config.Config) { c.Content.TombstoneGrace.Duration = odd }, func(r *reloader) any { return r.chores.now().grace }, odd},
-		"content.collect.delete": {func(c *config.Config) { c.Content.Collect.Delete = true }, func(r *reloader) any { return r.chores.now().collection.Delete }, true},
-		"content.collect.wait":   {func(c *config.Config) { c.Content.Collect.Wait.Duration = odd }, func(r *reloader) any { return r.chores.now().collection.Wait }, odd},
+		"content.tombstoneGrace": {func(c *config.Config) { c.Content.TombstoneGrace.Duration = odd }, func(r *reloader) any { return r.chores.now().Grace }, odd},
+		"content.collect.delete": {func(c *config.Config) { c.Content.Collect.Delete = true }, func(r *reloader) any { return r.chores.now().Collection.Delete }, true},
+		"content.collect.wait":   {func(c *config.Config) { c.Content.Collect.Wait.Duration = odd }, func(r *reloader) any { return r.chores.now().Collection.Wait }, odd},
 	}
 	keys := make([]string, 0, len(checks))
 	for key, c := range checks {
@@ -175,6 +177,12 @@ func TestEveryLiveKeyIsApplied(t *testing.T) {
 		t.Run(key, func(t *testing.T) {
 			g := NewWithT(t)
 			r, _ := applied(t)
+			wrap := r.store.wrap
+			r.store.wrap = func(c config.Config) store.Store {
+				wrapped = c
+				return wrap(c)
+			}
+			r.apply(config.Default())
 			g.Expect(c.got(r)).NotTo(Equal(c.want))
 			changed := config.Default()
 			c.change(&changed)
@@ -190,12 +198,11 @@ func TestNewDeadlinesOfTheStoreHold(t *testing.T) {
 	g := NewWithT(t)
 	hangs := make(chan struct{})
 	defer close(hangs)
-	chain := &storeChain{inner: storetest.Faulty(storetest.Filesystem(t), func(string, string) error {
+	cfg := config.Default()
+	chain := newChain(storetest.Faulty(storetest.Filesystem(t), func(string, string) error {
 		<-hangs
 		return errors.New("over")
-	})}
-	cfg := config.Default()
-	chain.outer = store.NewSwitch(chain.wrap(cfg))
+	}), nil, cfg)
 	cfg.Content.Timeouts.Store.Duration = time.Millisecond
 	chain.configure(cfg)
 	_, err := chain.outer.Stat(t.Context(), "d/key")
@@ -234,4 +241,19 @@ func TestStoreOutageIsACondition(t *testing.T) {
 	g.Expect(got).To(And(HaveField("True", false), HaveField("Type", "StoreAvailable"), HaveField("Reason", "StoreUnavailable")))
 	g.Expect(got.Message).To(And(HavePrefix("no answer since "), HaveSuffix("GET https://[redacted]@store: no route to host")))
 	g.Expect(got.Message).To(Equal(condition(time.Now().Add(2*time.Hour)).Message), "it is not written anew while the outage lasts")
+}
+
+// Whatever the configuration says of the store's bandwidth holds for the next object: what cannot pass in time is not begun.
+func TestNewBandwidthOfTheStoreHolds(t *testing.T) {
+	g := NewWithT(t)
+	cfg := config.Default()
+	chain := newChain(storetest.Filesystem(t), nil, cfg)
+	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+	defer cancel()
+	data := make([]byte, 64<<10)
+	g.Expect(chain.outer.Put(ctx, "d/before", data)).To(Succeed())
+	cfg.Limits.Store.UploadBytesPerSecond, cfg.Limits.Store.DownloadBytesPerSecond = 77, 77
+	chain.configure(cfg)
+	g.Expect(chain.outer.Put(ctx, "d/after", data)).To(MatchError(ContainSubstring("wait for bytes of upload")))
+	g.Expect(chain.outer.Read(ctx, "d/before", 0, data)).To(MatchError(ContainSubstring("wait for bytes of download")))
 }

@@ -40,6 +40,6 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newArea(), newArchive(), newConfig(), newVersion())
+	root.AddCommand(newRun(), newController(), newArea(), newArchive(), newConfig(), newVersion())
 	return root
 }

@@ -31,6 +31,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/csi"
 	"wsdaemon.dev/ws-daemon/internal/health"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/logs"
@@ -41,6 +42,9 @@ import (
 
 // shutdownGrace is how long the daemon waits for its jobs to reach a safe point. Whatever is cut off goes on at the next start.
 const shutdownGrace = 30 * time.Second
+
+// finalPatience is how long a stop waits for other final backups that hold all places: with a store that crawls those could take hours.
+const finalPatience = time.Minute
 
 func newRun() *cobra.Command {
 	var o options
@@ -72,6 +76,7 @@ type daemon struct {
 	metrics *metrics.Metrics
 	gauges  *gauges
 	keeper  *content.Keeper
+	pods    *csi.Driver // nil if it is turned off
 	chain   *storeChain
 	found   []content.Subject         // what lay on the node at the start
 	git     controllers.NodeCondition // what is to be said of git
@@ -86,7 +91,7 @@ func run(ctx context.Context, o options) error {
 	}
 	d := &daemon{options: o, cfg: cfg, log: logs.New(cfg.Log.Format, cfg.Log.Level), gauges: &gauges{}}
 	ctrl.SetLogger(d.log.Logger)
-	tellMissing(d.log.Logger, cfg, programDirs())
+	tellPrograms(d.log.Logger, cfg, programDirs())
 	d.health = health.New(d.log.Logger, cfg.Health.Address)
 	defer alongside(context.WithoutCancel(ctx), d.health.Run)() // also while jobs reach safe points at the end
 	rest, err := o.rest()
@@ -116,6 +121,7 @@ func run(ctx context.Context, o options) error {
 func (d *daemon) serve(ctx context.Context, rest *rest.Config) error {
 	logger := d.log.WithName("daemon").WithValues("node", d.node)
 	d.found = recoverDisk(ctx, logger, d.keeper)
+	defer d.servePods(ctx)()
 	reader, err := newReader(rest)
 	if err != nil {
 		return err
@@ -237,6 +243,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 		snapshots.JobEnded(key)
 		workspaces.JobEnded(key) // a snapshot makes a backup, too
 	})
+	workspaces.Jobs.BePatient(controllers.ClassFinal, finalPatience)
 	workspaces.Jobs.OnEnd(func(key jobs.Key, s jobs.State) { d.metrics.JobEnded(key, s, controllers.Reason(s.Err)) })
 	for _, r := range []interface{ SetupWithManager(mgr ctrl.Manager) error }{
 		workspaces, snapshots, &controllers.NodeReconciler{Workspaces: workspaces, Conditions: conditions},
@@ -267,10 +274,17 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		return err
 	}
 	events := nodeEvents{recorder: workspaces.Recorder, node: d.node}
+	d.keeper.Damaged = func(found content.Damage) {
+		d.log.WithName("store").Error(found.Err, "the store is damaged", "domain", found.Domain, "needs", found.Needs)
+		events.tell(corev1.EventTypeWarning, eventStoreDamaged, "Read", found.String())
+	}
 	chores := newChores(d.cfg, workspaces, d.found)
 	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
 	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads
 	others := []prometheus.Collector{controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)}
+	if d.pods != nil {
+		others = append(others, d.pods.Metrics)
+	}
 	if err := d.metrics.Register(registry.Registry, others...); err != nil {
 		return err
 	}
@@ -286,6 +300,7 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		chores.tend,
 		chores.watchArea,
 		chores.watchRevision,
+		d.connectPods(mgr, workspaces, events),
 	} {
 		if err := mgr.Add(r); err != nil {
 			return err
@@ -308,7 +323,7 @@ func stripPod(o any) (any, error) {
 		return o, nil
 	}
 	pod.ManagedFields, pod.Annotations = nil, nil
-	pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName}
+	pod.Spec = corev1.PodSpec{NodeName: pod.Spec.NodeName, Volumes: controllers.WorkspaceVolumes(pod)}
 	pod.Status = corev1.PodStatus{Phase: pod.Status.Phase}
 	return pod, nil
 }

@@ -3,7 +3,6 @@ package cmd
 import (
 	"context"
 	"errors"
-	"sync/atomic"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -21,6 +20,7 @@ const (
 	eventStoreFit         = "StoreFit"
 	eventStoreUnfit       = "StoreUnfit"
 	eventStoreUnreachable = "StoreUnreachable"
+	eventStoreDamaged     = "StoreDamaged"
 )
 
 // probeInterval is the pause after which a store that could not be probed is probed again.
@@ -39,10 +39,8 @@ func openStore(ctx context.Context, cfg config.Config) (*store.Guard, error) {
 
 // storeChain is a store with the deadlines and limits of the configuration around it.
 type storeChain struct {
-	inner   store.Store
-	outer   *store.Switch
-	retried func(request string)
-	cfg     atomic.Pointer[config.Config]
+	outer *store.Switch
+	wrap  func(config.Config) store.Store // puts them around the store
 }
 
 // chainStore opens the store of a daemon: from outside to inside, what is written only if it is fit, shares what the node may ask
@@ -52,24 +50,22 @@ func chainStore(ctx context.Context, cfg config.Config, m *metrics.Metrics) (*st
 	if err != nil {
 		return nil, nil, err
 	}
-	chain := &storeChain{inner: m.Store(s), retried: m.StoreRetried}
-	chain.outer = store.NewSwitch(chain.wrap(cfg))
+	chain := newChain(m.Store(s), m.StoreRetried, cfg)
 	return store.NewGuard(chain.outer), chain, nil
+}
+
+func newChain(inner store.Store, retried func(request string), cfg config.Config) *storeChain {
+	wrap := func(cfg config.Config) store.Store {
+		timeouts := cfg.Content.Timeouts
+		return shared(store.WithPatience(inner, store.Patience{
+			Attempt: timeouts.Store.Duration, Total: timeouts.StoreTotal.Duration, Retried: retried,
+		}), cfg.Limits.Store)
+	}
+	return &storeChain{outer: store.NewSwitch(wrap(cfg)), wrap: wrap}
 }
 
 // configure takes over deadlines and limits. Requests under way go on under the old ones, beside the new.
 func (c *storeChain) configure(cfg config.Config) { c.outer.Set(c.wrap(cfg)) }
-
-// now is the configuration that holds.
-func (c *storeChain) now() config.Config { return *c.cfg.Load() }
-
-func (c *storeChain) wrap(cfg config.Config) store.Store {
-	c.cfg.Store(&cfg)
-	timeouts := cfg.Content.Timeouts
-	return shared(store.WithPatience(c.inner, store.Patience{
-		Attempt: timeouts.Store.Duration, Total: timeouts.StoreTotal.Duration, Retried: c.retried,
-	}), cfg.Limits.Store)
-}
 
 // shared has all requests to a store share what the node may ask of it.
 func shared(s store.Store, l config.StoreLimits) store.Store {

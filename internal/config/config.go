@@ -17,6 +17,8 @@ type Config struct {
 	Storage Storage `json:"storage" schema:"required"`
 	// Volumes are the kinds of volumes that this node offers.
 	Volumes Volumes `json:"volumes" schema:"required"`
+	// CSI is how pods get workspaces as volumes.
+	CSI CSI `json:"csi"`
 	// Limits bound what the daemon does at once.
 	Limits Limits `json:"limits"`
 	// Node is how the daemon treats the node that it runs on.
@@ -102,7 +104,8 @@ type Limits struct {
 	Initialize int `json:"initialize" reload:"live" schema:"min=1"`
 	// Backup is the number of periodic backups at once.
 	Backup int `json:"backup" reload:"live" schema:"min=1"`
-	// FinalBackup is the number of final backups at once; they do not wait for periodic ones.
+	// FinalBackup is the number of final backups at once; they do not wait for periodic ones. One that has waited for a minute, because
+	// the store crawls, is made beside the others, as long as there are at most three times as many.
 	FinalBackup int `json:"finalBackup" reload:"live" schema:"min=1"`
 	// Maintain is the number of removals and other small jobs at once.
 	Maintain int `json:"maintain" reload:"live" schema:"min=1"`
@@ -170,6 +173,7 @@ func Default() Config {
 				RetryMax:   Duration{5 * time.Minute},
 			},
 		},
+		CSI: CSI{RegistrationDir: "/var/lib/kubelet/plugins_registry", KubeletDir: "/var/lib/kubelet"},
 		Limits: Limits{
 			Initialize: 4, Backup: 2, FinalBackup: 4, Maintain: 8,
 			Store: StoreLimits{Requests: 64, Memory: 512 << 20},

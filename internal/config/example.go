@@ -9,5 +9,6 @@ func Example() Config {
 		"default": {Driver: DriverDirectory, Path: "/var/lib/ws-daemon/volumes/default", AllowUnlimited: true},
 		"limited": {Driver: DriverQuota, Path: "/mnt/workspaces/volumes", Projects: &Projects{First: 200_000, Last: 299_999}},
 	}
+	c.CSI.Socket = "/var/lib/kubelet/plugins/workspace.wsdaemon.dev/csi.sock"
 	return c
 }

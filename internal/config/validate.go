@@ -17,6 +17,7 @@ func (c Config) validate() error {
 		c.Content.validate(),
 		c.Storage.validate(),
 		c.Volumes.validate(c.Content.WorkingArea),
+		c.CSI.validate(c.Content.WorkingArea),
 		c.Limits.validate(),
 		c.Node.validate(),
 		address("health.address", c.Health.Address),

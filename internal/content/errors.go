@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"strings"
+
+	"wsdaemon.dev/ws-daemon/internal/content/history"
 )
 
 var (
@@ -11,6 +13,8 @@ var (
 	ErrNotOurs = errors.New("content is not ours")
 	// ErrInUse means that somebody uses content that was to be taken away.
 	ErrInUse = errors.New("content is in use")
+	// ErrNotLent means that content is not within its users' reach, or not any more, so that no pod can have it.
+	ErrNotLent = errors.New("content is not within reach")
 	// ErrUnknownClass means that the volume's class was taken out of the configuration, or was never in it.
 	ErrUnknownClass = errors.New("volume class is not in this node's configuration")
 	// ErrChanging means that content which nobody should use any more keeps changing.
@@ -65,6 +69,8 @@ type DamagedError struct {
 	// What was to be restored: a backup or a snapshot.
 	What string
 	Err  error
+	// Needs says which backups and snapshots need it, too.
+	Needs []history.Need
 	// Instead is what can be done if it cannot be brought back.
 	Instead string
 }
@@ -78,7 +84,13 @@ const (
 
 // Error names what is damaged and says what to do.
 func (e *DamagedError) Error() string {
-	return fmt.Sprintf("%s cannot be read: %v: bring the object back from a copy of the store, or %s", e.What, e.Err, e.Instead)
+	damage := []string{e.Err.Error()}
+	for _, n := range e.Needs {
+		if n.Count() > 1 {
+			damage = append(damage, n.String())
+		}
+	}
+	return fmt.Sprintf("%s cannot be read: %s: bring the object back from a copy of the store, or %s", e.What, strings.Join(damage, "; "), e.Instead)
 }
 
 // Unwrap returns the cause.

@@ -392,7 +392,7 @@ func (f *filling) restore(ctx context.Context, dir string, c history.Commit, wha
 		})
 	}
 	if err != nil {
-		return volume.Content{}, orDamaged(fmt.Errorf("restore %s: %w", what, named(c, err)), what, instead)
+		return volume.Content{}, f.k.withNeeds(ctx, f.domain, orDamaged(fmt.Errorf("restore %s: %w", what, named(c, err)), what, instead))
 	}
 	if report.Digest != c.Tree.Digest {
 		return volume.Content{}, fmt.Errorf("restore %s: the tree that was written does not equal the one that was saved (%s, not %s)",

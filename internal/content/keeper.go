@@ -66,6 +66,8 @@ type Keeper struct {
 	Patience time.Duration
 	// Now is the time.
 	Now func() time.Time
+	// Damaged is told of what is missing or damaged in the store, once an hour for each pack; it may be nil. It must not block.
+	Damaged func(Damage)
 
 	tuning     atomic.Pointer[Tuning]
 	identified sync.Map      // classes whose disk is known to be ours
@@ -74,6 +76,7 @@ type Keeper struct {
 	collected  history.Cache // what was read of collection's lists
 	templates  templates
 	answers    answers
+	damages    damages
 }
 
 // Observation is what the node knows of one workspace without asking anybody.
@@ -332,7 +335,8 @@ func (k *Keeper) record(s Subject, change func(*state.Entry)) error {
 func (k *Keeper) change(s Subject, change func(*state.Entry)) (state.Entry, error) {
 	return k.Area.Journal().Update(s.UID, func(e *state.Entry, found bool) bool {
 		if !found || e.Claim != s.Claim {
-			*e = state.Entry{UID: s.UID, Namespace: s.Namespace, Name: s.Name, Class: s.Class, Claim: s.Claim}
+			// What pods have mounted is a matter of the volume, not of the claim.
+			*e = state.Entry{UID: s.UID, Namespace: s.Namespace, Name: s.Name, Class: s.Class, Claim: s.Claim, Uses: e.Uses}
 		}
 		change(e)
 		return true

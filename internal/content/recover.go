@@ -160,7 +160,7 @@ func (k *Keeper) unmarked(ctx context.Context, driver volume.Driver, info volume
 // whose volumes were listed can lack one.
 func (k *Keeper) forgetAbsent(class string, present map[string]bool) {
 	for _, e := range k.Area.Journal().List() {
-		if e.Class == class && !present[e.UID] && e.Backup.Name == "" {
+		if e.Class == class && !present[e.UID] && e.Backup.Name == "" && len(e.Uses) == 0 {
 			_ = k.Area.Journal().Delete(e.UID) // a cache: what stays is looked at again at the next start
 		}
 	}

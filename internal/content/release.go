@@ -51,6 +51,9 @@ func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.
 	}
 	err = k.readBack(ctx, r.Subject, c)
 	if history.Gone(err) {
+		if domain, openErr := k.domain(ctx, r.Namespace); openErr == nil {
+			k.tell(ctx, domain, err)
+		}
 		if c, sum, err = k.settleTree(ctx, r, path, anew); err == nil {
 			err = k.readBack(ctx, r.Subject, c)
 		}
@@ -68,7 +71,7 @@ func (k *Keeper) release(ctx context.Context, r SaveRequest, inUse func(context.
 // withdraw moves the content out of its users' reach, and back if it turns out that somebody still uses it: whoever had it
 // open keeps it open, but nobody can begin to use it in between.
 func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observation, inUse func(context.Context) error) (string, error) {
-	if err := inUse(ctx); err != nil {
+	if err := k.vacant(ctx, o.Volume.ID, inUse); err != nil {
 		return "", err
 	}
 	if o.Position == volume.Staged {
@@ -82,7 +85,7 @@ func (k *Keeper) withdraw(ctx context.Context, driver volume.Driver, o Observati
 		return "", err
 	}
 	faults.Point("release.withdrawn")
-	if err := inUse(ctx); err != nil {
+	if err := k.vacant(ctx, o.Volume.ID, inUse); err != nil {
 		return "", errors.Join(err, driver.Publish(context.WithoutCancel(ctx), o.Volume.ID))
 	}
 	return driver.Path(o.Volume.ID, volume.Withdrawn), nil

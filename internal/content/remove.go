@@ -53,6 +53,9 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, consent Consent, inUse f
 	if err != nil {
 		return "", err
 	}
+	if err := k.unlent(s.UID); err != nil { // also if nothing of it can be found any more
+		return "", err
+	}
 	o, err := k.Observe(ctx, s)
 	if err != nil {
 		return "", err
@@ -81,7 +84,7 @@ func (k *Keeper) Remove(ctx context.Context, s Subject, consent Consent, inUse f
 func (k *Keeper) free(
 	ctx context.Context, driver volume.Driver, o Observation, consent Consent, inUse func(context.Context) error,
 ) (string, error) {
-	if err := inUse(ctx); err != nil {
+	if err := k.vacant(ctx, o.Volume.ID, inUse); err != nil {
 		return "", err
 	}
 	owner := Subject{

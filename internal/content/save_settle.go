@@ -24,13 +24,15 @@ func (k *Keeper) settle(ctx context.Context, s Subject, log *history.Log) (state
 		return e, nil
 	}
 	c, ref, err := log.Read(ctx, history.Name{Claim: s.Claim, Number: pending.Number})
-	lost := errors.Is(err, store.ErrNotFound)
-	if err != nil && !lost {
+	lost, damaged := errors.Is(err, store.ErrNotFound), errors.Is(err, history.ErrDamaged)
+	if err != nil && !lost && !damaged {
 		return e, err
 	}
 	return k.change(s, func(e *state.Entry) {
 		e.Backup.Pending = nil
 		switch {
+		case damaged: // the store has made something else of it: its number is taken, and the next one is not
+			e.Backup.Last = pending.Number
 		case lost:
 			e.Backup.Abandoned = append(e.Backup.Abandoned, pending.ID) // its write may still be under way
 		case c.ID == pending.ID:

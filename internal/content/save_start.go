@@ -33,6 +33,7 @@ func (w *saving) start(ctx context.Context, e state.Entry, how effort) (start, e
 		return start{}, nil
 	}
 	if history.Gone(err) || err == nil && !sealedAlike(c, w.key) {
+		w.k.tell(ctx, w.domain, err) // others may need what is lost here
 		return start{}, nil
 	}
 	if err != nil {

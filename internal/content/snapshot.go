@@ -97,7 +97,7 @@ func (k *Keeper) Rewind(ctx context.Context, s Subject, backup, request string) 
 		err = domain.Pin(ctx, pinID("restored", s, backup, request), wanted, history.Pin{Kind: history.PinRestore, Node: k.Node})
 	}
 	if err != nil {
-		return Rewound{}, orDamaged(err, fmt.Sprintf("backup %s of workspace %s", backup, s), "name another one")
+		return Rewound{}, k.withNeeds(ctx, domain, orDamaged(err, fmt.Sprintf("backup %s of workspace %s", backup, s), "name another one"))
 	}
 	newest, ref, err := log.Current(ctx)
 	if errors.Is(err, history.ErrNoBackup) {

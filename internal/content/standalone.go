@@ -310,6 +310,14 @@ func (a Standalone) Diff(ctx context.Context, from, to history.Commit, each func
 // Verify makes sure that a backup can be restored, and that what describes its domain and its claim is whole; with readData every
 // byte of it is read.
 func (a Standalone) Verify(ctx context.Context, c history.Commit, readData bool) error {
+	err := a.verify(ctx, c, readData)
+	if damaged, ok := errors.AsType[*DamagedError](err); ok {
+		damaged.Needs = a.Domain.WhoNeeds(ctx, lostPacks(err))
+	}
+	return err
+}
+
+func (a Standalone) verify(ctx context.Context, c history.Commit, readData bool) error {
 	root, err := rootOf(c)
 	if err != nil {
 		return err
@@ -321,10 +329,32 @@ func (a Standalone) Verify(ctx context.Context, c history.Commit, readData bool)
 	if _, _, err := a.Domain.Workspace(c.Workspace).Read(ctx, claim); err != nil && !errors.Is(err, store.ErrNotFound) {
 		return err
 	}
-	if err := a.Domain.VerifyPacks(ctx, c.Packs); err != nil {
+	if err := a.verifyPacks(ctx, c.Packs); err != nil {
 		return explained(c, err)
 	}
 	return explained(c, archive.Verify(ctx, root, packs{a.Domain}, keyOf(c, a.Key), readData, nil))
+}
+
+// verifyPacks names all packs that are missing or have another size.
+func (a Standalone) verifyPacks(ctx context.Context, packs []history.Pack) error {
+	first := a.Domain.VerifyPacks(ctx, packs)
+	if !history.Gone(first) {
+		return first
+	}
+	var lost lostError
+	for _, p := range packs {
+		err := a.Domain.StatPack(ctx, p)
+		if err != nil && !history.Gone(err) {
+			return err
+		}
+		if err != nil {
+			lost = append(lost, err)
+		}
+	}
+	if len(lost) == 0 {
+		return first // one is being collected
+	}
+	return lost
 }
 
 // Export writes a backup as a plain tar.

@@ -60,6 +60,83 @@ func TestS10_WrongObjectsAreNamed(t *testing.T) {
 	}
 }
 
+// sharing has two backups and a snapshot that need one pack, which is then lost, and returns who is said to need it.
+func sharing(t *testing.T) (f *fixture, n *node, told *[]string, needed string) {
+	t.Helper()
+	f = newFixture(t)
+	n = f.node("node-a")
+	n.fill(1)
+	n.write("file", "one")
+	n.backup(1)
+	n.write("other", "two")
+	n.backup(1)
+	first, _ := f.commit("1.1")
+	f.Expect(n.Snapshot(f.ctx, saveRequest(1), "nightly", true)).Error().NotTo(HaveOccurred())
+	f.hide(f.at(packKey(first.Packs[0])))
+	return f, n, &[]string{}, "pack " + first.Packs[0].ID + " is needed by 1.2, 1.1 of workspace web; snapshots nightly"
+}
+
+// tells has the node note of which damage it tells.
+func (n *node) tells(told *[]string) {
+	n.Damaged = func(d content.Damage) { *told = append(*told, d.String()) }
+}
+
+// A start that fails of a lost pack names all that need it, and tells the node once.
+func TestS10_AStartNamesAllThatNeedALostPack(t *testing.T) {
+	t.Parallel()
+	f, _, told, needed := sharing(t)
+	b := f.node("node-b")
+	b.tells(told)
+	for range 2 {
+		f.Expect(b.refused(fillRequest(2))).To(MatchError(ContainSubstring("object not found; " + needed + ": bring the object back")))
+	}
+	f.Expect(*told).To(HaveLen(1))
+	f.Expect((*told)[0]).To(And(HavePrefix("domain team: restore backup 1.2 of workspace team/web: "), ContainSubstring(". "+needed+". Bring the object back")))
+}
+
+// A backup goes on without a lost pack, and tells the node of those that cannot.
+func TestS10_ABackupNamesAllThatNeedALostPack(t *testing.T) {
+	t.Parallel()
+	f, n, told, needed := sharing(t)
+	n.restart()
+	n.tells(told)
+	n.write("file", "three")
+	n.backup(1)
+	n.backup(1)
+	f.Expect(*told).To(HaveLen(1))
+	f.Expect((*told)[0]).To(And(HavePrefix("domain team: look for pack: "), ContainSubstring("object not found. "+needed+". Bring")))
+	b := f.node("node-b")
+	f.Expect(b.tryFill(fillRequest(2))).To(Succeed())
+	f.Expect(b.files()).To(Equal("file=three other=two"))
+}
+
+// A store that takes a commit, and has other bytes then, costs a number: the next attempt has the next one.
+func TestS10_ACommitThatTheStoreCorruptsCostsANumber(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	n := f.node("node-a")
+	n.fill(1)
+	n.write("file", "one")
+	n.backup(1)
+	n.write("file", "two")
+	n.fault = func(op, key string) error {
+		if op != "put" || !strings.Contains(key, "/w/web/") {
+			return nil
+		}
+		n.fault = nil // the next one is right
+		f.put(key, "{}")
+		return errBroken
+	}
+	n.restart()
+	f.Expect(n.Backup(f.ctx, saveRequest(1))).To(MatchError(errBroken))
+	n.backup(1)
+	f.Expect(f.entries()).To(Equal("1.3 1.2 1.1 1.0"))
+	f.Expect(n.release(1)).To(Equal("1.3"))
+	b := f.node("node-b")
+	f.Expect(b.tryFill(fillRequest(2))).To(Succeed())
+	f.Expect(b.files()).To(Equal("file=two"))
+}
+
 // other makes a backup of another workspace, and returns how it is filled elsewhere.
 func (f *fixture) other(name string) content.FillRequest {
 	f.t.Helper()

@@ -17,6 +17,9 @@ const (
 	ProgressInterval = 2 * time.Second
 	// Grace is what a job gets to return after its timeout, until it is overdue.
 	Grace = time.Minute
+
+	// reliefFactor is how many times the limit of its class may run when some have waited too long.
+	reliefFactor = 3
 )
 
 // Manager starts, bounds, cancels and remembers jobs. All methods may be called from any goroutine.
@@ -30,6 +33,7 @@ type Manager struct {
 
 	mu      sync.Mutex
 	limits  map[Class]int
+	patient map[Class]time.Duration // how long jobs wait for those that hold the places
 	stopped bool
 	jobs    map[Key]*job
 	active  map[string]Key
@@ -45,6 +49,8 @@ type job struct {
 	fn       Func
 	ctx      context.Context //nolint:containedctx // this is the job's own context
 	cancel   context.CancelCauseFunc
+	since    time.Time // by the system's clock
+	relief   *time.Timer
 	admitted chan struct{}
 	notified time.Time
 }
@@ -67,10 +73,14 @@ func New(limits map[Class]int, clock Clock, notify func(Key)) *Manager {
 		own = map[Class]int{}
 	}
 	return &Manager{
-		limits: own, clock: clock, notify: notify, observe: func(Key, State) {}, root: root, stop: stop,
+		limits: own, patient: map[Class]time.Duration{}, clock: clock, notify: notify, observe: func(Key, State) {}, root: root, stop: stop,
 		jobs: map[Key]*job{}, active: map[string]Key{}, running: map[Class]int{}, queues: map[Class][]*job{},
 	}
 }
+
+// BePatient has jobs of a class wait for the places of others no longer than a time: then they run beside them, up to three times as many as
+// the limit says. It is to be called before the first Start.
+func (m *Manager) BePatient(class Class, wait time.Duration) { m.patient[class] = wait }
 
 // Start accepts a job and reports true. It reports false, and does nothing, if a job of that key exists in any phase, if
 // another job of the UID is queued or running, or after Shutdown. The timeout counts from the moment the job runs; it
@@ -81,13 +91,16 @@ func (m *Manager) Start(key Key, class Class, timeout time.Duration, fn Func) bo
 	if _, busy := m.active[key.UID]; busy || m.stopped || m.jobs[key] != nil {
 		return false
 	}
-	j := &job{key: key, timeout: timeout, fn: fn, admitted: make(chan struct{})}
+	j := &job{key: key, timeout: timeout, fn: fn, since: time.Now(), admitted: make(chan struct{})}
 	j.ctx, j.cancel = context.WithCancelCause(m.root)
 	j.state = State{Phase: Queued, Class: class, Queued: m.clock.Now()}
 	m.jobs[key] = j
 	m.active[key.UID] = key
 	m.queues[class] = append(m.queues[class], j)
 	m.admit(class)
+	if wait := m.patient[class]; wait > 0 && j.state.Phase == Queued {
+		j.relief = m.relieveAfter(wait, class)
+	}
 	m.group.Go(func() { m.run(j) })
 	return true
 }
@@ -195,7 +208,7 @@ func (m *Manager) unfinished() []string {
 
 // admit lets the oldest jobs of a class run while there is room. The mutex is held.
 func (m *Manager) admit(class Class) {
-	for len(m.queues[class]) > 0 && m.running[class] < max(1, m.limits[class]) {
+	for len(m.queues[class]) > 0 && m.running[class] < m.places(class) {
 		j := m.queues[class][0]
 		m.queues[class] = m.queues[class][1:]
 		m.running[class]++
@@ -203,6 +216,24 @@ func (m *Manager) admit(class Class) {
 		j.state.Started = m.clock.Now()
 		close(j.admitted)
 	}
+}
+
+// places is how many jobs of a class may run, as long as the first of its queue waits. The mutex is held.
+func (m *Manager) places(class Class) int {
+	limit := max(1, m.limits[class])
+	if wait := m.patient[class]; wait > 0 && time.Since(m.queues[class][0].since) >= wait {
+		return reliefFactor * limit
+	}
+	return limit
+}
+
+// relieveAfter lets jobs run that have waited long enough.
+func (m *Manager) relieveAfter(wait time.Duration, class Class) *time.Timer {
+	return time.AfterFunc(wait, func() {
+		m.mu.Lock()
+		defer m.mu.Unlock()
+		m.admit(class)
+	})
 }
 
 // run is the goroutine of a job, from its acceptance to its end.
@@ -264,6 +295,9 @@ func (m *Manager) end(j *job, result any, err error) {
 		m.running[class]--
 	default:
 		m.queues[class] = slices.DeleteFunc(m.queues[class], func(o *job) bool { return o == j })
+	}
+	if j.relief != nil {
+		j.relief.Stop()
 	}
 	delete(m.active, j.key.UID)
 	j.state.Phase, j.state.Ended, j.state.Overdue = Done, m.clock.Now(), false

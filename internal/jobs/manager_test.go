@@ -477,3 +477,38 @@ func TestEveryEndIsObserved(t *testing.T) {
 		}), "a shutdown is no end of a job")
 	})
 }
+
+// What takes very long keeps others waiting for a while only, and not too many run then.
+func TestSomeRunBesideThoseThatTakeTooLong(t *testing.T) {
+	forever := func(ctx context.Context, _ func(jobs.Progress)) (any, error) {
+		<-ctx.Done()
+		return nil, ctx.Err()
+	}
+	manage(t, map[jobs.Class]int{fill: 2, backup: 2}, func(g *WithT, m *jobs.Manager, _ *recorder) {
+		m.BePatient(fill, someWork)
+		load := func(class jobs.Class) []int {
+			l := m.Loads()[class]
+			return []int{l.Running, l.Queued}
+		}
+		for i := range 8 {
+			g.Expect(m.Start(key(fmt.Sprint(i), "initialize"), fill, long, forever)).To(BeTrue())
+			g.Expect(m.Start(key(fmt.Sprint("b", i), "backup"), backup, long, forever)).To(BeTrue())
+		}
+		time.Sleep(someWork - time.Second)
+		synctest.Wait()
+		g.Expect(load(fill)).To(Equal([]int{2, 6}))
+		g.Expect(m.Start(key("late", "initialize"), fill, long, forever)).To(BeTrue())
+		time.Sleep(time.Second)
+		synctest.Wait()
+		g.Expect(load(fill)).To(Equal([]int{6, 3}))
+		g.Expect(load(backup)).To(Equal([]int{2, 6}), "nobody waits for those")
+		m.Cancel(key("0", "initialize"))
+		synctest.Wait()
+		g.Expect(load(fill)).To(Equal([]int{6, 2}), "the next one that is overdue")
+		for i := range 6 {
+			m.Cancel(key(fmt.Sprint(i+1), "initialize"))
+		}
+		synctest.Wait()
+		g.Expect(load(fill)).To(Equal([]int{2, 0}), "the last of eight, and the late one in his place")
+	})
+}

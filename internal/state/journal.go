@@ -50,6 +50,8 @@ type Entry struct {
 	MissingSince *time.Time `json:"missingSince,omitempty"`
 	// MissingSeen is when it was last seen to be missing.
 	MissingSeen time.Time `json:"missingSeen,omitzero"`
+	// Uses are the mounts of the content that pods have.
+	Uses []Use `json:"uses,omitempty"`
 }
 
 // Usage is what a volume took at a moment.
@@ -331,5 +333,6 @@ func (e Entry) copy() Entry {
 		e.Backup.Pending = &pending
 	}
 	e.Backup.Abandoned = slices.Clone(e.Backup.Abandoned)
+	e.Uses = slices.Clone(e.Uses)
 	return e
 }

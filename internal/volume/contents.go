@@ -3,6 +3,7 @@ package volume
 import (
 	"context"
 	"fmt"
+	"os"
 	"path/filepath"
 )
 
@@ -68,6 +69,24 @@ func (c Contents) Withdraw(ctx context.Context, id string) error {
 // Discard removes content that users do not see.
 func (c Contents) Discard(ctx context.Context, id string, at Position) error {
 	return c.With(ctx, id, fmt.Sprintf("discard %s content of", at), func(v *Opened) error { return v.Discard(ctx, at) })
+}
+
+// OpenPublished opens the content that users see.
+func (c Contents) OpenPublished(ctx context.Context, id string) (dir *os.File, err error) {
+	err = c.With(ctx, id, "open content of", func(v *Opened) (err error) {
+		dir, err = v.OpenPublished()
+		return err
+	})
+	return dir, err
+}
+
+// Holds says whether an open directory is the finished content of a volume.
+func (c Contents) Holds(ctx context.Context, id string, dir *os.File) (is bool, err error) {
+	err = c.With(ctx, id, "recognize content of", func(v *Opened) (err error) {
+		is, err = v.Holds(dir)
+		return err
+	})
+	return is, err
 }
 
 // With opens a volume for one call; errors say what is done ("publish content of") and name the volume.

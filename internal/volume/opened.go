@@ -87,6 +87,51 @@ func (v *Opened) OpenContent(at Position) (*os.File, error) {
 	return nil, fmt.Errorf("open %s content of volume %s: %w", at, v.ID, ErrNotFound)
 }
 
+// OpenPublished opens the content that users see: the very directory that the marker calls finished, on the volume's own mount.
+// ErrUnfinished if there is none, ErrNotFound if users do not see it.
+func (v *Opened) OpenPublished() (*os.File, error) {
+	at, sealed, err := v.position()
+	switch {
+	case err != nil:
+		return nil, err
+	case sealed == nil:
+		return nil, ErrUnfinished
+	case at != Published:
+		return nil, fmt.Errorf("no content is published: %w", ErrNotFound)
+	}
+	dir, err := v.OpenContent(Published)
+	if err != nil {
+		return nil, err
+	}
+	is, err := v.holds(sealed, dir)
+	if err == nil && !is { // it was moved an instant ago, and another directory made in its place
+		err = fmt.Errorf("no content is published: %w", ErrNotFound)
+	}
+	if err != nil {
+		_ = dir.Close()
+		return nil, err
+	}
+	return dir, nil
+}
+
+// Holds says whether an open directory, by whatever mount it was reached, is the content that the marker calls finished.
+func (v *Opened) Holds(dir *os.File) (bool, error) {
+	sealed, err := v.sealed()
+	if err != nil || sealed == nil {
+		return false, err
+	}
+	return v.holds(sealed, dir)
+}
+
+func (v *Opened) holds(sealed *Content, dir *os.File) (bool, error) {
+	st, err := stat(int(dir.Fd()), "")
+	if err != nil {
+		return false, err
+	}
+	home, err := stat(int(v.dir.Fd()), "")
+	return err == nil && sealed.is(st) && st.Dev_major == home.Dev_major && st.Dev_minor == home.Dev_minor, err
+}
+
 // place is where content can be.
 type place struct {
 	at   Position

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 )
 
@@ -176,6 +177,11 @@ type Driver interface {
 	Withdraw(ctx context.Context, id string) error
 	// Discard removes content that is Staged or Withdrawn, whatever the marker says. Absent content is no error.
 	Discard(ctx context.Context, id string, at Position) error
+	// OpenPublished opens the content that users see, and nothing that lies in its place: the directory that the marker calls
+	// finished, on the volume's disk. ErrUnfinished if the marker names no content, ErrNotFound if users do not see it.
+	OpenPublished(ctx context.Context, id string) (*os.File, error)
+	// Holds says whether an open directory is the volume's finished content, in whatever position and by whatever mount.
+	Holds(ctx context.Context, id string, dir *os.File) (bool, error)
 }
 
 // ValidID returns an error unless id can name a volume.

@@ -16,6 +16,8 @@
 //	a.KillAt("journal.put.after:2")                // for later starts: kill -9 there, once; Killed says whether it was
 //	a.Trace(); a.Traced()                          // which fault points are reached
 //	a.Volumes(); a.Journal()                       // what lies on its disk
+//	a.Join(); a.Leave()                            // its Node object
+//	w.Controller("c", grace)                       // a replica of the cluster controller; tests with one do not run at once
 //	a.Leftovers()                                  // what should not: volumes, trash, journal, temporary files
 //
 //	ws := w.Workspace("one", a, opts...)           // created; WithGit, WithInterval, WithDeletion, or any func(*v1.Workspace)

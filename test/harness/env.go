@@ -30,8 +30,8 @@ const (
 	module = "wsdaemon.dev/ws-daemon"
 	// raceEnv builds the daemon with the race detector.
 	raceEnv = "WS_DAEMON_TEST_RACE"
-	// system and account are where daemons are deployed, and what they are to the API server.
-	system, account = "ws-daemon-system", "ws-daemon"
+	// system is where everything is deployed, and these are what daemons and the cluster controller are to the API server.
+	system, account, controllerAccount = "ws-daemon-system", "ws-daemon", "ws-daemon-controller"
 	// startLimit bounds the start of everything; tools may have to be built first.
 	startLimit = 20 * time.Minute
 )
@@ -147,11 +147,11 @@ func (e *Env) startCluster(ctx context.Context, dir string) (*cluster.Cluster, c
 
 func (e *Env) crds() string { return filepath.Join(e.Root, "config", "crd", "bases") }
 
-// grant gives the daemons the rights that they are deployed with, and nothing more: what is missing fails a test. Their events are
-// told in the name of this machine, not of a pod: the policy for those is left out.
+// grant gives daemons and the cluster controller the rights that they are deployed with, and nothing more: what is missing fails a test.
+// The daemons' events are told in the name of this machine, not of a pod: the policy for those is left out.
 func grant(ctx context.Context, cl client.Client, config string) error {
 	for _, file := range []string{
-		"rbac/role.yaml", "rbac/role_binding.yaml",
+		"manager/namespace.yaml", "rbac/role.yaml", "rbac/role_binding.yaml", "controller/role.yaml", "controller/role_binding.yaml",
 		"admission/node.yaml", "admission/workspacenode.yaml", "admission/workspace.yaml",
 	} {
 		text, err := os.ReadFile(filepath.Join(config, file))

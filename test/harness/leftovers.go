@@ -28,27 +28,7 @@ func (n *Node) Leftovers(but ...*Workspace) {
 func (n *Node) leftovers() []string {
 	volumes, trash := filepath.Join(n.Area, "volumes", "default"), filepath.Join(n.Area, "volumes", "default", ".trash")
 	return slices.Concat(below(volumes, n.Volumes()), below(trash, names(trash)), below(filepath.Join(n.Area, "journal"), n.Journal()),
-		below(filepath.Join(n.Area, "index"), names(filepath.Join(n.Area, "index"))), temporary(n.Area), n.w.temporaries(), n.children())
-}
-
-// noteAbandoned takes note of what a killed daemon was writing into the store: other nodes write there, too, so it is removed only after a
-// day.
-func (w *World) noteAbandoned() {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	if w.abandoned == nil {
-		w.abandoned = map[string]bool{}
-	}
-	for _, path := range temporary(w.Store) {
-		w.abandoned[path] = true
-	}
-}
-
-// temporaries are the temporary files of the store but for those that were abandoned.
-func (w *World) temporaries() []string {
-	w.mu.Lock()
-	defer w.mu.Unlock()
-	return slices.DeleteFunc(temporary(w.Store), func(path string) bool { return w.abandoned[path] })
+		below(filepath.Join(n.Area, "index"), names(filepath.Join(n.Area, "index"))), temporary(n.Area), temporary(n.w.Store), n.children())
 }
 
 func below(dir string, names []string) []string {

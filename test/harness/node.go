@@ -77,13 +77,19 @@ func (n *Node) access() {
 // Configure writes the daemon's configuration anew, for the next start.
 func (n *Node) Configure(opts ...func(*config.Config)) {
 	n.w.t.Helper()
+	n.w.must(os.WriteFile(n.ConfigFile(), n.w.config(n.Area, opts...), 0o600))
+}
+
+// config is a configuration with short times.
+func (w *World) config(area string, opts ...func(*config.Config)) []byte {
+	w.t.Helper()
 	c := config.Default()
-	c.Content.WorkingArea = n.Area
+	c.Content.WorkingArea = area
 	c.Content.OrphanGrace.Duration = time.Hour
 	c.Content.Timeouts.RetryMax.Duration = 2 * time.Second
 	c.Content.Git.AllowedSchemes = []string{"https", "http"}
 	c.Content.Egress.Deny = []string{"169.254.0.0/16"} // the servers of tests are on this machine
-	c.Storage = config.Storage{Kind: "filesystem", Filesystem: &config.Filesystem{Path: n.w.Store}}
+	c.Storage = config.Storage{Kind: "filesystem", Filesystem: &config.Filesystem{Path: w.Store}}
 	c.Volumes.Classes = map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}}
 	full := config.Threshold{Set: 100, Clear: 99} // the disk is that of a busy machine
 	c.Node.Pressure = config.Pressure{Bytes: full, Inodes: full, ThinData: full, ThinMetadata: full}
@@ -93,8 +99,8 @@ func (n *Node) Configure(opts ...func(*config.Config)) {
 		opt(&c)
 	}
 	text, err := json.MarshalIndent(c, "", "  ")
-	n.w.must(err)
-	n.w.must(os.WriteFile(n.ConfigFile(), text, 0o600))
+	w.must(err)
+	return text
 }
 
 // ConfigFile is the daemon's configuration.
@@ -145,7 +151,6 @@ func (n *Node) start() error {
 	if n.proc.Alive() {
 		return fmt.Errorf("the daemon of %s runs already", n.Name)
 	}
-	n.w.noteAbandoned()
 	var err error
 	n.proc, err = process.Start(n.logFile(), append(os.Environ(), n.env...), n.w.Env.Binary,
 		"run", "--config", n.ConfigFile(), "--kubeconfig", n.Kubeconfig, "--node", n.Name)
@@ -202,7 +207,6 @@ func (n *Node) Kill() {
 	if p := n.dismiss(); p != nil {
 		p.Signal(syscall.SIGKILL)
 		<-p.Done()
-		n.w.noteAbandoned()
 	}
 }
 

@@ -9,7 +9,6 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -53,9 +52,6 @@ type World struct {
 	nodes   []*Node
 	mounted bool
 	tmpfs   int64
-
-	mu        sync.Mutex
-	abandoned map[string]bool // temporary files of the store whose writers were killed
 }
 
 // WorldOption changes a World before anything is made.

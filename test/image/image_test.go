@@ -4,6 +4,8 @@ package image
 import (
 	"bytes"
 	"encoding/json"
+	"errors"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -82,8 +84,23 @@ func (s saved) tree(t *testing.T) string {
 	dir := t.TempDir()
 	for _, layer := range s.layers {
 		unpack(t, filepath.Join(s.dir, layer), dir)
+		applyWhiteouts(t, dir)
 	}
 	return dir
+}
+
+// applyWhiteouts removes what a layer says is gone of those below it.
+func applyWhiteouts(t *testing.T, dir string) {
+	t.Helper()
+	const prefix = ".wh."
+	err := filepath.WalkDir(dir, func(path string, _ fs.DirEntry, err error) error {
+		name, isOne := strings.CutPrefix(filepath.Base(path), prefix)
+		if err != nil || !isOne {
+			return err
+		}
+		return errors.Join(os.Remove(path), os.RemoveAll(filepath.Join(filepath.Dir(path), name)))
+	})
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 }
 
 // inside runs a program of the image, in a directory that has the image's files.

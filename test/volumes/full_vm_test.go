@@ -29,6 +29,7 @@ func TestFullPool(t *testing.T) {
 	}
 	w := newWorld(t)
 	w.configure = func(c *config.Config) { c.Node.TaintUnderPressure = true }
+	w.metadata = "2m" // fewer are full sooner
 	n := w.node("a")
 	w.workspace("web", n, v1.Initializer{Empty: &v1.EmptyInitializer{}})
 	web := w.await("web", "Running")

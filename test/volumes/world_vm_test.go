@@ -54,14 +54,18 @@ type world struct {
 	client    client.Client
 	dir       string
 	namespace string
-	access    string // kubeconfig of the daemons
-	configure func(*config.Config)
+	access    string               // kubeconfig of the daemons
+	configure func(*config.Config) // changes what the daemons are started with
+	metadata  string               // size of the pools' metadata
 	began     time.Time
 }
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	w := &world{WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now(), configure: func(*config.Config) {}}
+	w := &world{
+		WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now(),
+		configure: func(*config.Config) {}, metadata: "4m",
+	}
 	w.SetDefaultEventuallyTimeout(patience)
 	w.SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
 	w.Expect(os.Chmod(filepath.Dir(w.dir), 0o755)).To(Succeed(), "users get to their content")
@@ -129,8 +133,8 @@ type node struct {
 	thin int // volumes in its pool that LVM does not know
 }
 
-// node starts a node's daemon.
-func (w *world) node(name string) *node {
+// node starts a node's daemon, whose configuration a test may change.
+func (w *world) node(name string, changes ...func(*config.Config)) *node {
 	w.t.Helper()
 	n := &node{w: w, name: w.namespace + "-" + name, dir: w.path(name)}
 	w.Expect(os.Mkdir(n.dir, 0o711)).To(Succeed())
@@ -144,6 +148,9 @@ func (w *world) node(name string) *node {
 	c.Health.Address, c.Metrics.Address = "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
 	w.configure(&c)
+	for _, change := range changes {
+		change(&c)
+	}
 	text, err := json.Marshal(c)
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(os.WriteFile(filepath.Join(n.dir, "config.json"), text, 0o600)).To(Succeed())
@@ -210,7 +217,7 @@ func (n *node) class() config.Class {
 	disk := volumetest.NewPowerCut(n.w.t, 640<<20)
 	n.w.run("vgcreate", "--quiet", group, disk.Path())
 	n.w.t.Cleanup(func() { volumetest.Program(n.w.t, "vgremove", "--force", "--yes", "--quiet", group) })
-	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", "4m", "--zero", "y", "--name", pool, group)
+	n.w.run("lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "520m", "--poolmetadatasize", n.w.metadata, "--zero", "y", "--name", pool, group)
 	return config.Class{Driver: config.DriverLVM, Overcommit: new(true), LVM: config.LVM{
 		VolumeGroup: group, ThinPool: pool, Filesystem: "xfs", Templates: 2,
 	}}

@@ -3,7 +3,7 @@
 
 here=/vm/node
 # shellcheck source=/dev/null
-. "$here/settings" # name, address, api (the port of the API server), disk (lvm, xfs), pods (the network of this node's pods)
+. "$here/settings" # NODE, ADDRESS, API_PORT, DISK (lvm or xfs), PODS (the network of this node's pods)
 export PATH=$here/bin:$PATH
 
 # supervise keeps a program running, as systemd does. Its log stays when the power is cut.
@@ -17,7 +17,7 @@ supervise() {
 }
 
 identify() {
-	hostname "$name"
+	hostname "$NODE"
 	[[ -s /etc/machine-id ]] || tr -d - </proc/sys/kernel/random/uuid >/etc/machine-id
 }
 
@@ -33,15 +33,15 @@ routes() {
 		table ip node {
 			chain lead {
 				type nat hook prerouting priority dstnat
-				ip daddr 10.0.0.1 tcp dport 443 dnat to 10.0.2.2:$api
+				ip daddr 10.0.0.1 tcp dport 443 dnat to 10.0.2.2:$API_PORT
 			}
 			chain own {
 				type nat hook output priority dstnat
-				ip daddr 10.0.0.1 tcp dport 443 dnat to 10.0.2.2:$api
+				ip daddr 10.0.0.1 tcp dport 443 dnat to 10.0.2.2:$API_PORT
 			}
 			chain out {
 				type nat hook postrouting priority srcnat
-				ip saddr $pods ip daddr != $pods masquerade
+				ip saddr $PODS ip daddr != $PODS masquerade
 			}
 		}
 	NFT
@@ -63,18 +63,18 @@ volumes_xfs() {
 	device=$(device xfs)
 	if empty "$device"; then mkfs.xfs -q "$device"; fi
 	mount -o prjquota "$device" /mnt/workspaces
-	mkdir -p -m 711 /mnt/workspaces/volumes
+	install -d -m 711 /mnt/workspaces/volumes
 }
 
 directories() {
 	mkdir -p /mnt/workspaces /etc/cni/net.d /etc/lvm /run/lvm /run/lock/lvm
-	mkdir -p -m 711 /var/lib/ws-daemon
+	install -d -m 711 /var/lib/ws-daemon
 }
 
 containers() {
-	sed "s|@PODS@|$pods|" "$here/cni.conflist" >/etc/cni/net.d/10-pods.conflist
+	sed "s|@PODS@|$PODS|" "$here/cni.conflist" >/etc/cni/net.d/10-pods.conflist
 	supervise containerd --config "$here/containerd.toml"
-	supervise kubelet --config="$here/kubelet.yaml" --kubeconfig="$here/kubeconfig" --hostname-override="$name" --node-ip="$address"
+	supervise kubelet --config="$here/kubelet.yaml" --kubeconfig="$here/kubeconfig" --hostname-override="$NODE" --node-ip="$ADDRESS"
 }
 
 identify
@@ -82,6 +82,6 @@ kernel
 supervise agent ":9000"
 routes
 directories
-"volumes_$disk" || die "cannot prepare the disk $disk"
+"volumes_$DISK" || die "cannot prepare the disk $DISK"
 containers
 wait

@@ -56,6 +56,8 @@ type Fault struct {
 	Cut int
 	// Stall is like Cut, but the connection stays open, until the client leaves.
 	Stall int
+	// Chunked leaves out of the reply how long it is.
+	Chunked bool
 	// CorruptReply flips a bit of the body's byte in the middle.
 	CorruptReply bool
 }
@@ -170,11 +172,22 @@ func (p *Proxy) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	maps.Copy(w.Header(), reply.Header)
 	maps.Copy(w.Header(), fault.Header)
-	if r.Method != http.MethodHead {
-		w.Header().Set("Content-Length", strconv.Itoa(len(content)))
-	}
-	w.WriteHeader(reply.StatusCode)
+	begin(w, r, reply.StatusCode, len(content), fault)
 	send(w, r, content, fault)
+}
+
+// begin writes the header of a reply.
+func begin(w http.ResponseWriter, r *http.Request, status, length int, fault Fault) {
+	switch {
+	case fault.Chunked:
+		w.Header().Del("Content-Length")
+	case r.Method != http.MethodHead:
+		w.Header().Set("Content-Length", strconv.Itoa(length))
+	}
+	w.WriteHeader(status)
+	if fault.Chunked {
+		_ = http.NewResponseController(w).Flush() // or the library counts
+	}
 }
 
 // send writes a body, or a part of it.

@@ -117,12 +117,16 @@ func (r *orderedReader) read(ctx context.Context, buf []byte) ([]byte, error) {
 	f := &r.frames[r.next]
 	if r.current == nil || r.next >= r.current.to {
 		if err := r.advance(ctx); err != nil {
-			return nil, fmt.Errorf("frame %d of pack %v: %w", f.Index, f.Pack, err)
+			return nil, ofFrame(f, err)
 		}
 	}
 	at := int64(f.Offset) - r.current.offset
 	r.next++
-	return r.decoder.OpenFrame(buf, r.key, *f, format.FrameData, r.current.data[at:at+int64(f.Stored)])
+	data, err := r.decoder.OpenFrame(buf, r.key, *f, format.FrameData, r.current.data[at:at+int64(f.Stored)])
+	if err != nil {
+		return nil, &PackError{f.Pack, err}
+	}
+	return data, nil
 }
 
 func (r *orderedReader) advance(ctx context.Context) error {

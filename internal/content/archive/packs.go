@@ -38,6 +38,7 @@ type packer struct {
 	made int // packs begun
 	free chan packBuffer
 	bufs atomic.Int32 // buffers
+	last atomic.Bool  // no pack will be begun any more
 
 	uploads sync.WaitGroup
 	doneMu  sync.Mutex
@@ -173,15 +174,25 @@ func (p *packer) another() (packBuffer, bool) {
 	return buf, true
 }
 
-// recycle takes back a buffer that was sent.
-func (p *packer) recycle(buf packBuffer) {
-	if buf.shrink == nil || !p.share.Crowded() {
+// recycle takes back a buffer that was sent. If others wait for memory, it is their turn: extra buffers go, and the first one comes
+// back when they have had it. So a job whose packs crawl keeps others waiting for one pack, not for all of them.
+func (p *packer) recycle(ctx context.Context, buf packBuffer) error {
+	if !p.share.Crowded() || p.last.Load() {
 		p.free <- buf
-		return
+		return nil
 	}
 	p.share.Put(buf.data)
-	buf.shrink()
-	p.bufs.Add(-1)
+	if buf.shrink != nil {
+		buf.shrink()
+		p.bufs.Add(-1)
+		return nil
+	}
+	if err := p.share.Yield(ctx, int64(p.target)); err != nil {
+		return err
+	}
+	buf.data = p.share.Get(p.target)
+	p.free <- buf
+	return nil
 }
 
 // release puts the pack into the store when the last of its users has gone.
@@ -190,11 +201,13 @@ func (p *packer) release(ctx context.Context, pack *openPack) {
 		return
 	}
 	p.uploads.Go(func() {
-		if err := p.upload(ctx, pack); err != nil {
-			p.fail(err) // and a request that was given up may still read the buffer
-			return
+		err := p.upload(ctx, pack)
+		if err == nil {
+			err = p.recycle(ctx, pack.buf)
 		}
-		p.recycle(pack.buf)
+		if err != nil {
+			p.fail(err) // and a request that was given up may still read the buffer
+		}
 	})
 }
 
@@ -232,6 +245,7 @@ func (p *packer) finish(ctx context.Context) ([]Pack, error) {
 		p.release(ctx, p.cur)
 		p.cur = nil
 	}
+	p.last.Store(true)
 	p.mu.Unlock()
 	p.uploads.Wait()
 	if ctx.Err() != nil {

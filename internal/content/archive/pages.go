@@ -112,7 +112,8 @@ func (r *pageReader) decode(d *format.Decoder, number int, stored []byte, err er
 		out.page, err = d.Page(r.key, *ref, stored)
 	}
 	if err != nil {
-		out.err = fmt.Errorf("read the page of %s (frame %d of pack %v): %w", display(ref.First), ref.Frame.Index, ref.Frame.Pack, err)
+		err = fmt.Errorf("read the page of %s (frame %d of pack %v): %w", display(ref.First), ref.Frame.Index, ref.Frame.Pack, err)
+		out.err = &PackError{ref.Frame.Pack, err}
 		if !r.salvage {
 			return out.err
 		}

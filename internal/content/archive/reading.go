@@ -87,7 +87,7 @@ func (g *reading) run(ctx context.Context, fail context.CancelCauseFunc) error {
 		}
 		wg.Go(func() {
 			defer done()
-			if err := g.work(ctx); err != nil {
+			if err := g.work(ctx, i > 0); err != nil {
 				fail(err)
 			}
 		})
@@ -170,13 +170,14 @@ func (w *readWorker) close() {
 	}
 }
 
-func (g *reading) work(ctx context.Context) error {
+// work reads until there is nothing more to read, or, with its block empty, until others need the memory of a worker that can be spared.
+func (g *reading) work(ctx context.Context, spare bool) error {
 	w, err := g.newWorker()
 	if err != nil {
 		return err
 	}
 	defer w.close()
-	for {
+	for w.fill > 0 || !spare || !w.share.Crowded() {
 		u, ok, err := w.next(ctx)
 		if err != nil {
 			return err
@@ -193,6 +194,7 @@ func (g *reading) work(ctx context.Context) error {
 			return err
 		}
 	}
+	return nil
 }
 
 // room is how much fits into the block.

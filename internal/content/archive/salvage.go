@@ -45,8 +45,7 @@ func (r *restorer) isLost(entry uint32) bool {
 
 // damagedFrame says what cannot be restored because a frame cannot be read; nil if that is to be lived with.
 func (r *restorer) damagedFrame(refs []ref, number uint32, err error) error {
-	f := &r.plan.frames[number]
-	err = fmt.Errorf("frame %d of pack %v: %w", f.Index, f.Pack, err)
+	err = ofFrame(&r.plan.frames[number], err)
 	if r.o.Salvage && !fatal(err) {
 		for _, ref := range refs {
 			r.lose(ref.entry, err)
@@ -64,8 +63,7 @@ func (r *restorer) damagedFile(entry, number uint32, err error) error {
 	if !errors.Is(err, format.ErrDamaged) {
 		return r.failed(entry, err)
 	}
-	f := &r.plan.frames[number]
-	return r.damagedEntry(entry, fmt.Errorf("frame %d of pack %v: %w", f.Index, f.Pack, err))
+	return r.damagedEntry(entry, ofFrame(&r.plan.frames[number], err))
 }
 
 // damagedEntry is damagedFile for what is in no frame.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"runtime"
+	"slices"
 	"sync"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
@@ -16,6 +17,7 @@ import (
 type DamageError struct {
 	Problems []Problem // at most 100; a Path may also be "pack" and an id
 	Count    int64
+	Packs    []format.PackID // those that are damaged, each once
 }
 
 func (e *DamageError) Error() string {
@@ -140,6 +142,9 @@ func (v *verifier) damaged(path string, err error) {
 	v.mu.Lock()
 	defer v.mu.Unlock()
 	v.damage.Count++
+	if of, ok := errors.AsType[*PackError](err); ok && !slices.Contains(v.damage.Packs, of.Pack) {
+		v.damage.Packs = append(v.damage.Packs, of.Pack)
+	}
 	if len(v.damage.Problems) < maxNamed {
 		v.damage.Problems = append(v.damage.Problems, Problem{Path: path, Error: err.Error()})
 	}
@@ -215,7 +220,7 @@ func (w *packVerifier) pack(ctx context.Context, p *Pack) error {
 		return err
 	}
 	if err != nil {
-		w.damaged("pack "+p.ID.String(), err)
+		w.damaged("pack "+p.ID.String(), &PackError{p.ID, err})
 	}
 	return nil
 }
@@ -306,7 +311,7 @@ func (w *packVerifier) lostFrame(f *verifyFrame, err error) {
 	if f.number < 0 {
 		return // was found when the pages were read
 	}
-	err = fmt.Errorf("frame %d of pack %v: %w", f.Index, f.Pack, err)
+	err = ofFrame(&f.Frame, err)
 	for _, ref := range w.plan.refs[w.plan.refStart[f.number]:w.plan.refStart[f.number+1]] {
 		w.damaged(display(w.plan.path(ref.entry)), err)
 	}
@@ -330,7 +335,7 @@ func (w *packVerifier) frame(f *verifyFrame, stored []byte) error {
 	}
 	for _, ref := range w.plan.refs[w.plan.refStart[f.number]:w.plan.refStart[f.number+1]] {
 		if err := w.content(ref, raw); err != nil {
-			w.damaged(display(w.plan.path(ref.entry)), fmt.Errorf("frame %d of pack %v: %w", f.Index, f.Pack, err))
+			w.damaged(display(w.plan.path(ref.entry)), ofFrame(&f.Frame, err))
 		}
 	}
 	return nil

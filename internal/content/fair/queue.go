@@ -77,6 +77,20 @@ func (q *Queue) TryAcquire(ctx context.Context, n int64) (release func(), ok boo
 	return func() { q.release(j, n) }, true
 }
 
+// Yield gives back n of the units that the job of ctx has, and waits until it may have them again: it is the turn of those who wait and
+// have less. It has them after an error, too.
+func (q *Queue) Yield(ctx context.Context, n int64) error {
+	j := jobOf(ctx)
+	q.release(j, n)
+	err := q.await(ctx, q.enter(j, n))
+	if err != nil {
+		q.mu.Lock()
+		defer q.mu.Unlock()
+		q.grant(j, n) // more than there are, for as long as it takes to end
+	}
+	return err
+}
+
 // Crowded says whether somebody waits.
 func (q *Queue) Crowded() bool {
 	q.mu.Lock()

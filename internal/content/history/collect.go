@@ -44,7 +44,7 @@ type Collection struct {
 	Rescued      int64     `json:"rescued"`                // were condemned, and are needed after all
 	Removed      int64     `json:"removed"`                // packs that went
 	RemovedBytes int64     `json:"removedBytes"`           // of them
-	Missing      []string  `json:"missing,omitempty"`      // what is needed and not there: at most 10
+	Missing      []Need    `json:"missing,omitempty"`      // what is needed and not there: at most 10
 	MissingCount int64     `json:"missingCount,omitempty"` // all of it
 }
 
@@ -97,7 +97,7 @@ func (c *collection) run(ctx context.Context) (err error) {
 	if err := c.stock.count(ctx, n, c.now.Add(-c.options.Wait)); err != nil {
 		return err
 	}
-	c.notice(n)
+	c.notice(ctx, n)
 	if len(c.stock.idle)+len(c.due) > 0 {
 		if n.unborn {
 			return errors.New("it has packs, and no backup, snapshot or tombstone at all: is all of it there? " +
@@ -169,10 +169,12 @@ func (c *collection) list(ctx context.Context, o store.Object) error {
 }
 
 // notice reports what is needed and is not there.
-func (c *collection) notice(n *needs) {
+func (c *collection) notice(ctx context.Context, n *needs) {
 	missing := n.missing()
 	c.report.MissingCount = int64(len(missing))
-	c.report.Missing = missing[:min(len(missing), 10)]
+	if len(missing) > 0 {
+		c.report.Missing = c.domain.WhoNeeds(ctx, missing[:min(len(missing), 10)])
+	}
 }
 
 func (c *collection) count(n *needs) {

@@ -254,8 +254,59 @@ func TestCollectNamesWhatIsMissing(t *testing.T) {
 	f.append(holding("1.1", p))
 	f.drop(packKey(p))
 	c := f.collect()
-	f.Expect(c.Missing).To(Equal([]string{f.key("1.1") + " needs pack " + p.ID}))
+	f.Expect(c.Missing).To(Equal([]history.Need{{Pack: p.ID, Workspaces: []history.WorkspaceNeed{{Name: "web", Backups: names("1.1")}}}}))
 	f.Expect(c.MissingCount).To(Equal(int64(1)))
+}
+
+// What is needed by several is told with all of them, also while something cannot be read.
+func TestWhoNeedsAPack(t *testing.T) {
+	f := newFixture(t)
+	shared, own := f.pack("shared"), f.pack("own")
+	f.claim(1, nodeA)
+	f.append(holding("1.1", shared))
+	f.append(holding("1.2", shared, own))
+	f.Expect(f.domain.Pin(f.ctx, "nightly", holding("1.2", shared), snapshotPin())).To(Succeed())
+	api := f.domain.Workspace("api")
+	f.Expect(api.PublishClaim(f.ctx, 1, nodeA, nil)).To(Succeed())
+	ofAPI := holding("1.1", shared)
+	ofAPI.Workspace = "api"
+	f.Expect(api.Append(f.ctx, ofAPI, history.Name{Claim: 1})).Error().NotTo(HaveOccurred())
+
+	of := func(name, backups string) history.WorkspaceNeed {
+		return history.WorkspaceNeed{Name: name, Backups: names(backups)}
+	}
+	needs := f.domain.WhoNeeds(f.ctx, []string{own.ID, shared.ID, "unknown"})
+	f.Expect(needs).To(Equal([]history.Need{
+		{Pack: own.ID, Workspaces: []history.WorkspaceNeed{of("web", "1.2")}},
+		{Pack: shared.ID, Workspaces: []history.WorkspaceNeed{of("api", "1.1"), of("web", "1.2 1.1")}, Snapshots: []string{"nightly"}},
+		{Pack: "unknown"},
+	}))
+	f.Expect(needs[1].Count()).To(Equal(4))
+	f.Expect(needs[1].String()).To(Equal("pack " + shared.ID + " is needed by 1.1 of workspace api; 1.2, 1.1 of workspace web; snapshots nightly"))
+	f.Expect(needs[2].String()).To(Equal("pack unknown is needed by nothing that was read"))
+
+	key := f.key("1.2")
+	f.drop(key)
+	f.Expect(f.store.Put(f.ctx, key, []byte("{}"))).To(Succeed())
+	needs = f.domain.WhoNeeds(f.ctx, []string{own.ID})
+	f.Expect(needs).To(Equal([]history.Need{{Pack: own.ID, Partial: true}}))
+	f.Expect(needs[0].String()).To(Equal("pack " + own.ID + " is needed by nothing that was read; not everything could be read, so there may be more"))
+}
+
+func TestNeedsOfManyAreCut(t *testing.T) {
+	g := NewWithT(t)
+	need := history.Need{Pack: "p"}
+	for i := range 12 {
+		w := history.WorkspaceNeed{Name: fmt.Sprint("w", i)}
+		for n := range 11 {
+			w.Backups = append(w.Backups, history.Name{Claim: 1, Number: int64(n + 1)})
+		}
+		need.Workspaces = append(need.Workspaces, w)
+	}
+	g.Expect(need.String()).To(And(
+		HavePrefix("pack p is needed by 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7, 1.8, 1.9, 1.10 and 1 more of workspace w0; "),
+		HaveSuffix(" of workspace w9; 2 more workspaces")))
+	g.Expect(need.Count()).To(Equal(132))
 }
 
 // Whatever request of a collection fails, nothing that is needed goes, and later runs finish the work.

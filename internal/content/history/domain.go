@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"iter"
+	"path"
 	"strings"
 	"sync"
 	"time"
@@ -185,7 +186,7 @@ func (d *Domain) read(ctx context.Context, key string, offset int64, buf []byte)
 		err = damaged(key, err)
 	}
 	if err != nil {
-		return fmt.Errorf("read pack: %w", err)
+		return &PackError{path.Base(key), fmt.Errorf("read pack: %w", err)}
 	}
 	return nil
 }
@@ -205,7 +206,7 @@ func (d *Domain) ComparePack(ctx context.Context, p Pack, buf []byte) error {
 		sum = crc32.Update(sum, castagnoli, part)
 	}
 	if Checksum(sum) != p.CRC32C {
-		return fmt.Errorf("read pack: %w", damaged(key, errors.New("the checksum differs")))
+		return &PackError{p.ID, fmt.Errorf("read pack: %w", damaged(key, errors.New("the checksum differs")))}
 	}
 	return nil
 }
@@ -218,10 +219,10 @@ func (d *Domain) StatPack(ctx context.Context, p Pack) error {
 	key := d.packKey(p)
 	o, err := d.store.Stat(ctx, key)
 	if err != nil {
-		return fmt.Errorf("look for pack: %w", err)
+		return &PackError{p.ID, fmt.Errorf("look for pack: %w", err)}
 	}
 	if o.Size != p.Size {
-		return fmt.Errorf("look for pack: %w", damaged(key, fmt.Errorf("it has %d bytes instead of %d", o.Size, p.Size)))
+		return &PackError{p.ID, fmt.Errorf("look for pack: %w", damaged(key, fmt.Errorf("it has %d bytes instead of %d", o.Size, p.Size)))}
 	}
 	return nil
 }

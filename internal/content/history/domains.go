@@ -72,7 +72,7 @@ func TakeTurn(ctx context.Context, s store.Store, cluster, node string, period t
 		return false, fmt.Errorf("take a turn: %w", err)
 	}
 	prefix := turnPrefix + cluster + "/"
-	key := prefix + now.UTC().Truncate(period).Format("20060102T150405Z")
+	key := turnKey(prefix, now, period)
 	err = s.Put(ctx, key, []byte(node+"\n"))
 	if errors.Is(err, store.ErrExists) {
 		return false, nil
@@ -81,6 +81,34 @@ func TakeTurn(ctx context.Context, s store.Store, cluster, node string, period t
 		return false, fmt.Errorf("take a turn: %w", err)
 	}
 	return true, dropTurns(ctx, s, prefix, key)
+}
+
+// HoldTurn is [TakeTurn] for somebody who is to have every turn as long as he is alive: he takes the next one along with the present one. It
+// is his again as often as he asks. When he is gone, others have the turn after the next.
+func HoldTurn(ctx context.Context, s store.Store, cluster, holder string, period time.Duration) (bool, error) {
+	if err := validID("cluster", cluster); err != nil {
+		return false, err
+	}
+	now, err := s.Now(ctx)
+	if err != nil {
+		return false, fmt.Errorf("take a turn: %w", err)
+	}
+	prefix := turnPrefix + cluster + "/"
+	key := turnKey(prefix, now, period)
+	for _, key := range []string{key, turnKey(prefix, now.Add(period), period)} {
+		if err := s.Put(ctx, key, []byte(holder+"\n")); err != nil && !errors.Is(err, store.ErrExists) {
+			return false, fmt.Errorf("take a turn: %w", err)
+		}
+	}
+	has, err := s.Get(ctx, key, maxID+1)
+	if err != nil {
+		return false, fmt.Errorf("take a turn: %w", err)
+	}
+	return string(has) == holder+"\n", dropTurns(ctx, s, prefix, key)
+}
+
+func turnKey(prefix string, now time.Time, period time.Duration) string {
+	return prefix + now.UTC().Truncate(period).Format("20060102T150405Z")
 }
 
 // dropTurns removes the records of earlier periods.

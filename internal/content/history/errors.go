@@ -64,6 +64,17 @@ func (e *LostError) Error() string {
 // Is makes errors.Is(err, ErrLost) true.
 func (e *LostError) Is(target error) bool { return target == ErrLost }
 
+// PackError says which pack an error is about, for those who cannot read that in its text.
+type PackError struct {
+	ID  string
+	Err error
+}
+
+func (e *PackError) Error() string { return e.Err.Error() }
+
+// Unwrap returns the cause.
+func (e *PackError) Unwrap() error { return e.Err }
+
 // Gone says whether an error means that a backup, or a part of it, is not in the store as it was written, or will not be for
 // long: then another one is needed, whether the tree has changed or not.
 func Gone(err error) bool {

@@ -11,22 +11,18 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
 
-// seenPack marks a pack that some backup needs and that was found in the store.
-const seenPack = -1
-
 // needs is what the commits and pins of a domain need. It takes 40 bytes or so for each pack that is needed and 100 for each
 // commit, whatever they hold.
 type needs struct {
 	domain *Domain
-	packs  map[packID]int32 // to the index of a commit that needs it, or seenPack
-	from   []string         // keys of the commits that were read
+	packs  map[packID]bool // whether they were found in the store
 	read   map[string]struct{}
 	unborn bool // nothing was found that says that this domain was ever in use
 }
 
 // needs reads all commits and pins. One that cannot be read might need any pack, so it is an error that names it.
 func (d *Domain) needs(ctx context.Context) (*needs, error) {
-	n := &needs{domain: d, packs: map[packID]int32{}, read: map[string]struct{}{}}
+	n := &needs{domain: d, packs: map[packID]bool{}, read: map[string]struct{}{}}
 	if err := n.update(ctx); err != nil {
 		return nil, err
 	}
@@ -95,12 +91,10 @@ func (n *needs) pin(ctx context.Context, id string) ([]Pack, error) {
 
 func (n *needs) add(key string, packs []Pack) {
 	n.read[key] = struct{}{}
-	by := int32(len(n.from))
-	n.from = append(n.from, key)
 	for _, p := range packs {
 		id, _ := parsePackID(p.ID) // whoever read the commit has checked it
-		if _, known := n.packs[id]; !known {
-			n.packs[id] = by
+		if !n.has(id) {
+			n.packs[id] = false
 		}
 	}
 }
@@ -120,12 +114,12 @@ func (n *needs) lookForLife(ctx context.Context) error {
 	return err
 }
 
-// missing returns what is needed and was not found, as text, once all packs were listed.
+// missing returns what is needed and was not found, once all packs were listed.
 func (n *needs) missing() []string {
 	var out []string
-	for id, by := range n.packs {
-		if by != seenPack {
-			out = append(out, fmt.Sprintf("%s needs pack %s", n.from[by], id))
+	for id, found := range n.packs {
+		if !found {
+			out = append(out, id.String())
 		}
 	}
 	slices.Sort(out)
@@ -164,10 +158,10 @@ func (s *stock) count(ctx context.Context, n *needs, before time.Time) error {
 		case isListed:
 			s.listed[id] = o.Size
 			if n.has(id) {
-				n.packs[id] = seenPack
+				n.packs[id] = true
 			}
 		case n.has(id):
-			n.packs[id] = seenPack
+			n.packs[id] = true
 		case o.Modified.After(before): // maybe of a backup that is being made
 		case len(s.idle) == maxListed:
 			s.more = true

@@ -20,6 +20,7 @@ type Budget struct {
 
 	mu    sync.Mutex
 	jobs  int
+	rests int64 // bytes that jobs hold while they wait for their turn
 	used  int64 // bytes of buffers in use
 	idle  [][]byte
 	kept  int64 // bytes of idle ones
@@ -44,12 +45,15 @@ func (b *Budget) Join(ctx context.Context, size int64) (*Share, error) {
 	if err != nil {
 		return nil, err
 	}
-	s.releases = append(s.releases, release)
+	s.releases, s.held = append(s.releases, release), size
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.jobs++
 	return s, nil
 }
+
+// Waiting is how many jobs of a workspace wait.
+func (b *Budget) Waiting(workspace string) int { return b.queue.Waiting(workspace) }
 
 // part notes that a job has ended. After the last one nobody may need buffers for long.
 func (b *Budget) part() {
@@ -58,6 +62,24 @@ func (b *Budget) part() {
 	if b.jobs--; b.jobs == 0 {
 		b.loose, b.kept, b.idle = b.loose+b.kept, 0, nil
 	}
+}
+
+// rest notes that a job goes on holding so many bytes while it waits for others. All who do may hold half of the budget together: the other
+// half is enough for each of them to go on.
+func (b *Budget) rest(held int64) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.rests+held > b.size/2 {
+		return false
+	}
+	b.rests += held
+	return true
+}
+
+func (b *Budget) goOn(held int64) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.rests -= held
 }
 
 // take returns a buffer of that length. Of those that are idle it takes one that is not much too large.

@@ -134,3 +134,73 @@ func TestJoinEndsWithItsContext(t *testing.T) {
 	g.Eventually(ended).Should(Receive(&err))
 	g.Expect(err).To(MatchError("wait for 200 of 700 bytes of memory: context canceled"))
 }
+
+// A job that takes long lets others go first, and has all it had before afterwards. Only as many do so at once as can all go on.
+func TestAJobLetsOthersGoFirst(t *testing.T) {
+	g := NewWithT(t)
+	b := New(800) // 700 for buffers
+	as := func(name string) context.Context { return fair.With(t.Context(), name, fair.Urgent) }
+	waiting := func(name string) func() int { return func() int { return b.queue.Waiting(name) } }
+	long, err := b.Join(as("long"), 300)
+	g.Expect(err).NotTo(HaveOccurred())
+	other, err := b.Join(as("other"), 300)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(long.Yield(as("long"), 200)).To(Succeed(), "nobody waits")
+
+	joined := make(chan *Share)
+	for _, name := range []string{"first", "second"} {
+		go func() {
+			s, err := b.Join(as(name), 300)
+			g.Expect(err).NotTo(HaveOccurred())
+			joined <- s
+		}()
+	}
+	g.Eventually(waiting("first")).Should(Equal(1))
+	g.Eventually(waiting("second")).Should(Equal(1))
+	yielded := make(chan error)
+	go func() { yielded <- long.Yield(as("long"), 200) }()
+	next := <-joined
+	g.Eventually(waiting("long")).Should(Equal(1))
+	g.Expect(other.Yield(as("other"), 10)).To(Succeed(), "it keeps its memory: with 100 bytes that the other one holds, too much would be held by those who wait")
+	g.Expect(waiting("other")()).To(BeZero())
+	next.Close()
+	next = <-joined
+	g.Expect(yielded).NotTo(Receive(), "it has more than the second one had")
+	next.Close()
+	g.Expect(<-yielded).To(Succeed())
+	g.Expect(b.rests).To(BeZero())
+	long.Close()
+	other.Close()
+	all, err := b.Join(as("all"), 700)
+	g.Expect(err).NotTo(HaveOccurred(), "everything was given back")
+	all.Close()
+}
+
+// A job that ends while it lets others go first gives back what it had, once.
+func TestAJobEndsWhileOthersGoFirst(t *testing.T) {
+	g := NewWithT(t)
+	b := New(800)
+	ctx, cancel := context.WithCancel(fair.With(t.Context(), "long", fair.Urgent))
+	defer cancel()
+	long, err := b.Join(ctx, 600)
+	g.Expect(err).NotTo(HaveOccurred())
+	joined := make(chan *Share)
+	go func() {
+		s, err := b.Join(fair.With(t.Context(), "first", fair.Urgent), 600)
+		g.Expect(err).NotTo(HaveOccurred())
+		joined <- s
+	}()
+	g.Eventually(func() int { return b.queue.Waiting("first") }).Should(Equal(1))
+	yielded := make(chan error)
+	go func() { yielded <- long.Yield(ctx, 500) }()
+	first := <-joined
+	cancel()
+	g.Expect(<-yielded).To(MatchError(context.Canceled))
+	long.Close()
+	first.Close()
+	all, err := b.Join(t.Context(), 700)
+	g.Expect(err).NotTo(HaveOccurred(), "neither too much nor too little")
+	_, ok := all.Grow(1)
+	g.Expect(ok).To(BeFalse())
+	all.Close()
+}

@@ -12,6 +12,7 @@ type Share struct {
 
 	mu       sync.Mutex
 	closed   bool
+	held     int64 // bytes that the job has joined and grown for
 	releases []func()
 	buffers  map[*byte][]byte // that the job has
 }
@@ -26,11 +27,37 @@ func (s *Share) Grow(size int64) (shrink func(), ok bool) {
 	if !ok {
 		return nil, false
 	}
-	once := sync.OnceFunc(release)
+	once := sync.OnceFunc(func() {
+		release()
+		s.grow(-size)
+	})
+	s.grow(size)
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.releases = append(s.releases, once)
 	return once, true
+}
+
+func (s *Share) grow(size int64) int64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.held += size
+	return s.held
+}
+
+// Yield lets others go first, if any wait: it gives back size bytes of what the job has joined for, and waits until the job may have them
+// again. Who takes long, as with a store that crawls, so shares with all others, however many they are. The buffers of those bytes must
+// have been put back; after an error the job must end.
+func (s *Share) Yield(ctx context.Context, size int64) error {
+	if !s.Crowded() {
+		return nil
+	}
+	rest := s.grow(0) - size
+	if !s.budget.rest(rest) {
+		return nil
+	}
+	defer s.budget.goOn(rest)
+	return s.budget.queue.Yield(ctx, size)
 }
 
 // Crowded says whether other jobs wait for memory: then whoever has grown should shrink as soon as he can.

@@ -28,6 +28,7 @@ const (
 type filesystem struct {
 	dir   string
 	sweep sync.Once
+	temp  func(root *os.File) (*temp, error)
 }
 
 // NewFilesystem returns the store in an existing directory, given by its absolute path. The directory is never created:
@@ -36,7 +37,7 @@ func NewFilesystem(dir string) (Store, error) {
 	if !filepath.IsAbs(dir) || strings.ContainsRune(dir, 0) {
 		return nil, fmt.Errorf("open store %q: the path must be absolute", dir)
 	}
-	f := &filesystem{dir: filepath.Clean(dir)}
+	f := &filesystem{dir: filepath.Clean(dir), temp: newTemp}
 	root, err := f.root()
 	if err != nil {
 		return nil, err
@@ -75,12 +76,12 @@ func (f *filesystem) put(ctx context.Context, key string, data []byte) error {
 		return err
 	}
 	defer root.Close()
-	tmp, err := newTemp(root)
+	tmp, err := f.temp(root)
 	if err != nil {
 		return err
 	}
 	defer tmp.remove()
-	f.sweep.Do(func() { _ = tmp.sweep(ctx) }) // housekeeping
+	f.sweep.Do(func() { _ = tmp.sweep(ctx, root) }) // housekeeping
 	if err := tmp.write(ctx, data); err != nil {
 		return err
 	}
@@ -233,7 +234,7 @@ func (f *filesystem) Now(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("read the clock of %s: %w", f, err)
 	}
 	defer root.Close()
-	tmp, err := newTemp(root)
+	tmp, err := f.temp(root)
 	if err != nil {
 		return time.Time{}, fmt.Errorf("read the clock of %s: %w", f, err)
 	}
@@ -252,12 +253,12 @@ func (f *filesystem) Sweep(ctx context.Context) error {
 		return fmt.Errorf("sweep %s: %w", f, err)
 	}
 	defer root.Close()
-	tmp, err := newTemp(root)
+	tmp, err := f.temp(root)
 	if err != nil {
 		return fmt.Errorf("sweep %s: %w", f, err)
 	}
 	defer tmp.remove()
-	if err := tmp.sweep(ctx); err != nil {
+	if err := tmp.sweep(ctx, root); err != nil {
 		return fmt.Errorf("sweep %s: %w", f, err)
 	}
 	return nil

@@ -88,6 +88,7 @@ func (l *lister) read(dir *os.File, base string) ([]string, error) {
 		}
 	}
 	slices.Sort(keys)
+	keys = slices.Compact(keys) // some file systems tell of a name twice while a directory changes
 	if errors.Is(err, fs.ErrNotExist) {
 		err = nil // the directory was removed meanwhile
 	}

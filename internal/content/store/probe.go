@@ -1,10 +1,12 @@
 package store
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -195,6 +197,9 @@ func (p *probe) read(ctx context.Context) error {
 	}
 	if len(objects) != len(p.keys) {
 		return p.unfit("it lists %d objects where %d were just written", len(objects), len(p.keys))
+	}
+	if !slices.IsSortedFunc(objects, func(a, b Object) int { return cmp.Compare(a.Key, b.Key) }) {
+		return p.unfit("it does not list objects in the order of their keys")
 	}
 	first := p.keys[0]
 	if o := objects[0]; o.Key != first || o.Size != int64(len("first")) {

@@ -12,14 +12,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// temp is a file without a key, written before it gets one.
+// temp is a file without a key, written before it gets one. Where the file system can, it has no name until then: whoever is killed
+// leaves nothing.
 type temp struct {
-	dir  *os.File
 	file *os.File
+	dir  *os.File // where its name is; nil: it has none
 	name string
 }
 
+// newTemp makes a file that has a name only if it must.
 func newTemp(root *os.File) (*temp, error) {
+	fd, err := unix.Openat(descriptor(root), ".", unix.O_WRONLY|unix.O_TMPFILE|unix.O_CLOEXEC, 0o600)
+	switch {
+	case err == nil:
+		return &temp{file: newFile(fd, "a temporary file")}, nil
+	case errors.Is(err, unix.EOPNOTSUPP), errors.Is(err, unix.EISDIR): // as network file systems say it, and old ones
+		return newNamedTemp(root)
+	}
+	return nil, fmt.Errorf("create a temporary file: %w", err)
+}
+
+func newNamedTemp(root *os.File) (*temp, error) {
 	err := unix.Mkdirat(descriptor(root), tempDir, 0o700)
 	if err != nil && !errors.Is(err, unix.EEXIST) {
 		return nil, fmt.Errorf("make directory %s: %w", tempDir, err)
@@ -68,32 +81,51 @@ func (t *temp) stat() (unix.Stat_t, error) {
 
 // link gives the file its final name unless that is taken.
 func (t *temp) link(parent *os.File, name string) error {
-	err := unix.Linkat(descriptor(t.dir), t.name, descriptor(parent), name, 0)
+	err := t.linkat(parent, name)
 	if !errors.Is(err, unix.EEXIST) {
 		return err
 	}
 	// A network file system repeats a request whose answer got lost and then finds its own work: a second link of a file
 	// nobody else knows is ours.
-	if st, statErr := t.stat(); statErr == nil && st.Nlink > 1 {
+	if st, statErr := t.stat(); statErr == nil && t.dir != nil && st.Nlink > 1 {
 		return nil
 	}
 	return ErrExists
 }
 
-// remove ignores errors: a file that stays is swept later.
-func (t *temp) remove() {
-	_ = unix.Unlinkat(descriptor(t.dir), t.name, 0)
-	_ = t.file.Close()
-	_ = t.dir.Close()
+func (t *temp) linkat(parent *os.File, name string) error {
+	if t.dir != nil {
+		return unix.Linkat(descriptor(t.dir), t.name, descriptor(parent), name, 0)
+	}
+	err := unix.Linkat(descriptor(t.file), "", descriptor(parent), name, unix.AT_EMPTY_PATH)
+	if errors.Is(err, unix.ENOENT) { // so the kernel says that this is for root only
+		err = unix.Linkat(unix.AT_FDCWD, fmt.Sprintf("/proc/self/fd/%d", descriptor(t.file)), descriptor(parent), name, unix.AT_SYMLINK_FOLLOW)
+	}
+	if err != nil {
+		return err
+	}
+	return t.file.Sync() // that it has a name is news to the disk
 }
 
-// sweep removes files that killed writers left behind, by the store's clock.
-func (t *temp) sweep(ctx context.Context) error {
+// remove ignores errors: a file that stays is swept later.
+func (t *temp) remove() {
+	_ = t.file.Close()
+	if t.dir != nil {
+		_ = unix.Unlinkat(descriptor(t.dir), t.name, 0)
+		_ = t.dir.Close()
+	}
+}
+
+// sweep removes files that killed writers left behind, by the store's clock, which this one tells.
+func (t *temp) sweep(ctx context.Context, root *os.File) error {
 	now, err := t.modified()
 	if err != nil {
 		return err
 	}
-	dir, err := openBeneath(t.dir, ".", unix.O_RDONLY|unix.O_DIRECTORY)
+	dir, err := openBeneath(root, tempDir, unix.O_RDONLY|unix.O_DIRECTORY)
+	if absent(err) {
+		return nil // nobody ever had to give one a name
+	}
 	if err != nil {
 		return err
 	}

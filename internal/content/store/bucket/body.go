@@ -13,6 +13,18 @@ import (
 // ErrChecksum says that an object arrived with other bytes than those it was sent with.
 var ErrChecksum = errors.New("its content does not have the checksum that the store sent with it")
 
+// CheckSize refuses an object of more than limit bytes, and one whose reply does not say how many there are, which is a negative size: a
+// proxy that changes replies on their way may leave that out.
+func CheckSize(size, limit int64) error {
+	switch {
+	case size < 0:
+		return errors.New("the reply does not say how long it is: is there a proxy that changes it?")
+	case size > limit:
+		return fmt.Errorf("%w: %d bytes, at most %d are allowed", store.ErrTooLarge, size, limit)
+	}
+	return nil
+}
+
 // CheckRange compares the Content-Range of a reply with what was asked for. Without one the reply is the whole object.
 func CheckRange(header string, offset int64, length int) error {
 	if header == "" {

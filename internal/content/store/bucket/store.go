@@ -222,6 +222,9 @@ func (k *keyed) list(ctx context.Context, prefix, after string, limit int) (foun
 			return nil, err
 		}
 		for _, o := range page {
+			if o.Key <= from {
+				return nil, unordered(o.Key, from)
+			}
 			from = o.Key
 			o.Key = strings.TrimPrefix(o.Key, k.prefix)
 			if o.Key > after && strings.HasPrefix(o.Key, prefix) && store.CheckKey(o.Key) == nil {
@@ -234,6 +237,15 @@ func (k *keyed) list(ctx context.Context, prefix, after string, limit int) (foun
 		return nil, k.confirm(ctx)
 	}
 	return found, nil
+}
+
+// unordered is what a listing is good for that names an object again, or goes back: whoever counts what is listed would count wrongly, and
+// whoever asks for what comes next would never come to an end.
+func unordered(key, after string) error {
+	return &store.RefusedError{
+		Err:    fmt.Errorf("its listing has %q after %q, which is not in order", key, after),
+		Advice: "the store does not list as is needed: use one of the tested stores",
+	}
 }
 
 func missing(limit, have int) int {

@@ -60,11 +60,8 @@ func checksum(data []byte) string {
 
 func (c *client) Fetch(ctx context.Context, key string, limit int64) (data []byte, err error) {
 	err = c.get(ctx, key, "", func(resp *http.Response) error {
-		if resp.ContentLength > limit {
-			return fmt.Errorf("%w: %d bytes, at most %d are allowed", store.ErrTooLarge, resp.ContentLength, limit)
-		}
-		if resp.ContentLength < 0 {
-			return errors.New("the reply does not say how long it is")
+		if err := bucket.CheckSize(resp.ContentLength, limit); err != nil {
+			return err
 		}
 		data = make([]byte, resp.ContentLength)
 		if err := bucket.Fill(resp.Body, data); err != nil {

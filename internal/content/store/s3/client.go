@@ -11,6 +11,7 @@ import (
 	"fmt"
 	"hash/crc32"
 	"io"
+	"math"
 	"net/http"
 	"strings"
 	"sync/atomic"
@@ -77,8 +78,8 @@ func (c *client) Fetch(ctx context.Context, key string, limit int64) (data []byt
 	var o minio.GetObjectOptions
 	o.Set("x-amz-checksum-mode", "ENABLED")
 	err = c.get(ctx, key, o, func(body io.Reader, info minio.ObjectInfo, header http.Header) error {
-		if info.Size > limit {
-			return fmt.Errorf("%w: %d bytes, at most %d are allowed", store.ErrTooLarge, info.Size, limit)
+		if err := bucket.CheckSize(info.Size, limit); err != nil {
+			return err
 		}
 		data = make([]byte, info.Size)
 		if err := bucket.Fill(body, data); err != nil {
@@ -125,8 +126,11 @@ func (c *client) get(ctx context.Context, key string, o minio.GetObjectOptions, 
 func (c *client) Head(ctx context.Context, key string) (o store.Object, err error) {
 	err = c.do(ctx, func(ctx context.Context) error {
 		info, err := c.core.StatObject(ctx, c.bucket, key, minio.StatObjectOptions{})
+		if err != nil {
+			return err
+		}
 		o = describe(info)
-		return err
+		return bucket.CheckSize(info.Size, math.MaxInt64)
 	})
 	return o, err
 }

@@ -63,17 +63,26 @@ func found(p credentials.Provider, advice string) *credentials.Credentials {
 type needed struct {
 	credentials.Provider
 	advice string
+	had    bool // there were some before
 }
 
+// RetrieveWithCredContext is called by one at a time. Where there were credentials before, whoever issues them may be away for a moment when
+// they are to be renewed: that is worth another attempt.
 func (n *needed) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
 	value, err := n.Provider.RetrieveWithCredContext(cc)
-	if err != nil {
-		return value, &store.RefusedError{Err: fmt.Errorf("read the credentials of the store: %w", err), Advice: n.advice}
+	switch {
+	case err != nil:
+		err = fmt.Errorf("read the credentials of the store: %w", err)
+	case value.AccessKeyID == "" || value.SecretAccessKey == "":
+		err = errNoCredentials
+	default:
+		n.had = true
+		return value, nil
 	}
-	if value.AccessKeyID == "" || value.SecretAccessKey == "" {
-		return value, &store.RefusedError{Err: errNoCredentials, Advice: n.advice}
+	if n.had {
+		return value, fmt.Errorf("%w: %s", err, n.advice)
 	}
-	return value, nil
+	return value, &store.RefusedError{Err: err, Advice: n.advice}
 }
 
 // rereads has a provider read its files again when one of them changes.

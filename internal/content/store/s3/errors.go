@@ -44,16 +44,17 @@ func (c *client) outdated(err error) bool {
 	if !errors.As(err, &e) {
 		return false
 	}
-	return badCredentials(e.Code) || e.XMLName.Local == "" && e.StatusCode == http.StatusForbidden
+	return badCredentials(e) || e.XMLName.Local == "" && e.StatusCode == http.StatusForbidden
 }
 
-func badCredentials(code string) bool {
-	switch code {
+// badCredentials says whether others would be let in. Some servers have a status of their own for that, and codes of their own.
+func badCredentials(e minio.ErrorResponse) bool {
+	switch e.Code {
 	case "InvalidAccessKeyId", "SignatureDoesNotMatch", "ExpiredToken", "ExpiredTokenException", "InvalidToken", "TokenRefreshRequired",
 		"InvalidClientTokenId", "UnrecognizedClientException":
 		return true
 	}
-	return false
+	return e.StatusCode == http.StatusUnauthorized
 }
 
 // explain gives an error its place among those of package store.
@@ -100,7 +101,7 @@ func (c *client) absent(e minio.ErrorResponse, reply *bucket.Reply, err error) e
 // advice says what to do about an answer that no repetition changes; it is empty for one that may pass.
 func (c *client) advice(e minio.ErrorResponse, reply *bucket.Reply) string {
 	switch {
-	case badCredentials(e.Code):
+	case badCredentials(e):
 		return "the credentials are wrong or have expired: replace them, where they are read from they are read again"
 	case e.Code == "RequestTimeTooSkewed" || e.Code == "RequestExpired":
 		return bucket.ClocksDiffer(reply.Date)

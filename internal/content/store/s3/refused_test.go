@@ -91,6 +91,7 @@ func TestS3AnswersOfOtherServers(t *testing.T) {
 		"full":            {proxy.Fault{Answer: 507, Body: xml("XMinioStorageFull", "")}, "the store is full: give it more room"},
 		"quota":           {proxy.Fault{Answer: 403, Body: xml("QuotaExceeded", "")}, "the store is full: give it more room"},
 		"not implemented": {proxy.Fault{Answer: 501, Body: xml("NotImplemented", "")}, "the store cannot do what is needed: use one of the tested stores"},
+		"unauthorized":    {proxy.Fault{Answer: 401, Body: xml("Unauthorized", "")}, "the credentials are wrong or have expired: replace them"},
 		"denied":          {proxy.Fault{Answer: 403, Body: xml("AccessDenied", "")}, "allow these credentials s3:ListBucket on the bucket ws-daemon"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -184,4 +185,46 @@ func TestS3StoreThatCorrupts(t *testing.T) {
 	err := s.Put(ctx, "key", []byte("data"))
 	g.Expect(err).To(MatchError(ContainSubstring(`put key into ` + s.String() + `: the store has other bytes than it was given: their CRC32C is "AAAAAA=="`)))
 	g.Expect(err).To(MatchError(ContainSubstring("what it holds cannot be trusted")))
+}
+
+// Whoever issues credentials may be away when they are to be renewed: that passes.
+func TestS3CredentialsThatAreAwayForAMoment(t *testing.T) {
+	g, ctx := NewWithT(t), t.Context()
+	dir := secret(t, stores.AccessKey, stores.SecretKey)
+	s := open(t, "", "credentials-dir="+dir)
+	g.Expect(store.Init(ctx, s)).Error().NotTo(HaveOccurred())
+	g.Expect(os.Rename(dir, dir+".away")).To(Succeed())
+	_, err := s.Stat(ctx, "key")
+	g.Expect(err).To(MatchError(And(ContainSubstring("read the credentials of the store"), ContainSubstring("mount the Secret at "+dir))))
+	var refused *store.RefusedError
+	g.Expect(errors.As(err, &refused)).To(BeFalse(), "it is tried again")
+	g.Expect(os.Rename(dir+".away", dir)).To(Succeed())
+	_, err = s.Stat(ctx, "key")
+	g.Expect(err).To(MatchError(store.ErrNotFound))
+}
+
+// A listing that names an object twice, or goes back, is not believed: retention would count it twice, and a long listing would never end.
+func TestS10_S3ListingsThatLie(t *testing.T) {
+	page := func(keys ...string) string {
+		text := "<ListBucketResult><IsTruncated>false</IsTruncated>"
+		for _, key := range keys {
+			text += "<Contents><Key>" + key + "</Key><LastModified>2026-11-27T03:00:00.000Z</LastModified><Size>1</Size></Contents>"
+		}
+		return text + "</ListBucketResult>"
+	}
+	for name, keys := range map[string][]string{
+		"twice": {"lies/d/a", "lies/d/a"}, "backwards": {"lies/d/b", "lies/d/a"}, "not what comes after": {"lies/d/0", "lies/d/a"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g, ctx := NewWithT(t), t.Context()
+			p := storetest.Proxied(t, server.Endpoint)
+			u, err := url.Parse("s3://" + stores.Bucket + "/lies?endpoint=" + p.URL + "&credentials-dir=" + secret(t, stores.AccessKey, stores.SecretKey))
+			g.Expect(err).NotTo(HaveOccurred())
+			s, err := s3.Open(u)
+			g.Expect(err).NotTo(HaveOccurred())
+			p.Break(func(proxy.Request) proxy.Fault { return proxy.Fault{Answer: 200, Body: page(keys...)} })
+			_, err = s.List(ctx, "d/", "d/0", 0)
+			g.Expect(err).To(MatchError(ContainSubstring("which is not in order: the store does not list as is needed")))
+		})
+	}
 }

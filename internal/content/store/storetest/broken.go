@@ -65,6 +65,7 @@ func RunBroken(t *testing.T, endpoint string, create func(t *testing.T, endpoint
 		"refused for good": testRefused,
 		"absence":          testAbsence,
 		"truncated":        testTruncated,
+		"no length":        testNoLength,
 		"probe":            testProbeCost,
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -73,6 +74,20 @@ func RunBroken(t *testing.T, endpoint string, create func(t *testing.T, endpoint
 			test(t, p, create(t, p.URL))
 		})
 	}
+}
+
+// testNoLength has something on the way leave out how long a reply is.
+func testNoLength(t *testing.T, p *proxy.Proxy, inner store.Store) {
+	t.Helper()
+	g := gomega.NewWithT(t)
+	g.Expect(second(store.Init(t.Context(), inner))).To(gomega.Succeed())
+	g.Expect(inner.Put(t.Context(), "key", []byte("content"))).To(gomega.Succeed())
+	p.Break(func(proxy.Request) proxy.Fault { return proxy.Fault{Chunked: true} })
+	_, err := inner.Get(t.Context(), "key", 100)
+	g.Expect(err).To(gomega.MatchError(gomega.And(
+		gomega.ContainSubstring("get key from "+inner.String()), gomega.ContainSubstring("the reply does not say how long it is"))))
+	p.Break(nil)
+	g.Expect(inner.Get(t.Context(), "key", 100)).To(gomega.Equal([]byte("content")))
 }
 
 // testPassing breaks each request of a round of calls once, the first, the second and so on. Every call must succeed all the same.

@@ -14,7 +14,7 @@ type SnapshotSpecApplyConfiguration struct {
 	// workspaceName is the workspace, of the same namespace.
 	WorkspaceName *string `json:"workspaceName,omitempty"`
 	// nodeName is the node whose daemon makes the snapshot: the workspace's status.nodeName while a node holds it, else its
-	// spec.nodeName.
+	// spec.nodeName. Where there is a cluster controller it fills in what is left empty.
 	NodeName *string `json:"nodeName,omitempty"`
 	// deletionPolicy says what happens to the stored snapshot when this object is deleted.
 	DeletionPolicy *apiv1.DeletionPolicy `json:"deletionPolicy,omitempty"`

@@ -27,7 +27,7 @@ type SnapshotStatusApplyConfiguration struct {
 	Bytes *int64 `json:"bytes,omitempty"`
 	// operation is what the daemon is doing, or has last failed to do.
 	Operation *OperationStatusApplyConfiguration `json:"operation,omitempty"`
-	// conditions of the snapshot: Ready, and Stalled where no retry helps.
+	// conditions of the snapshot: Ready, Stalled where no retry helps, and NodeGone.
 	Conditions []applyconfigurationsmetav1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 }
 

@@ -1,0 +1,54 @@
+package fleet
+
+import (
+	"context"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+)
+
+// longest is what fits into a condition's message with room to spare.
+const longest = 2048
+
+// say writes the condition NodeGone as a verdict wants it, or removes it. Nothing else of the status is the controller's: a field owner of its
+// own, and the version that was read, keep it from getting in the way of daemons.
+func (f *Fleet) say(ctx context.Context, o client.Object, conditions []metav1.Condition, v verdict) error {
+	before := gone(conditions)
+	if v.reason == "" && before == nil {
+		return nil
+	}
+	message := v.message[:min(len(v.message), longest)]
+	if before != nil && before.Reason == v.reason && before.Message == message && before.ObservedGeneration == o.GetGeneration() {
+		return nil
+	}
+	status := map[string]any{}
+	if v.reason != "" {
+		at := v.since
+		if at.IsZero() {
+			at = f.Clock.Now()
+		}
+		status["conditions"] = []any{map[string]any{
+			"type": v1.ConditionNodeGone, "status": string(metav1.ConditionTrue), "reason": v.reason, "message": message,
+			"observedGeneration": o.GetGeneration(), "lastTransitionTime": at.UTC().Format(time.RFC3339),
+		}}
+	}
+	return f.apply(ctx, o, status)
+}
+
+func (f *Fleet) apply(ctx context.Context, o client.Object, status map[string]any) error {
+	gvk, err := f.GroupVersionKindFor(o)
+	if err != nil {
+		return err
+	}
+	u := &unstructured.Unstructured{Object: map[string]any{"status": status}}
+	u.SetGroupVersionKind(gvk)
+	u.SetNamespace(o.GetNamespace())
+	u.SetName(o.GetName())
+	u.SetUID(o.GetUID())
+	u.SetResourceVersion(o.GetResourceVersion())
+	return f.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1.FieldOwnerFleet), client.ForceOwnership)
+}
