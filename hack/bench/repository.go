@@ -102,7 +102,7 @@ func cloner(args []string) int {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println("{}") // the report that every work of ours has
+	fmt.Println("{}")
 	return 0
 }
 

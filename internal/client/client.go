@@ -90,9 +90,9 @@ func (o Options) credentials() (credentials.TransportCredentials, error) {
 		return nil, Usage("--cert %s and --key %s: %v", o.Cert, o.Key, err)
 	}
 	host, _, _ := strings.Cut(o.Address, ":")
-	return credentials.NewTLS(&tls.Config{
+	return greeted{credentials.NewTLS(&tls.Config{
 		MinVersion: tls.VersionTLS13, RootCAs: pool, Certificates: []tls.Certificate{pair}, ServerName: cmp.Or(o.ServerName, host),
-	}), nil
+	})}, nil
 }
 
 // Ref names a workspace.

@@ -94,7 +94,7 @@ func exitCode(code codes.Code) int {
 }
 
 // ofConnection is how the library tells why there is no connection: with words of its own around the cause.
-var ofConnection = regexp.MustCompile(`^(?:connection error: desc = "(.*)"|(error reading (?:from server|server preface): .*|closing transport due to: .*))$`)
+var ofConnection = regexp.MustCompile(`^(?:connection error: desc = "(.*)"|(error reading (?:from server|server preface): .*|closing transport due to: .*|(?:read|write) (?:tcp|unix) .*))$`)
 
 // connectionError returns why there is no connection to the daemon, or why it broke; false if the daemon itself has answered.
 func connectionError(s *status.Status) (string, bool) {
@@ -121,7 +121,7 @@ func (c *Client) unreachable(cause string) error {
 		code, advice = CodeDenied, "the socket is for root of the node"
 	case strings.HasSuffix(cause, "no such file or directory"):
 		advice = "is it running on this node, and is that service.socket of its configuration?"
-	case cause == "EOF" || strings.Contains(cause, "closing transport"):
+	case cause == "EOF" || strings.HasSuffix(cause, "broken pipe") || strings.HasSuffix(cause, "connection reset by peer") || strings.Contains(cause, "closing transport"):
 		advice = "it may be restarting: try again"
 	}
 	return &Error{code, fmt.Sprintf("the daemon at %s cannot be reached: %s: %s", c.address, Printable(cause), advice)}

@@ -89,7 +89,7 @@ func (d *Driver) Run(ctx context.Context) error {
 	for said := ""; ; {
 		err := d.serve(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was to end
+			return nil // it was to end
 		}
 		if err.Error() != said {
 			said = err.Error()
