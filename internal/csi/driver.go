@@ -82,7 +82,10 @@ func (d *Driver) fail(err error, why string) {
 // Run serves until ctx ends. Sockets that cannot be made, or vanish, are no reason to stop the rest of the daemon: they are made
 // again.
 func (d *Driver) Run(ctx context.Context) error {
-	go d.Node.watch(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { d.Node.watch(ctx) })
+	defer context.AfterFunc(ctx, d.Node.end)()
 	for said := ""; ; {
 		err := d.serve(ctx)
 		if ctx.Err() != nil {

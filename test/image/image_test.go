@@ -2,9 +2,13 @@
 package image
 
 import (
+	"archive/tar"
 	"bytes"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -103,6 +107,43 @@ func applyWhiteouts(t *testing.T, dir string) {
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 }
 
+// entries describes all that our layer has.
+func (s saved) entries(t *testing.T) map[string]string {
+	t.Helper()
+	g := NewWithT(t)
+	layer, err := os.Open(filepath.Join(s.dir, s.layers[len(s.layers)-1]))
+	g.Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = layer.Close() }()
+	all := map[string]string{}
+	for r := tar.NewReader(layer); ; {
+		h, err := r.Next()
+		if errors.Is(err, io.EOF) {
+			return all
+		}
+		g.Expect(err).NotTo(HaveOccurred())
+		sum := sha256.New()
+		_, err = io.Copy(sum, r) //nolint:gosec // it is our own
+		g.Expect(err).NotTo(HaveOccurred())
+		all[h.Name] = fmt.Sprintf("%c %o %d:%d %d bytes %s %s %v %x", h.Typeflag, h.Mode, h.Uid, h.Gid, h.Size, h.ModTime, h.Linkname, h.PAXRecords, sum.Sum(nil))
+	}
+}
+
+// differences names what is not the same in two layers.
+func differences(a, b map[string]string) []string {
+	var names []string
+	for name := range a {
+		if a[name] != b[name] {
+			names = append(names, name+": "+a[name]+" is not "+b[name])
+		}
+	}
+	for name := range b {
+		if _, both := a[name]; !both {
+			names = append(names, name+" is new")
+		}
+	}
+	return names
+}
+
 // inside runs a program of the image, in a directory that has the image's files.
 func inside(t *testing.T, tree string, args ...string) (stdout, stderr string, err error) {
 	t.Helper()
@@ -124,6 +165,7 @@ func TestImage(t *testing.T) {
 	t.Run("runs the daemon", func(t *testing.T) { runsDaemon(t, tree) })
 	t.Run("is the same when it is built again", func(t *testing.T) {
 		again := build(t)
+		NewWithT(t).Expect(differences(s.entries(t), again.entries(t))).To(BeEmpty())
 		NewWithT(t).Expect(again.config.RootFS.DiffIDs).To(Equal(s.config.RootFS.DiffIDs))
 		NewWithT(t).Expect(again.id).To(Equal(s.id))
 	})
