@@ -19,8 +19,10 @@ import (
 
 // Accounts of daemons and of the cluster controller, and the files with their roles.
 const (
-	DaemonAccount, DaemonRoles         = account, "config/rbac/role.yaml"
-	ControllerAccount, ControllerRoles = controllerAccount, "config/controller/role.yaml"
+	DaemonAccount     = account
+	DaemonRoles       = "config/rbac/role.yaml"
+	ControllerAccount = controllerAccount
+	ControllerRoles   = "config/controller/role.yaml"
 )
 
 // request is what the API server has recorded of one.
@@ -99,7 +101,7 @@ func (w *World) AwaitRightsUsed(account, file string) {
 // FreeAddress finds an address of this machine, for a server that others than this machine could reach as well.
 func (w *World) FreeAddress() string {
 	w.t.Helper()
-	l, err := (&net.ListenConfig{}).Listen(w.t.Context(), "tcp", "0.0.0.0:0") //nolint:gosec // only for its number
+	l, err := (&net.ListenConfig{}).Listen(w.t.Context(), "tcp", "0.0.0.0:0")
 	w.must(err)
 	defer func() { _ = l.Close() }()
 	return l.Addr().String()
@@ -110,7 +112,7 @@ func (w *World) Scrape(address string) {
 	w.t.Helper()
 	_, access, err := w.Cluster.AddPod(w.t.Context(), w.Namespace, "curious", "curious", "")
 	w.must(err)
-	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}} //nolint:gosec // it signs itself
+	client := &http.Client{Transport: &http.Transport{TLSClientConfig: &tls.Config{InsecureSkipVerify: true}}}
 	defer client.CloseIdleConnections()
 	w.Eventually("the metrics are refused", func() error {
 		r, err := http.NewRequestWithContext(w.t.Context(), http.MethodGet, "https://"+address+"/metrics", nil)

@@ -14,9 +14,11 @@ import (
 	"unsafe"
 
 	. "github.com/onsi/gomega"
+	"golang.org/x/sys/unix"
 )
 
-// The walker of this file is independent: it shares no code with the engine and uses nothing but os and syscall.
+// The walker of this file is independent: it shares no code with the engine and uses nothing but os and syscall (which
+// does not know the number of one call on every processor).
 
 // seen is what the walker noted about one name.
 type seen struct {
@@ -83,7 +85,7 @@ func (w *independent) note(dir int, name, path string) syscall.Stat_t {
 	at, err := syscall.BytePtrFromString(name)
 	w.check(err, path)
 	const noFollow = 0x100
-	_, _, errno := syscall.Syscall6(syscall.SYS_NEWFSTATAT, uintptr(dir), uintptr(unsafe.Pointer(at)), uintptr(unsafe.Pointer(&st)), noFollow, 0, 0)
+	_, _, errno := syscall.Syscall6(unix.SYS_NEWFSTATAT, uintptr(dir), uintptr(unsafe.Pointer(at)), uintptr(unsafe.Pointer(&st)), noFollow, 0, 0)
 	if errno != 0 {
 		w.check(errno, path)
 	}
