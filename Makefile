@@ -24,9 +24,6 @@ VOLUME ?=
 STORE ?= file
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
-# What `make e2e` runs: what every change must pass, or all (full). Its flags are those of the test program, as -accel=tcg.
-E2E ?=
-E2E_FLAGS ?=
 # How often `make bench` has every tool do everything, and its other flags (`go run ./hack/bench --help`).
 BENCH_ROUNDS ?= 5
 BENCH_FLAGS ?=
@@ -118,8 +115,8 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 
 .PHONY: test
 test: ## Install what the tests need, and run them all.
-	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs busybox-static
-	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL)
+	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs
+	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL) prometheus
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
 	@hack/stage.sh cross-package $(MAKE) --no-print-directory test-cross
@@ -149,12 +146,6 @@ vm-test: ## Run the tests of disks in a virtual machine, on XFS, ext4 and LVM (V
 .PHONY: vm-shell
 vm-shell: ## Open a shell in that machine (VM_FLAGS).
 	@go run ./hack/vm/cmd shell $(VM_FLAGS)
-
-.PHONY: e2e
-e2e: ## Run the daemon's image on real nodes, two virtual machines, with pods that use workspaces (E2E=full, E2E_FLAGS).
-	@hack/stage.sh packages hack/packages.sh busybox-static git
-	@hack/stage.sh image $(MAKE) --no-print-directory image IMG=ws-daemon:e2e IMAGE_FILE=bin/e2e.tar
-	@hack/stage.sh e2e go test -tags 'e2e $(E2E)' -count=1 -timeout 2h -v ./test/e2e -args -image='$(CURDIR)/bin/e2e.tar' $(E2E_FLAGS)
 
 .PHONY: bench
 bench: build ## Measure backup and restore beside tar, cp, restic and borg, and instant starts, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).
@@ -244,6 +235,10 @@ tools: ## Build the API server, etcd and kubectl if they are not there yet.
 .PHONY: stores
 stores: ## Build the object stores of the tests if they are not there yet.
 	@go run ./hack/stores/cmd build
+
+.PHONY: prometheus
+prometheus: ## Build Prometheus, which the tests and the demo ask, if it is not there yet.
+	@go run ./hack/prometheus/cmd build > /dev/null
 
 $(CONTROLLER_GEN):
 	@hack/tool.sh hack/tools/generate sigs.k8s.io/controller-tools/cmd/controller-gen $@

@@ -181,6 +181,7 @@ func TestDecideBackup(t *testing.T) {
 		"triggered after a failure":       {running(failed, trigger("b", "a")), false, noon.Add(3 * time.Minute)},
 		"edited after a failure":          {running(failed, edited, trigger("b", "a")), false, noon},
 		"fenced":                          {running(fenced, checked(time.Hour)), false, noon.Add(-time.Minute + 10*time.Minute)},
+		"asked for while fenced":          {running(fenced, func(s *scope) { s.asked = true }), false, noon},
 		"triggered while fenced":          {running(fenced, trigger("b", "a")), false, noon.Add(-time.Minute + 10*time.Minute)},
 		"evacuated":                       {running(checked(time.Minute)), true, noon},
 		"evacuated, turned off":           {running(interval(0)), true, noon},

@@ -27,7 +27,7 @@ var (
 	diskInodes     = metrics.Define(metrics.Gauge, "disk_inodes", "Inodes that the disk has, where it counts them.", "disk")
 	diskFreeInodes = metrics.Define(metrics.Gauge, "disk_free_inodes", "Inodes that are left.", "disk")
 	diskAllocated  = metrics.Define(metrics.Gauge, "disk_allocated_bytes", "Sum of the sizes of all volumes.", "disk")
-	diskThinFill   = metrics.Define(metrics.Gauge, "disk_thin_used_ratio", "How full a thin pool's data or metadata are.", "disk", "of")
+	diskThinFill   = metrics.Define(metrics.Gauge, "disk_thin_used_ratio", "How full a thin pool's data or metadata are; absent without a pool.", "disk", "of")
 	diskPressure   = metrics.Define(metrics.Gauge, "disk_pressure", "Whether the disk has too little of a resource, so that it takes no new workspaces.", "disk", "resource")
 	safeToRemove   = metrics.Define(metrics.Gauge, "node_safe_to_remove", "Whether everything on the node is backed up or released, and nobody can change any of it.")
 	orphanCount    = metrics.Define(metrics.Gauge, "orphans", "Volumes whose objects are missing.")

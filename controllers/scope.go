@@ -29,6 +29,7 @@ type scope struct {
 	limitable bool          // the driver of the volume's class can limit it
 	interval  time.Duration // between periodic backups, unless the spec has one
 
+	asked    bool          // somebody waits for a backup
 	growing  string        // why a volume in use cannot be grown
 	failing  failure       // what backups fail of, if the journal could not be told
 	quiet    bool          // what there is to report is not worth a write yet

@@ -27,18 +27,21 @@ func (r *WorkspaceReconciler) stepBackup(ctx context.Context, s *scope) (bool, e
 	if err != nil {
 		return false, err
 	}
+	s.asked = r.wishes.asked(s.ws.UID)
 	due := decideBackup(s, evacuate)
 	if due.IsZero() {
 		return false, nil
 	}
-	if s.failing = r.memory.failing(s.ws.UID); s.failing.next.After(due) && !s.edited() {
+	if s.failing = r.memory.failing(s.ws.UID); s.failing.next.After(due) && !s.edited() && !s.asked {
 		due = s.failing.next
 	}
 	if due.After(s.now) {
 		s.at(due)
 		return false, nil
 	}
-	if !r.Jobs.Start(s.key(v1.OperationBackup), ClassBackup, r.Settings.Timeouts.Backup.Duration, r.backup(s)) {
+	if !r.wishes.begin(s.ws.UID, s.seen.Journal.Backup, func() bool {
+		return r.Jobs.Start(s.key(v1.OperationBackup), ClassBackup, r.Settings.Timeouts.Backup.Duration, r.backup(s))
+	}) {
 		s.after(time.Second)
 	}
 	return false, nil
@@ -86,10 +89,13 @@ func (s *scope) pending(op v1.OperationType) bool {
 	}
 }
 
-// decideBackup returns when the next backup is due: at once for a new trigger, else an interval after the last look at the
-// tree; never before the pause after a failure is over. The zero time is never.
+// decideBackup returns when the next backup is due: at once for a new trigger or where somebody waits for one, else an interval after
+// the last look at the tree; never before the pause after a failure is over, unless somebody waits. The zero time is never.
 func decideBackup(s *scope, evacuate bool) time.Time {
 	b := s.seen.Journal.Backup
+	if s.asked {
+		return s.now
+	}
 	var due time.Time
 	interval := intervalOf(s.ws, s.interval)
 	if interval > 0 {

@@ -56,6 +56,7 @@ type WorkspaceReconciler struct {
 	settings sync.RWMutex // held by passes while they read Settings
 
 	memory    memory
+	wishes    wishes
 	orphans   orphanage
 	cordon    cordon
 	guard     guard

@@ -111,7 +111,9 @@ type world struct {
 	workspaces      *WorkspaceReconciler
 	snapshots       *SnapshotReconciler
 	nodes           *NodeReconciler
-	begin           int // of what the daemon logs
+	mgr             ctrl.Manager
+	qps             float32 // of the daemon's requests, if it is not the usual one
+	begin           int     // of what the daemon logs
 	// driver wraps the node's volumes, if it is set before the start.
 	driver func(volume.Driver) volume.Driver
 	// classDriver wraps those of a class besides.
@@ -244,6 +246,7 @@ func (w *world) keeper() *content.Keeper {
 func (w *world) manager() ctrl.Manager {
 	access := shared.Config()
 	access.Wrap(w.traffic.wrap)
+	access.QPS = w.qps
 	mine := cache.ByObject{Field: fields.OneTermEqualSelector("spec.nodeName", w.node)}
 	sameNames, grace := true, 10*time.Second
 	mgr, err := ctrl.NewManager(access, ctrl.Options{
@@ -282,6 +285,8 @@ func (w *world) start() (stop func()) {
 		w.snapshots.JobEnded(key)
 		w.workspaces.JobEnded(key)
 	})
+	w.workspaces.Jobs.OnEnd(w.workspaces.JobDone)
+	w.mgr = mgr
 	w.Expect(w.workspaces.SetupWithManager(mgr)).To(Succeed())
 	w.Expect(w.snapshots.SetupWithManager(mgr)).To(Succeed())
 	w.nodes = &NodeReconciler{Workspaces: w.workspaces, pause: 200 * time.Millisecond}

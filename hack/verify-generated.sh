@@ -6,7 +6,7 @@ cd "$(dirname "$0")/.."
 
 # Sums, not git: the answer is the same in a clean clone and with work in progress.
 sums() {
-	find api config/crd/bases docs/api.md docs/operations.md config/schema.json internal/config/schema.json -type f \
+	find api config/crd/bases docs/api.md docs/cli.md docs/service.md docs/operations.md config/schema.json internal/config/schema.json -type f \
 		\( -name 'zz_generated*' -o -name '*.pb.go' -o -path '*/applyconfiguration/*' -o -name '*.yaml' -o -name '*.md' -o -name '*.json' \) \
 		-exec sha256sum {} + 2>/dev/null | sort -k 2
 }

@@ -1,12 +1,18 @@
 package test
 
 import (
+	"context"
+	"os"
+	"path/filepath"
 	"testing"
 
 	. "github.com/onsi/gomega"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
+	daemonv1 "wsdaemon.dev/ws-daemon/api/daemon/v1"
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/test/harness"
@@ -18,7 +24,11 @@ func TestEveryRightOfTheDaemonIsUsed(t *testing.T) {
 	t.Parallel()
 	g, w := NewWithT(t), env.World(t, harness.OnOwnCluster())
 	address := w.FreeAddress()
-	a := w.Node("a", func(c *config.Config) { c.Metrics.Address = address }).Start()
+	sockets, err := os.MkdirTemp("", "ws-service-") //nolint:usetesting // the path of a socket must be short
+	g.Expect(err).NotTo(HaveOccurred())
+	defer os.RemoveAll(sockets)
+	socket := filepath.Join(sockets, "service", "socket")
+	a := w.Node("a", func(c *config.Config) { c.Metrics.Address, c.Service.Socket = address, socket }).Start()
 	early := w.Workspace("early", a)
 	early.Ready() // the node's report is there, without a Node
 	g.Expect(w.Client.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.Name}})).To(Succeed())
@@ -34,6 +44,7 @@ func TestEveryRightOfTheDaemonIsUsed(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: "for-a-while"},
 		Spec:       v1.SnapshotSpec{WorkspaceName: ws.Name, NodeName: a.Name, DeletionPolicy: v1.DeletionDelete},
 	})).To(Succeed())
+	ask(t, socket, &daemonv1.SnapshotRequest{Namespace: w.Namespace, Name: "web"})
 	again := w.Workspace("again", a, func(o *v1.Workspace) {
 		o.Spec.Initializer = v1.Initializer{Snapshot: &v1.SnapshotInitializer{Name: "kept"}}
 	})
@@ -44,4 +55,18 @@ func TestEveryRightOfTheDaemonIsUsed(t *testing.T) {
 	early.Delete().Gone() // nothing is unsaved, so the node is open to scale-down: the same event of the Node once more
 	w.Scrape(address)
 	w.AwaitRightsUsed(harness.DaemonAccount, harness.DaemonRoles)
+}
+
+// ask has the daemon's service make a snapshot.
+func ask(t *testing.T, socket string, request *daemonv1.SnapshotRequest) {
+	t.Helper()
+	g := NewWithT(t)
+	c, err := grpc.NewClient("unix:"+socket, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	g.Expect(err).NotTo(HaveOccurred())
+	defer func() { _ = c.Close() }()
+	ctx, cancel := context.WithTimeout(t.Context(), harness.Patience)
+	defer cancel()
+	made, err := daemonv1.NewWorkspaceServiceClient(c).Snapshot(ctx, request)
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(made.GetSnapshot().GetId()).To(HavePrefix("web-"))
 }

@@ -264,9 +264,9 @@ const (
 const (
 	// LabelWorkspace on a Pod names the workspace, of the Pod's namespace, that it uses.
 	LabelWorkspace = "workspace.wsdaemon.dev/workspace"
-	// CSIDriver is the driver of a Pod's inline volume that is a workspace; its attribute CSIAttributeWorkspace names that, in the
-	// Pod's namespace.
-	CSIDriver             = "workspace.wsdaemon.dev"
+	// CSIDriver is the driver of a Pod's inline volume that is a workspace.
+	CSIDriver = "workspace.wsdaemon.dev"
+	// CSIAttributeWorkspace is the attribute of such a volume that names the workspace, in the Pod's namespace.
 	CSIAttributeWorkspace = "workspace"
 	// FinalizerContent keeps an object until its content is safe or given up.
 	FinalizerContent = "workspace.wsdaemon.dev/content"

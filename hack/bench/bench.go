@@ -71,7 +71,7 @@ func (b *bench) all(ctx context.Context) error {
 		}
 	}
 	if b.git {
-		if err := b.clones(ctx); err != nil {
+		if err := b.repositories(ctx); err != nil {
 			return err
 		}
 	}

@@ -29,8 +29,8 @@ type options struct {
 	output  string // file of the document; empty means standard output
 	disks   bool   // restore to ext4 and XFS as well
 	million bool   // measure trees of small files as well
+	git     bool   // measure clones of a repository as well
 	clones  bool   // measure instant starts as well
-	git     bool   // measure clones of a git repository as well
 	check   bool   // a limit that is not kept is an error
 	prepare bool   // only do what needs no root
 }
@@ -61,8 +61,8 @@ func flags() options {
 	flag.StringVar(&o.output, "output", "", "file to write, for example docs/benchmarks.md; standard output by default")
 	flag.BoolVar(&o.disks, "disks", true, "restore to ext4 and XFS on loop devices as well")
 	flag.BoolVar(&o.million, "million", true, "measure 100,000 and 1,000,000 small files as well")
-	flag.BoolVar(&o.clones, "clones", true, "measure instant starts in the virtual machine as well")
 	flag.BoolVar(&o.git, "git", true, "measure clones of a git repository as well")
+	flag.BoolVar(&o.clones, "clones", true, "measure instant starts in the virtual machine as well")
 	flag.BoolVar(&o.check, "check", false, "fail if a limit is missed or was not measured")
 	flag.BoolVar(&o.prepare, "prepare", false, "only do what needs no root: build the tree, and measure instant starts for the next run")
 	flag.Parse()

@@ -22,14 +22,14 @@ const (
 	clonerName = "clone-repository"
 	// repositoryFiles is the number of files that are cloned.
 	repositoryFiles = 20_000
-	// cloneOwner is the user that they are cloned for.
-	cloneOwner = 33333
+	// repositoryOwner is the user that they are cloned for.
+	repositoryOwner = 33333
 	// clonerTimeout ends what hangs.
 	clonerTimeout = 10 * time.Minute
 )
 
-// clones has ours and git clone the same repository, from a server in this process.
-func (b *bench) clones(ctx context.Context) (err error) {
+// repositories has ours and git clone the same repository, from a server in this process.
+func (b *bench) repositories(ctx context.Context) (err error) {
 	say("making a repository of %d files", repositoryFiles)
 	root := filepath.Join(b.dir, "repositories")
 	if err := makeRepository(ctx, root); err != nil {
@@ -96,13 +96,13 @@ func cloner(args []string) int {
 		git := initializer.Git{
 			Sandbox: box, AllowedSchemes: []string{"http"}, Deny: []netip.Prefix{netip.MustParsePrefix("169.254.0.0/16")}, // as by default, but for this server
 		}
-		_, err = git.Run(ctx, initializer.Target{Dir: args[1], UID: cloneOwner, GID: cloneOwner}, initializer.GitSpec{URL: args[0]})
+		_, err = git.Run(ctx, initializer.Target{Dir: args[1], UID: repositoryOwner, GID: repositoryOwner}, initializer.GitSpec{URL: args[0]})
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		return 1
 	}
-	fmt.Println("{}") //nolint:forbidigo // the report that every work of ours has
+	fmt.Println("{}")
 	return 0
 }
 

@@ -14,6 +14,8 @@ source hack/demo/tree.sh
 source hack/demo/store.sh
 # shellcheck source=hack/demo/volumes.sh
 source hack/demo/volumes.sh
+# shellcheck source=hack/demo/watch.sh
+source hack/demo/watch.sh
 
 ((EUID == 0)) || { echo "demo: FAILED: it must run as root: hack/as-root.sh $0" >&2; exit 1; }
 
@@ -33,6 +35,8 @@ storage=
 driver=${VOLUME:-directory}
 # A tree of ten thousand files and more, and a part of it.
 tree='' part=''
+# The program that watches the daemons' metrics.
+prometheus=
 # Where workspace web has its content now.
 content=
 outside=$work/outside
@@ -85,8 +89,9 @@ write_config() {
 		  },
 		  "storage": $storage,
 		  "volumes": {"classes": {"default": $(volume_class "$1")}},
+		  "service": {"socket": "$work/$1.service/socket"},
 		  "health": {"address": "127.0.0.1:$(free_port)"},
-		  "metrics": {"address": ""},
+		  "metrics": {"address": "127.0.0.1:$(free_port)"},
 		  "log": {"level": "info", "format": "console"}
 		}
 	JSON
@@ -100,8 +105,14 @@ start_daemon() {
 
 serves() {
 	alive "$1" || fail "the daemon of $1 has ended"
-	answers_ok "$(sed -n 's/.*"health".*127.0.0.1:\([0-9]*\).*/\1/p' "$work/$1.json")" /readyz
+	answers_ok "$(port_of "$1" health)" /readyz
 }
+
+# socket_of NODE prints the address of the socket of a node's daemon.
+socket_of() { echo "unix://$work/$1.service/socket"; }
+
+# port_of NODE GROUP prints the port of a group of the configuration of a node's daemon.
+port_of() { sed -n "s/.*\"$2\".*127.0.0.1:\([0-9]*\).*/\1/p" "$work/$1.json"; }
 
 # kill_daemon NODE kills the daemon as a power cut would: no signal handler runs.
 kill_daemon() {
@@ -153,7 +164,7 @@ serve_repository() {
 build() {
 	if [[ -n ${DEMO_KUBECONFIG:-} ]]; then # all is there
 		export PATH=$PWD/bin:$PATH
-		tree=/usr part=share/zoneinfo
+		tree=/usr part=share/zoneinfo prometheus=bin/prometheus
 		[[ $kind == file ]] || fail "with VOLUME, STORE can only be file"
 		return
 	fi
@@ -161,6 +172,8 @@ build() {
 	as_caller go build -buildvcs=false -o bin/dev-cluster ./hack/cluster/cmd
 	as_caller go build -buildvcs=false -o bin/demo-gitserver ./hack/demo/gitserver
 	as_caller go build -buildvcs=false -o bin/dev-stores ./hack/stores/cmd
+	as_caller go build -buildvcs=false -o bin/dev-prometheus ./hack/prometheus/cmd
+	prometheus=$(as_caller bin/dev-prometheus build)
 	[[ $kind == file ]] || as_caller bin/dev-stores build
 	tree=$(as_caller go env GOROOT) part=src/cmd
 	[[ -x bin/ws-daemon ]] || as_caller make --no-print-directory build
@@ -183,6 +196,7 @@ set_up() {
 		kubectl create -f - <<<"{apiVersion: v1, kind: Node, metadata: {name: $node}}" >/dev/null
 		start_daemon "$node"
 	done
+	start_watching
 	serve_repository
 	await 30 "both nodes report themselves" kubectl wait workspacenodes/node-a workspacenodes/node-b \
 		--for=condition=Ready --timeout=5s >/dev/null 2>&1
@@ -224,9 +238,14 @@ fill_workspace() {
 }
 
 back_up() {
-	headline "A backup, by trigger"
-	change web '{"spec":{"backup":{"trigger":"before lunch"}}}'
-	triggered web 'before lunch'
+	headline "A backup: the client asks node-a's daemon for one, and follows it"
+	on_terminal bin/ws-daemon client --address "$(socket_of node-a)" backup web
+	say "The next one knows how much there is, and reads only what has changed:"
+	cp -a "$content/tree/$part" "$content/tree/copy-before-lunch"
+	on_terminal bin/ws-daemon client --address "$(socket_of node-a)" backup web
+	show bin/ws-daemon client --address "$(socket_of node-a)" list
+	show bin/ws-daemon client --address "$(socket_of node-a)" backups web
+	show bin/ws-daemon client --address "$(socket_of node-a)" usage web
 	show kubectl get workspaces
 	show bin/ws-daemon archive list --store "$store" --domain default --workspace web
 }
@@ -425,5 +444,6 @@ restore_snapshot
 return_node
 delete_all
 look_back
+look_at_metrics
 leave_nothing
 printf '\nIt took %d s.\n' "$SECONDS"

@@ -30,6 +30,13 @@ show() {
 	"$@"
 }
 
+# on_terminal shows a command that finds a terminal: each drawing of its bar has a line here.
+on_terminal() {
+	say "\$ $*"
+	script --quiet --return --command "$(printf '%q ' "$@")" /dev/null </dev/null |
+		sed -u -e 's/\x1b\[K//g' -e 's/^\r*//' -e 's/\r*$//' -e 's/\r\r*/\n/g'
+}
+
 # fail ends the demo, from a subshell as well: the reason is in a file, and the exit status does the rest.
 fail() {
 	[[ -s $work/failure ]] || printf '%s\n' "$*" >"$work/failure"
@@ -116,6 +123,7 @@ at_end() {
 	trap '' INT TERM
 	set +e
 	((status == 0)) || tell_failure "$status"
+	finish watch TERM
 	finish node-a TERM
 	finish node-b TERM
 	finish git TERM

@@ -49,7 +49,8 @@ func run(out io.Writer, dir string) error {
 			}
 		}
 	}
-	return errors.Join(errs...)
+	_, err = fmt.Fprint(out, "\n## The daemon's service\n\nWhat the daemon of a node tells and does over gRPC: [call by call](service.md).\n")
+	return errors.Join(append(errs, err)...)
 }
 
 // printGroup prints a documented group of untyped text constants; those with a type are in their type's section.

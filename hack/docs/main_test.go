@@ -41,5 +41,9 @@ Reasons of Ready.
 |---|---|
 | ` + "`Running`" + ` | means that it runs, or walks. |
 | ` + "`…paused`" + ` | has the prefix. |
+
+## The daemon's service
+
+What the daemon of a node tells and does over gRPC: [call by call](service.md).
 `))
 }

@@ -1,8 +1,6 @@
-// Package prometheus tests what config/prometheus gives to Prometheus and Grafana, with Prometheus's own tool.
 package prometheus
 
 import (
-	"encoding/json"
 	"fmt"
 	"os"
 	"os/exec"
@@ -26,32 +24,11 @@ const (
 	dashboardFile = "../../config/prometheus/dashboard.json"
 )
 
-// rules is the part of a PrometheusRule that Prometheus reads.
-type rules struct {
-	Groups []struct {
-		Name  string
-		Rules []rule
-	}
-}
-
-type rule struct {
-	Alert, Expr, For    string
-	Labels, Annotations map[string]string
-}
-
-func readRules(t *testing.T) rules {
+func readRules(t *testing.T) Rules {
 	t.Helper()
-	g := NewWithT(t)
-	text, err := os.ReadFile(rulesFile)
-	g.Expect(err).NotTo(HaveOccurred())
-	var object struct{ Spec rules }
-	g.Expect(yaml.UnmarshalStrict(text, &struct {
-		APIVersion, Kind string
-		Metadata         map[string]any
-		Spec             *rules
-	}{Spec: &object.Spec})).To(Succeed())
-	g.Expect(object.Spec.Groups).To(HaveLen(1))
-	return object.Spec
+	r, err := ReadRules(rulesFile)
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	return r
 }
 
 // promtool runs Prometheus's tool and returns what it printed.
@@ -68,13 +45,8 @@ func promtool(t *testing.T, args ...string) (string, error) {
 // writeRules writes the rules as Prometheus reads them.
 func writeRules(t *testing.T, dir string) string {
 	t.Helper()
-	g := NewWithT(t)
-	text, err := os.ReadFile(rulesFile)
-	g.Expect(err).NotTo(HaveOccurred())
-	var object struct{ Spec json.RawMessage }
-	g.Expect(yaml.Unmarshal(text, &object)).To(Succeed())
 	file := filepath.Join(dir, "rules.yaml")
-	g.Expect(os.WriteFile(file, object.Spec, 0o600)).To(Succeed())
+	NewWithT(t).Expect(os.WriteFile(file, readRules(t).Text, 0o600)).To(Succeed())
 	return file
 }
 
@@ -228,7 +200,7 @@ func TestEveryAlertIsTestedAndHasARunbook(t *testing.T) {
 	document, err := os.ReadFile("../../docs/operations.md")
 	g.Expect(err).NotTo(HaveOccurred())
 	var names []string
-	for _, r := range readRules(t).Groups[0].Rules {
+	for _, r := range readRules(t).Alerts {
 		names = append(names, r.Alert)
 		g.Expect(r.Annotations["runbook_url"]).To(Equal("docs/operations.md#" + strings.ToLower(r.Alert)))
 		g.Expect(string(document)).To(ContainSubstring("\n### " + r.Alert + "\n\n"))
@@ -247,49 +219,27 @@ func TestEveryAlertIsTestedAndHasARunbook(t *testing.T) {
 	g.Expect(names).To(ConsistOf(tested))
 }
 
-// panel is a panel of a dashboard.
-type panel struct {
-	Title   string
-	Targets []struct{ Expr string }
-	Panels  []panel
-}
-
-// queries returns the queries of a dashboard, with values for Grafana's variables.
-func queries(t *testing.T) map[string][]string {
+func queries(t *testing.T) []Query {
 	t.Helper()
 	g := NewWithT(t)
-	text, err := os.ReadFile(dashboardFile)
+	all, err := ReadQueries(dashboardFile)
 	g.Expect(err).NotTo(HaveOccurred())
-	var dashboard struct {
-		Panels     []panel
-		Templating struct{ List []struct{ Name string } }
-	}
-	g.Expect(json.Unmarshal(text, &dashboard)).To(Succeed())
-	out := map[string][]string{}
-	for _, p := range dashboard.Panels {
-		for _, target := range p.Targets {
-			out[p.Title] = append(out[p.Title], strings.NewReplacer("$__rate_interval", "5m", "$node", ".*").Replace(target.Expr))
-		}
-	}
-	g.Expect(out).NotTo(BeEmpty())
-	return out
+	g.Expect(all).NotTo(BeEmpty())
+	return all
 }
 
 func TestDashboardQueriesAreValid(t *testing.T) {
-	for title, all := range queries(t) {
-		for _, query := range all {
-			g := NewWithT(t)
-			g.Expect(query).NotTo(ContainSubstring("$"), "a variable of %s", title)
-			out, err := promtool(t, "--experimental", "promql", "format", query)
-			g.Expect(err).NotTo(HaveOccurred(), "%s: %s: %s", title, query, out)
-		}
+	for _, q := range queries(t) {
+		g := NewWithT(t)
+		g.Expect(q.Expr).NotTo(ContainSubstring("$"), "a variable of %s", q.Panel)
+		out, err := promtool(t, "--experimental", "promql", "format", q.Expr)
+		g.Expect(err).NotTo(HaveOccurred(), "%s: %s: %s", q.Panel, q.Expr, out)
 	}
 }
 
 var (
-	metricName = regexp.MustCompile(`\bws_daemon_[a-z_]+`)
-	selector   = regexp.MustCompile(`\b(ws_daemon_[a-z_]+)\{([^}]*)\}`)
-	matcher    = regexp.MustCompile(`([a-z_]+)\s*(?:=~|!~|!=|=)`)
+	selector = regexp.MustCompile(`\b(ws_daemon_[a-z_]+)\{([^}]*)\}`)
+	matcher  = regexp.MustCompile(`([a-z_]+)\s*(?:=~|!~|!=|=)`)
 )
 
 // exported are the names of all series, and their labels.
@@ -309,20 +259,18 @@ func exported() map[string][]string {
 // What alerts and dashboard ask for is what the daemon has, by name and label.
 func TestEveryQueryAsksForWhatThereIs(t *testing.T) {
 	all := queries(t)
-	for _, r := range readRules(t).Groups[0].Rules {
-		all[r.Alert] = []string{r.Expr}
+	for _, r := range readRules(t).Alerts {
+		all = append(all, Query{r.Alert, r.Expr})
 	}
 	there := exported()
-	for title, expressions := range all {
-		for _, query := range expressions {
-			g := NewWithT(t)
-			for _, name := range metricName.FindAllString(query, -1) {
-				g.Expect(there).To(HaveKey(name), "%s: %s", title, query)
-			}
-			for _, found := range selector.FindAllStringSubmatch(query, -1) {
-				for _, m := range matcher.FindAllStringSubmatch(found[2], -1) {
-					g.Expect(append([]string{"node"}, there[found[1]]...)).To(ContainElement(m[1]), "%s: %s", title, query)
-				}
+	for _, q := range all {
+		g := NewWithT(t)
+		for _, name := range metricName.FindAllString(q.Expr, -1) {
+			g.Expect(there).To(HaveKey(name), "%s: %s", q.Panel, q.Expr)
+		}
+		for _, found := range selector.FindAllStringSubmatch(q.Expr, -1) {
+			for _, m := range matcher.FindAllStringSubmatch(found[2], -1) {
+				g.Expect(append([]string{"node"}, there[found[1]]...)).To(ContainElement(m[1]), "%s: %s", q.Panel, q.Expr)
 			}
 		}
 	}
@@ -331,8 +279,8 @@ func TestEveryQueryAsksForWhatThereIs(t *testing.T) {
 // Whatever is measured is shown to somebody.
 func TestDashboardShowsEveryMetric(t *testing.T) {
 	var shown strings.Builder
-	for _, all := range queries(t) {
-		shown.WriteString(strings.Join(all, "\n") + "\n")
+	for _, q := range queries(t) {
+		shown.WriteString(q.Expr + "\n")
 	}
 	for _, d := range cmd.MetricDefinitions() {
 		if d.Name != "ws_daemon_config_last_reload_success_timestamp_seconds" { // a date, for whoever looks for one

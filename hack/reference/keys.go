@@ -115,7 +115,7 @@ func (r reader) fill(k *key, t reflect.Type, value reflect.Value) (err error) {
 		k.kind = "map"
 		k.members, err = r.members(k.path+".<name>", reflect.New(t.Elem()).Elem(), k.live)
 	case t.Kind() == reflect.Slice:
-		k.kind, k.fallback = "array", value.Interface()
+		err = r.list(k, t.Elem(), value)
 	case t.Kind() == reflect.Bool:
 		k.kind, k.fallback = "boolean", value.Interface()
 	case t.Kind() == reflect.String:
@@ -125,6 +125,16 @@ func (r reader) fill(k *key, t reflect.Type, value reflect.Value) (err error) {
 	}
 	if value.IsZero() && k.kind != "boolean" && k.format != &sizeFormat {
 		k.fallback = nil
+	}
+	return err
+}
+
+// list takes what the type of the elements says.
+func (r reader) list(k *key, elements reflect.Type, value reflect.Value) (err error) {
+	k.kind, k.fallback = "array", value.Interface()
+	if elements.Kind() == reflect.Struct {
+		k.fallback = nil
+		k.members, err = r.members(k.path+"[]", reflect.New(elements).Elem(), k.live)
 	}
 	return err
 }

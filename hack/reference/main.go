@@ -1,5 +1,6 @@
-// Command reference generates what documents say of the configuration and the metrics: the schema, and the tables of
-// docs/operations.md between their marks. The comments of the types are where it comes from.
+// Command reference generates what documents say of the configuration, the metrics and the commands: the schema, the tables of
+// docs/operations.md between their marks, docs/cli.md and docs/service.md. The comments of the types and of the service, and the
+// commands, are where it comes from.
 package main
 
 import (
@@ -10,6 +11,7 @@ import (
 	"path/filepath"
 	"reflect"
 
+	"wsdaemon.dev/ws-daemon/internal/cmd"
 	"wsdaemon.dev/ws-daemon/internal/config"
 )
 
@@ -34,9 +36,15 @@ func run(root string) error {
 	if err != nil {
 		return err
 	}
+	service, err := serviceReference(filepath.Join(root, "api", "daemon", "v1"))
+	if err != nil {
+		return err
+	}
 	return errors.Join(
 		os.WriteFile(filepath.Join(root, "internal", "config", "schema.json"), text, 0o644),
 		os.WriteFile(filepath.Join(root, "config", "schema.json"), text, 0o644),
+		os.WriteFile(filepath.Join(root, "docs", "cli.md"), []byte(cliReference(cmd.Commands())), 0o644),
+		os.WriteFile(filepath.Join(root, "docs", "service.md"), []byte(service), 0o644),
 		insert(filepath.Join(root, "docs", "operations.md"), map[string]string{
 			"configuration": configTable(keys),
 			"metrics":       metricsTable(),

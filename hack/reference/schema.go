@@ -57,6 +57,10 @@ func value(k key) *schema {
 	case "map":
 		s = &schema{Type: "object", Names: &schema{Type: "string", Pattern: className}, Additional: group(k.members)}
 	case "array":
+		if len(k.members) > 0 {
+			s.Items = group(k.members)
+			break
+		}
 		s.Items = &schema{Type: "string", Enum: k.enum}
 	default:
 		s.Enum = k.enum

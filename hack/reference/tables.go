@@ -55,6 +55,8 @@ func kindOf(k key) string {
 		return fmt.Sprintf("number from %d", k.least)
 	case k.kind == "integer":
 		return "number"
+	case k.kind == "array":
+		return "list of texts"
 	case k.kind == "boolean":
 		return "`true`, `false`"
 	default:

@@ -21,6 +21,8 @@ type Tool struct {
 	In string
 	// Module that the program's version is the one of, and its main package.
 	Module, Package string
+	// Tags of the build, if there are any.
+	Tags string
 }
 
 // Build returns the path of the program, which takes some minutes the first time. Progress goes to log. It needs the repository as working
@@ -42,6 +44,9 @@ func (t Tool) Build(ctx context.Context, log io.Writer) (string, error) {
 	path := filepath.Join(cache, "ws-daemon", "tools", t.Name+"-"+version)
 	cmd := exec.CommandContext(ctx, filepath.Join(root, "hack", "tool.sh"), module, t.Package, path)
 	cmd.Stderr = log
+	if t.Tags != "" {
+		cmd.Env = append(cmd.Environ(), "GOFLAGS=-tags="+t.Tags)
+	}
 	if err := cmd.Run(); err != nil {
 		return "", fmt.Errorf("build %s: %w", t.Name, err)
 	}

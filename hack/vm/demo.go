@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"wsdaemon.dev/ws-daemon/hack/cluster"
+	"wsdaemon.dev/ws-daemon/hack/prometheus"
 	"wsdaemon.dev/ws-daemon/hack/repository"
 )
 
@@ -58,10 +59,17 @@ func prepareDemo(ctx context.Context, o TestOptions, root string) error {
 	if err := os.Mkdir(bin, 0o755); err != nil {
 		return err
 	}
-	for program, path := range map[string]string{"ws-daemon": ".", "demo-gitserver": "./hack/demo/gitserver"} {
-		if err := BuildProgram(ctx, root, filepath.Join(bin, program), path); err != nil {
+	for program, path := range map[string]string{"ws-daemon": ".", "demo-gitserver": "./hack/demo/gitserver", "dev-prometheus": "./hack/prometheus/cmd"} {
+		if err := buildProgram(ctx, root, filepath.Join(bin, program), path); err != nil {
 			return err
 		}
+	}
+	program, err := prometheus.Build(ctx, o.Log)
+	if err != nil {
+		return err
+	}
+	if err := copyFile(program, filepath.Join(bin, "prometheus")); err != nil {
+		return err
 	}
 	tools, err := cluster.FindTools(ctx, o.Log, cluster.Kubectl)
 	if err != nil {

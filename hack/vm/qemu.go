@@ -16,10 +16,8 @@ type machine struct {
 	// arguments go to the kernel.
 	arguments []string
 	network   bool
-	// forward are the rules by which ports lead into the guest.
-	forward []string
-	drives  []drive
-	ports   []port
+	drives    []drive
+	ports     []port
 }
 
 // drive is a disk. The guest finds it by its name, which is its serial number.
@@ -69,7 +67,7 @@ func (m machine) args() []string {
 // nic gives the network of the machine.
 func (m machine) nic() string {
 	if m.network {
-		return strings.Join(append([]string{"user,model=virtio-net-pci,ipv6=off"}, m.forward...), ",")
+		return "user,model=virtio-net-pci,ipv6=off"
 	}
 	return "none"
 }

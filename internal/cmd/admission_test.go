@@ -48,7 +48,8 @@ func newNode(t *testing.T) *node {
 	c.Content.WorkingArea = n.area
 	c.Storage.Filesystem.Path = store
 	c.Volumes.Classes = map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}}
-	c.Health.Address, c.Metrics.Address = "", ""
+	c.Health.Address, c.Metrics.Address, c.Service = "", "", config.Default().Service
+	c.Service.Socket = ""
 	data, err := json.Marshal(c)
 	n.Expect(err).NotTo(HaveOccurred())
 	n.config = filepath.Join(t.TempDir(), "config.json")

@@ -24,6 +24,9 @@ type codeError struct {
 
 func (e *codeError) Error() string { return e.message }
 
+// ExitCode is the code.
+func (e *codeError) ExitCode() int { return e.code }
+
 // summary is what create and restore report: one object on standard output with --json.
 type summary struct {
 	Backup      string  `json:"backup"`

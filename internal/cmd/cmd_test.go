@@ -54,7 +54,7 @@ func TestConfigCheckRefuses(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.json")
 	g.Expect(os.WriteFile(file, []byte("{\n \"colour\": 1\n}"), 0o600)).To(Succeed())
 	g.Expect(refused(t, "config", "check", file)).To(Equal(
-		file + ":2: colour: there is no such key; there are $schema, content, storage, volumes, csi, limits, node, health, metrics, log"))
+		file + ":2: colour: there is no such key; there are $schema, content, storage, volumes, csi, limits, node, service, health, metrics, log"))
 	g.Expect(refused(t, "config", "check", "/nowhere")).To(Equal("configuration /nowhere does not exist: `ws-daemon config example` prints one"))
 	g.Expect(refused(t, "config", "check")).To(Equal("accepts 1 arg(s), received 0"))
 }

@@ -15,6 +15,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/logs"
 	"wsdaemon.dev/ws-daemon/internal/metrics"
+	"wsdaemon.dev/ws-daemon/internal/server"
 )
 
 // reloader takes over what changes in the configuration file while the daemon runs, and says what does not.
@@ -23,6 +24,7 @@ type reloader struct {
 	workspaces *controllers.WorkspaceReconciler
 	chores     *chores
 	store      *storeChain
+	service    *server.Server
 	metrics    *metrics.Metrics
 	events     nodeEvents
 	// changed has the node reported anew.
@@ -48,6 +50,7 @@ func (r *reloader) apply(c config.Config) {
 	})
 	r.chores.configure(c)
 	r.workspaces.Reconfigure(settingsOf(c))
+	r.service.Configure(c.Service)
 }
 
 // report tells what became of a change of the file.

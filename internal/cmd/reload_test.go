@@ -22,6 +22,7 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/logs"
 	"wsdaemon.dev/ws-daemon/internal/metrics"
+	"wsdaemon.dev/ws-daemon/internal/server"
 )
 
 // edit changes the node's configuration file.
@@ -112,6 +113,7 @@ func applied(t *testing.T) (*reloader, *events.FakeRecorder) {
 	r := &reloader{
 		log: logs.New("json", "info"), workspaces: workspaces, chores: newChores(cfg, workspaces, nil), store: newChain(storetest.Filesystem(t), nil, cfg), metrics: m,
 		events: nodeEvents{recorder: recorder, node: "node-a"}, changed: func() {},
+		service: server.New(server.Options{Config: cfg.Service, Metrics: m}),
 	}
 	return r, recorder
 }
@@ -164,6 +166,14 @@ func TestEveryLiveKeyIsApplied(t *testing.T) {
 		"content.backup.interval":     {func(c *config.Config) { c.Content.Backup.Interval.Duration = odd }, func(r *reloader) any { return r.workspaces.Settings.BackupInterval }, odd},
 		"content.orphanGrace":         {func(c *config.Config) { c.Content.OrphanGrace.Duration = odd }, func(r *reloader) any { return r.workspaces.Settings.OrphanGrace }, odd},
 		"content.strayRetention":      {func(c *config.Config) { c.Content.StrayRetention.Duration = odd }, func(r *reloader) any { return r.workspaces.Keeper.Tuned().StrayRetention }, odd},
+
+		"service.rights": {func(c *config.Config) { c.Service.Rights = []config.Right{{Subject: "CN=odd"}} }, func(r *reloader) any {
+			return len(r.service.Configured().Rights)
+		}, 1},
+		"service.requestsPerSecond": {func(c *config.Config) { c.Service.RequestsPerSecond = 77 }, func(r *reloader) any {
+			return r.service.Configured().RequestsPerSecond
+		}, 77},
+		"service.exports": {func(c *config.Config) { c.Service.Exports = 77 }, func(r *reloader) any { return r.service.Configured().Exports }, 77},
 
 		"node": {func(c *config.Config) { c.Node.ReservePercent = 7 }, func(r *reloader) any { return r.workspaces.Settings.Node.ReservePercent }, 7},
 

@@ -25,10 +25,7 @@ func Execute() int {
 	context.AfterFunc(ctx, stop) // a second signal ends the process at once
 	if err := newRoot().ExecuteContext(ctx); err != nil {
 		fmt.Fprintln(os.Stderr, "Error:", err)
-		if coded, ok := errors.AsType[*codeError](err); ok {
-			return coded.code
-		}
-		return 1
+		return exitCode(err)
 	}
 	return 0
 }
@@ -40,6 +37,15 @@ func newRoot() *cobra.Command {
 		SilenceUsage:  true,
 		SilenceErrors: true,
 	}
-	root.AddCommand(newRun(), newController(), newArea(), newArchive(), newConfig(), newVersion())
+	root.AddCommand(newRun(), newController(), newArea(), newArchive(), newClient(), newConfig(), newVersion())
 	return root
+}
+
+// exitCode is 1, unless the error has a code of its own.
+func exitCode(err error) int {
+	var coded interface{ ExitCode() int }
+	if errors.As(err, &coded) {
+		return coded.ExitCode()
+	}
+	return 1
 }

@@ -244,7 +244,10 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 		workspaces.JobEnded(key) // a snapshot makes a backup, too
 	})
 	workspaces.Jobs.BePatient(controllers.ClassFinal, finalPatience)
-	workspaces.Jobs.OnEnd(func(key jobs.Key, s jobs.State) { d.metrics.JobEnded(key, s, controllers.Reason(s.Err)) })
+	workspaces.Jobs.OnEnd(func(key jobs.Key, s jobs.State) {
+		d.metrics.JobEnded(key, s, controllers.Reason(s.Err))
+		workspaces.JobDone(key, s)
+	})
 	for _, r := range []interface{ SetupWithManager(mgr ctrl.Manager) error }{
 		workspaces, snapshots, &controllers.NodeReconciler{Workspaces: workspaces, Conditions: conditions},
 	} {
@@ -280,6 +283,8 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 	}
 	chores := newChores(d.cfg, workspaces, d.found)
 	reloads.workspaces, reloads.chores, reloads.events, reloads.changed = workspaces, chores, events, workspaces.LookAtNode
+	service := d.newService(mgr, workspaces, events)
+	reloads.service = service
 	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads
 	others := []prometheus.Collector{controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)}
 	if d.pods != nil {
@@ -294,6 +299,7 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		workspaces.Jobs.Runnable(shutdownGrace),
 		(&prober{guard: guard, events: events, metrics: d.metrics}).run,
 		(&metricsServer{config: d.cfg.Metrics, mgr: mgr, events: events}).run,
+		service.Run,
 		reloads.run(d.config, d.cfg),
 		d.gauges.synced,
 		chores.wake,

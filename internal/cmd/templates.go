@@ -12,7 +12,7 @@ var (
 		"Workspaces whose content is in the store, by how they began: cloned from a template, without one (missed), "+
 			"or restored although there was one (failed; also templates that could not be made).", "result")
 	templateChanges = metrics.Define(metrics.Counter, "template_changes_total", "Templates that were made and evicted.", "change")
-	templatesKept   = metrics.Define(metrics.Gauge, "templates", "Templates that are kept.", "class")
+	templatesKept   = metrics.Define(metrics.Gauge, "templates", "Templates that are kept; absent without a class that may keep some.", "class")
 )
 
 // templateMetrics tells how templates are used.

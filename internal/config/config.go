@@ -23,6 +23,8 @@ type Config struct {
 	Limits Limits `json:"limits"`
 	// Node is how the daemon treats the node that it runs on.
 	Node Node `json:"node" reload:"live"`
+	// Service is the daemon's gRPC service, and who may use it.
+	Service Service `json:"service"`
 	// Health is the address of /healthz and /readyz.
 	Health Address `json:"health"`
 	// Metrics is where Prometheus finds /metrics, and who may read it.
@@ -179,6 +181,7 @@ func Default() Config {
 			Store: StoreLimits{Requests: 64, Memory: 512 << 20},
 		},
 		Node:    defaultNode(),
+		Service: defaultService(),
 		Health:  Address{Address: ":8081"},
 		Metrics: Metrics{Address: "127.0.0.1:9090"},
 		Log:     Log{Level: "info", Format: "json"},

@@ -71,6 +71,7 @@ func join(key, name string) string { return strings.TrimPrefix(key+"."+name, "."
 func clone(c Config) Config {
 	c.Volumes.Classes = maps.Clone(c.Volumes.Classes)
 	c.Content.Git.AllowedSchemes = slices.Clone(c.Content.Git.AllowedSchemes)
+	c.Service.Rights = slices.Clone(c.Service.Rights)
 	c.Content.Egress.Deny = slices.Clone(c.Content.Egress.Deny)
 	return c
 }

@@ -20,6 +20,7 @@ func (c Config) validate() error {
 		c.CSI.validate(c.Content.WorkingArea),
 		c.Limits.validate(),
 		c.Node.validate(),
+		c.Service.validate(),
 		address("health.address", c.Health.Address),
 		c.Metrics.validate(),
 		oneOf("log.level", c.Log.Level, "debug", "info", "warn", "error"),
@@ -64,6 +65,9 @@ func (c Config) contradictions() error {
 	var errs []error
 	if host := c.Health.Address; host != "" && host == c.Metrics.Address {
 		errs = append(errs, wrong("metrics.address", "must not be that of health, %s", host))
+	}
+	if host := c.Service.Address; host != "" && (host == c.Health.Address || host == c.Metrics.Address) {
+		errs = append(errs, wrong("service.address", "must not be that of health or metrics, %s", host))
 	}
 	if s := c.Storage; s.Kind == KindFilesystem && s.Filesystem != nil && nested(s.Filesystem.Path, c.Content.WorkingArea) {
 		errs = append(errs, wrong("storage.filesystem.path",

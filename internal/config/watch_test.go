@@ -262,6 +262,6 @@ func TestLiveKeys(t *testing.T) {
 		"content.timeouts.retryMax", "content.timeouts.store", "content.timeouts.storeTotal", "content.tombstoneGrace",
 		"limits.backup", "limits.finalBackup", "limits.initialize", "limits.maintain",
 		"limits.store.downloadBytesPerSecond", "limits.store.requests", "limits.store.uploadBytesPerSecond",
-		"log.level", "node",
+		"log.level", "node", "service.exports", "service.requestsPerSecond", "service.rights",
 	}))
 }

@@ -50,6 +50,18 @@ func (e *NoBackupError) Error() string {
 		"or create the workspace under another name to start afresh", e.Subject, e.Wanted, found)
 }
 
+// AbsentError means that the store does not have what somebody wants to look at.
+type AbsentError struct {
+	Subject Subject
+	// What it does not have: "backup 7.40" for example.
+	What string
+}
+
+// Error says what is missing and what to do.
+func (e *AbsentError) Error() string {
+	return fmt.Sprintf("the store has no %s of workspace %s: list its backups to see what there is", e.What, e.Subject)
+}
+
 // IncompleteError means that some files could not be read, so that the backup cannot let the content go.
 type IncompleteError struct {
 	// Backup is the name of the incomplete backup.

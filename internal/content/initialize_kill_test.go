@@ -38,6 +38,7 @@ const (
 type origins struct {
 	*httptest.Server
 	root string
+	work string
 	held atomic.Bool
 	// half tells that somebody has got half of it, asked counts requests.
 	half  atomic.Bool
@@ -48,15 +49,14 @@ var wholeFile = strings.Repeat("0123456789abcdef", 1<<16)
 
 func newOrigins(f *fixture) *origins {
 	f.t.Helper()
-	o := &origins{root: f.t.TempDir()}
+	o := &origins{root: f.t.TempDir(), work: f.t.TempDir()}
 	o.Server = httptest.NewServer(o)
 	f.t.Cleanup(o.Close)
-	work := f.t.TempDir()
 	for _, args := range [][]string{{"init", "--quiet", "--initial-branch=main"}, {"add", "."}, {"commit", "--quiet", "--message", "m"}} {
-		f.Expect(os.WriteFile(filepath.Join(work, "README"), []byte("one"), 0o644)).To(Succeed())
-		o.git(f, work, args...)
+		f.Expect(os.WriteFile(filepath.Join(o.work, "README"), []byte("one"), 0o644)).To(Succeed())
+		o.git(f, o.work, args...)
 	}
-	o.git(f, o.root, "clone", "--quiet", "--bare", work, "r.git")
+	o.git(f, o.root, "clone", "--quiet", "--bare", o.work, "r.git")
 	return o
 }
 
@@ -180,9 +180,9 @@ func TestInitializingChild(t *testing.T) {
 	n.sandboxing()
 	if held := os.Getenv(heldVariable); held != "" {
 		n.fault = func(op, key string) error { // half of a restore
-			if op == "read" && strings.Contains(key, "/p/") {
+			if op == "get" && strings.Contains(key, "/p/") {
 				f.Expect(os.WriteFile(held, nil, 0o600)).To(Succeed())
-				select {}
+				<-f.ctx.Done()
 			}
 			return nil
 		}
@@ -273,6 +273,8 @@ func (f *fixture) prepare(kind string, o *origins) {
 	save.Subject = origin
 	_, err := z.Snapshot(f.ctx, save, "snap", true)
 	f.Expect(err).NotTo(HaveOccurred())
+	o.git(f, o.work, "commit", "--quiet", "--allow-empty", "--message", "since") // that there is something to fetch
+	o.git(f, o.work, "push", "--quiet", filepath.Join(o.root, "r.git"), "main")
 }
 
 // tree lists the files that users see, without those of git.

@@ -82,11 +82,14 @@ func (d *Driver) fail(err error, why string) {
 // Run serves until ctx ends. Sockets that cannot be made, or vanish, are no reason to stop the rest of the daemon: they are made
 // again.
 func (d *Driver) Run(ctx context.Context) error {
-	go d.Node.watch(ctx)
+	var watching sync.WaitGroup
+	defer watching.Wait()
+	watching.Go(func() { d.Node.watch(ctx) })
+	defer context.AfterFunc(ctx, d.Node.end)()
 	for said := ""; ; {
 		err := d.serve(ctx)
 		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was to end
+			return nil // it was to end
 		}
 		if err.Error() != said {
 			said = err.Error()

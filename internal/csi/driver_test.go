@@ -54,7 +54,9 @@ func (w *world) dial(socket string) *grpc.ClientConn {
 func (w *world) answers(d *Driver) {
 	w.t.Helper()
 	w.Eventually(func() error {
-		_, err := csi.NewIdentityClient(w.dial(d.socket)).GetPluginInfo(w.t.Context(), &csi.GetPluginInfoRequest{})
+		ctx, cancel := context.WithTimeout(w.t.Context(), time.Second)
+		defer cancel()
+		_, err := csi.NewIdentityClient(w.dial(d.socket)).GetPluginInfo(ctx, &csi.GetPluginInfoRequest{})
 		return err
 	}).Should(Succeed())
 }
@@ -170,12 +172,12 @@ func TestSocketsAreMadeAgain(t *testing.T) {
 	}
 	stop()
 
-	var config net.ListenConfig
-	left, err := config.Listen(t.Context(), "unix", d.socket)
+	left, err := net.ListenUnix("unix", &net.UnixAddr{Name: d.socket, Net: "unix"})
 	w.Expect(err).NotTo(HaveOccurred())
+	left.SetUnlinkOnClose(false) // as a daemon that was killed
+	w.Expect(left.Close()).To(Succeed())
 	stop = w.run(d)
 	w.answers(d)
-	w.Expect(left.Close()).To(Succeed())
 	stop()
 
 	w.Expect(os.RemoveAll(d.socket)).To(Succeed())
@@ -198,4 +200,23 @@ func TestKubeletThatRefusesTheDriver(t *testing.T) {
 		NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{Error: "another driver has the name"})
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(failures).To(Receive(Equal("the kubelet refuses the CSI driver: another driver has the name")))
+}
+
+// A daemon that stops before the API server has answered keeps no call waiting.
+func TestStoppingDriverKeepsNobodyWaiting(t *testing.T) {
+	w := newWorld(t)
+	w.node = &Node{Name: here, KubeletDir: w.kubelet, Keeper: w.keeper, Patience: time.Hour, Log: w.node.Log}
+	d, stop := w.serve()
+	w.answers(d)
+	conn, done := csi.NewNodeClient(w.dial(d.socket)), make(chan error, 1)
+	go func() {
+		_, err := conn.NodePublishVolume(t.Context(), w.ask())
+		done <- err
+	}()
+	w.Eventually(w.waits).Should(BeTrue())
+	stop()
+	var err error
+	w.Eventually(done).Should(Receive(&err))
+	w.Expect(err).To(failWith(codes.Unavailable, "the daemon is stopping: its successor will mount the workspace"))
+	w.clean()
 }

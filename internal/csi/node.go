@@ -35,7 +35,7 @@ type Node struct {
 	Log logr.Logger
 
 	cluster atomic.Pointer[Cluster] // nil until Connect
-	ended   atomic.Bool             // Connect has returned
+	ended   atomic.Bool             // nobody waits any more
 	bell    bell
 	busy    sync.Map // targets with a call under way
 	onEnd   atomic.Pointer[func(types.NamespacedName)]
@@ -161,17 +161,17 @@ func (n *Node) mount(dir *os.File, r request) error {
 // giveBack ends a use that came to nothing. If that cannot be written down, the kubelet must ask for the end: it does not after errors
 // that say that nothing has happened.
 func (n *Node) giveBack(target string, why error) error {
-	if err := n.end(target); err != nil {
+	if err := n.returned(target); err != nil {
 		return refuse(codes.Unavailable, "%v; and the use that came to nothing stays written down: %v", why, err)
 	}
 	return why
 }
 
-// end takes a use out of the journal, and wakes whoever waits for that.
-func (n *Node) end(target string) error {
-	returned, err := n.Keeper.Return(target)
+// returned takes a use out of the journal, and wakes whoever waits for that.
+func (n *Node) returned(target string) error {
+	all, err := n.Keeper.Return(target)
 	f := n.onEnd.Load()
-	for _, s := range returned {
+	for _, s := range all {
 		if f != nil {
 			(*f)(types.NamespacedName{Namespace: s.Namespace, Name: s.Name})
 		}
@@ -203,7 +203,7 @@ func (n *Node) NodeUnpublishVolume(_ context.Context, q *csi.NodeUnpublishVolume
 	if err := n.kubelet().unmount(target); err != nil {
 		return nil, refuse(codes.Internal, "%v", err)
 	}
-	if err := n.end(target); err != nil {
+	if err := n.returned(target); err != nil {
 		return nil, refuse(codes.Internal, "%s is unmounted, which could not be written down: %v", target, err)
 	}
 	n.Log.Info("unmounted", "target", target)

@@ -191,7 +191,7 @@ func TestPublishWaits(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
 			w.ws.Status.Conditions = tt.before
-			w.cache.put(w.ws.DeepCopy())
+			w.cache.put(w.ws)
 			done := make(chan error, 1)
 			go func() { done <- w.publish() }()
 			w.Eventually(w.waits).Should(BeTrue())

@@ -39,7 +39,7 @@ func (n *Node) forget(target string, mounts []string) error {
 	}
 	release, err := n.take(target)
 	if err != nil {
-		return nil //nolint:nilerr // whoever is at work on it knows better
+		return nil // whoever is at work on it knows better
 	}
 	defer release()
 	there, err := n.kubelet().at(target) // it may have been mounted since the table was read
@@ -51,14 +51,14 @@ func (n *Node) forget(target string, mounts []string) error {
 		return nil
 	}
 	n.Log.Info("a use has ended: nothing is mounted for it", "target", target)
-	return n.end(target)
+	return n.returned(target)
 }
 
 // find writes down a mount of a workspace's content, whose use is not in the journal.
 func (n *Node) find(ctx context.Context, target string) error {
 	release, err := n.take(target)
 	if err != nil {
-		return nil //nolint:nilerr // as above
+		return nil // as above
 	}
 	defer release()
 	there, err := n.kubelet().at(target)

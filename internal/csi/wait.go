@@ -122,9 +122,14 @@ func (n *Node) Connect(ctx context.Context, c Cluster) error {
 	n.bell.ringAll()
 	err := c.Watch(ctx, func(o client.Object) { n.bell.ring(client.ObjectKeyFromObject(o)) })
 	n.cluster.Store(nil)
+	n.end()
+	return err
+}
+
+// end has nobody wait any more for what the API server might say.
+func (n *Node) end() {
 	n.ended.Store(true)
 	n.bell.ringAll()
-	return err
 }
 
 // await calls attempt until it no longer has to wait, whenever something changes that it depends on.

@@ -70,7 +70,9 @@ func (o *objects) Get(_ context.Context, name ktypes.NamespacedName, into client
 	return nil
 }
 
+// put takes a copy: the test may go on changing its own.
 func (o *objects) put(object client.Object) {
+	object = object.DeepCopyObject().(client.Object)
 	o.mu.Lock()
 	if o.all == nil {
 		o.all = map[string]client.Object{}
@@ -136,8 +138,8 @@ func openWorld(t *testing.T, dir, files, kubelet string) *world {
 		Status:     v1.WorkspaceStatus{NodeName: here, Claim: 7, Conditions: []metav1.Condition{condition(v1.ConditionReady, "True", v1.ReasonRunning, "")}},
 	}
 	w.pod = &corev1.Pod{ObjectMeta: metav1.ObjectMeta{Namespace: "team", Name: "shell", UID: podUID}, Spec: corev1.PodSpec{NodeName: here}}
-	w.cache.put(w.ws.DeepCopy())
-	w.cache.put(w.pod.DeepCopy())
+	w.cache.put(w.ws)
+	w.cache.put(w.pod)
 	w.target = filepath.Join(kubelet, "pods", podUID, "volumes", "kubernetes.io~csi", "work", "mount")
 	return w
 }

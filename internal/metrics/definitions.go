@@ -84,7 +84,7 @@ var (
 		"Requests to the object store, every attempt counted, by result: ok, absent, exists, damaged, refused, busy, timeout, cancelled or error.", "request", "result")
 	storeDuration = Define(Histogram, "store_request_duration_seconds", "How long requests to the object store took, every attempt by itself.", "request").
 			with(.001, .005, .01, .05, .1, .25, .5, 1, 2.5, 5, 10, 30, 60, 300)
-	storeRetries     = Define(Counter, "store_retries_total", "Requests to the object store that were made again after a failure that may pass.", "request")
+	storeRetries     = Define(Counter, "store_retries_total", "Requests to the object store that were made again after a failure that may pass; absent before the first.", "request")
 	storeSent        = Define(Counter, "store_sent_bytes_total", "Bytes of objects that were written, every attempt counted.")
 	storeReceived    = Define(Counter, "store_received_bytes_total", "Bytes of objects that were read.")
 	storeFit         = Define(Gauge, "store_fit", "Whether a probe found that the object store does what backups rely on: 1 if so, 0 if not or not known yet.")
@@ -110,12 +110,24 @@ var (
 		"Since when changes may be in no backup: the oldest last look at content that periodic backups are to save; absent without any.")
 )
 
+// What is asked of the service.
+var (
+	serviceCalls = Define(Counter, "service_calls_total", "Calls of the service that ended, by method and by the code of their result (OK, NotFound and so on).",
+		"method", "code")
+	serviceDuration = Define(Histogram, "service_call_duration_seconds", "How long calls of the service took, until their last message was sent.", "method").
+			with(.001, .01, .1, .5, 1, 5, 30, 60, 300, 1800, 3600, 21600)
+	serviceRefused = Define(Counter, "service_handshakes_refused_total",
+		"Callers from the network that could not show that they may call at all: without TLS, or without a certificate that is valid here.")
+	servicePanics = Define(Counter, "service_panics_total", "Calls of the service that ran into a mistake in the daemon.")
+	serviceEnd    = Define(Gauge, "service_certificate_end_timestamp_seconds", "When the service's certificate ends; absent without one.")
+)
+
 // What the daemon is.
 var (
 	buildInfo    = Define(Gauge, "build_info", "Always 1; the labels say what runs.", "version", "goversion")
 	configUp     = Define(Gauge, "config_last_reload_successful", "Whether the configuration file was valid when it was last looked at.")
 	configTime   = Define(Gauge, "config_last_reload_success_timestamp_seconds", "When a valid configuration was read last.")
-	configReload = Define(Counter, "config_reloads_total", "Changes of the configuration file, by result: applied, unchanged or invalid.", "result")
+	configReload = Define(Counter, "config_reloads_total", "Changes of the configuration file, by result: applied, unchanged or invalid; absent before the first.", "result")
 	configWaits  = Define(Gauge, "config_pending_keys", "Keys of the configuration file that wait for a restart.")
 )
 
@@ -127,6 +139,7 @@ func Definitions() []Definition {
 		storeRequests, storeDuration, storeRetries, storeSent, storeReceived, storeFit, storeUp, storeLastSuccess,
 		journalEntries, classUsed, classVolumes, classFullest, classEscaped,
 		workspaces, conditions, unsaved,
+		serviceCalls, serviceDuration, serviceRefused, servicePanics, serviceEnd,
 		buildInfo, configUp, configTime, configReload, configWaits,
 	}
 }

@@ -27,7 +27,8 @@ type Metrics struct {
 	duration, wait, stepDuration *prometheus.HistogramVec
 	reloads                      *prometheus.CounterVec
 
-	store storeMetrics
+	store   storeMetrics
+	service serviceMetrics
 }
 
 // New makes the metrics of a daemon of a version. source says how things are whenever it is asked.
@@ -36,11 +37,12 @@ func New(version string, source func() Snapshot) *Metrics {
 		operations: operations.counter(), bytes: operationBytes.counter(), files: operationFiles.counter(),
 		duration: operationDuration.histogram(), wait: jobWait.histogram(), reloads: configReload.counter(),
 		steps: steps.counter(), stepBytes: stepBytes.counter(), stepFiles: stepFiles.counter(), stepDuration: stepDuration.histogram(),
-		store: newStoreMetrics(),
+		store: newStoreMetrics(), service: newServiceMetrics(),
 	}
 	build := buildInfo.GaugeVec()
 	build.WithLabelValues(version, runtime.Version()).Set(1)
-	m.collectors = append(m.store.collectors(), m.operations, m.bytes, m.files, m.duration, m.wait, m.reloads,
+	m.collectors = append(m.store.collectors(), m.service.collectors()...)
+	m.collectors = append(m.collectors, m.operations, m.bytes, m.files, m.duration, m.wait, m.reloads,
 		m.steps, m.stepBytes, m.stepFiles, m.stepDuration, build, collector(source))
 	return m
 }

@@ -92,7 +92,7 @@ func removeAll(o client.Object) func(c client.Client) error {
 
 const (
 	onlyStatus = "a daemon changes only the status of an object, and its finalizer"
-	neither    = "a daemon neither makes nor deletes Workspaces and Snapshots"
+	neither    = "a daemon makes no Workspaces, and deletes neither them nor Snapshots"
 )
 
 func workspaceAttempts(ws *v1.Workspace) []attempt {
@@ -126,9 +126,17 @@ func workspaceAttempts(ws *v1.Workspace) []attempt {
 }
 
 func snapshotAttempts(s *v1.Snapshot) []attempt {
-	other := &v1.Snapshot{ObjectMeta: metav1.ObjectMeta{Namespace: "own", Name: "another"}, Spec: s.Spec}
+	try := func(change func(*v1.Snapshot)) func(c client.Client) error {
+		o := &v1.Snapshot{ObjectMeta: metav1.ObjectMeta{Namespace: "own", Name: "another"}, Spec: s.Spec}
+		change(o)
+		return func(c client.Client) error { return c.Create(context.Background(), o.DeepCopy(), client.DryRunAll) }
+	}
+	const plain = "a daemon makes Snapshots without annotations, labels, owners and finalizers"
 	return []attempt{
-		{"make a snapshot", create(other), neither, false},
+		{"make a snapshot", try(func(*v1.Snapshot) {}), "", false},
+		{"make one of another node", try(func(o *v1.Snapshot) { o.Spec.NodeName = "node-c" }), "a daemon makes Snapshots of its own node only", false},
+		{"make one that others keep", try(func(o *v1.Snapshot) { o.Finalizers = []string{"a.example/b"} }), plain, false},
+		{"make one with a label", try(func(o *v1.Snapshot) { o.Labels = map[string]string{"a": "b"} }), plain, false},
 		{"delete a snapshot", remove(s), neither, false},
 		{"delete all snapshots", removeAll(&v1.Snapshot{}), neither, false},
 		{"give it to another node", merge(s, `{"spec":{"nodeName":"node-b"}}`), onlyStatus, false},

@@ -93,7 +93,7 @@ func (w *World) config(area string, opts ...func(*config.Config)) []byte {
 	c.Volumes.Classes = map[string]config.Class{"default": {Driver: "directory", AllowUnlimited: true}}
 	full := config.Threshold{Set: 100, Clear: 99} // the disk is that of a busy machine
 	c.Node.Pressure = config.Pressure{Bytes: full, Inodes: full, ThinData: full, ThinMetadata: full}
-	c.Health.Address, c.Metrics.Address = "", ""
+	c.Health.Address, c.Metrics.Address, c.Service.Socket = "", "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
 	for _, opt := range opts {
 		opt(&c)

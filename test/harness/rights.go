@@ -17,12 +17,13 @@ import (
 	"sigs.k8s.io/yaml"
 )
 
-// Accounts of daemons and of the cluster controller, and the files with their roles.
 const (
+	// DaemonAccount is the service account of daemons, and ControllerAccount that of the cluster controller.
 	DaemonAccount     = account
-	DaemonRoles       = "config/rbac/role.yaml"
 	ControllerAccount = controllerAccount
-	ControllerRoles   = "config/controller/role.yaml"
+	// DaemonRoles and ControllerRoles are the files with their roles.
+	DaemonRoles     = "config/rbac/role.yaml"
+	ControllerRoles = "config/controller/role.yaml"
 )
 
 // request is what the API server has recorded of one.

@@ -144,7 +144,7 @@ func (w *world) node(name string, changes ...func(*config.Config)) *node {
 	c.Content.Timeouts.RetryMax.Duration = 2 * time.Second
 	c.Storage = config.Storage{Kind: "filesystem", Filesystem: &config.Filesystem{Path: w.path("store")}}
 	c.Volumes.Classes = map[string]config.Class{"default": n.class()}
-	c.Health.Address, c.Metrics.Address = "", ""
+	c.Health.Address, c.Metrics.Address, c.Service.Socket = "", "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
 	w.configure(&c)
 	for _, change := range changes {

@@ -13,6 +13,9 @@ import (
 // exportCache is how much decoded content an export keeps, in bytes: an incremental backup has neighbours in several frames.
 const exportCache = 32 << 20
 
+// ExportMemory is what an export takes of memory, in bytes, besides the manifest.
+const ExportMemory = exportCache + moverMemory
+
 // Export writes the tree of a backup as a tar in the PAX format. It keeps what a tar can keep, and holes and extended
 // attributes as GNU tar does; what could not be read when the backup was made is left out. After an error the output is not
 // complete, which shows by its missing end.

@@ -47,6 +47,17 @@ type domainRecord struct {
 // OpenDomain opens the domain of that name and makes it if need be. The cluster is recorded with it; the domain of
 // another cluster is refused with [ErrOtherCluster] unless adopt is set.
 func OpenDomain(ctx context.Context, s store.Store, name, cluster string, adopt bool) (*Domain, error) {
+	return openDomain(ctx, s, name, cluster, adopt, (*Domain).create)
+}
+
+// ReadDomain is [OpenDomain] for those who only read: a domain that is not there is [store.ErrNotFound].
+func ReadDomain(ctx context.Context, s store.Store, name, cluster string, adopt bool) (*Domain, error) {
+	return openDomain(ctx, s, name, cluster, adopt, nil)
+}
+
+func openDomain(
+	ctx context.Context, s store.Store, name, cluster string, adopt bool, create func(*Domain, context.Context, string) (domainRecord, error),
+) (*Domain, error) {
 	if err := validID("domain", name); err != nil {
 		return nil, err
 	}
@@ -55,8 +66,8 @@ func OpenDomain(ctx context.Context, s store.Store, name, cluster string, adopt 
 	}
 	d := newDomain(s, name)
 	record, err := d.record(ctx)
-	if errors.Is(err, store.ErrNotFound) {
-		record, err = d.create(ctx, cluster)
+	if errors.Is(err, store.ErrNotFound) && create != nil {
+		record, err = create(d, ctx, cluster)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("open domain %s: %w", name, err)

@@ -179,7 +179,7 @@ func (r *repository) reallyEmpty(ctx context.Context) error {
 	}
 	spec := DownloadSpec{URL: strings.TrimSuffix(r.spec.URL, "/") + "/info/refs" + query + "service=git-upload-pack", Credentials: r.spec.Credentials}
 	s := newSource(ctx, downloadOrder{Deny: r.deny, Spec: spec, Stall: r.stall})
-	response, cancel, err := s.request()
+	response, cancel, err := s.request() //nolint:contextcheck // the source has it
 	if err != nil {
 		return newError(Failed, err, "ask the server whether the repository is empty: %s", s.plain(err))
 	}

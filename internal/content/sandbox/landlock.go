@@ -153,7 +153,7 @@ const landlockNetPort = 2
 // that (before Linux 6.7), nothing changes. The caller has locked the goroutine to the thread.
 func OnlyConnectTo(port uint64) error {
 	abi, _, errno := syscall.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
-	if errno != 0 || int(abi) < abiNetwork {
+	if known := errno == 0 && int(abi) >= abiNetwork; !known {
 		return nil
 	}
 	attr := unix.LandlockRulesetAttr{Handled_access_net: unix.LANDLOCK_ACCESS_NET_CONNECT_TCP}

@@ -34,7 +34,7 @@ func Main(run func() int) int {
 		return run()
 	}
 	runtime.LockOSThread()                                // the signal below is sent when the thread ends
-	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:noctx // it lives as long as this process
+	cmd := exec.Command("/proc/self/exe", os.Args[1:]...) //nolint:noctx,gosec // the same program with the same arguments, which lives as long as this process
 	cmd.Stdin, cmd.Stdout, cmd.Stderr = os.Stdin, os.Stdout, os.Stderr
 	cmd.Env = append(os.Environ(), apart+"=1")
 	cmd.SysProcAttr = &syscall.SysProcAttr{Unshareflags: syscall.CLONE_NEWNS, Pdeathsig: syscall.SIGKILL}
@@ -53,7 +53,7 @@ func Main(run func() int) int {
 func KubeletDir(t *testing.T) string {
 	t.Helper()
 	g := NewWithT(t)
-	dir, err := os.MkdirTemp("", "kubelet-") // a short path: sockets may lie in it
+	dir, err := os.MkdirTemp("", "kubelet-") //nolint:usetesting // a short path: sockets may lie in it
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { g.Expect(os.RemoveAll(dir)).To(Succeed()) })
 	g.Expect(unix.Mount(dir, dir, "", unix.MS_BIND, "")).To(Succeed())
