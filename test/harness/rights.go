@@ -18,11 +18,13 @@ import (
 )
 
 const (
-	// DaemonAccount is the service account of daemons, and ControllerAccount that of the cluster controller.
-	DaemonAccount     = account
+	// DaemonAccount is the service account of daemons.
+	DaemonAccount = account
+	// DaemonRoles is the file with their role.
+	DaemonRoles = "config/rbac/role.yaml"
+	// ControllerAccount is the service account of the cluster controller.
 	ControllerAccount = controllerAccount
-	// DaemonRoles and ControllerRoles are the files with their roles.
-	DaemonRoles     = "config/rbac/role.yaml"
+	// ControllerRoles is the file with its roles.
 	ControllerRoles = "config/controller/role.yaml"
 )
 
