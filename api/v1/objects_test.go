@@ -172,7 +172,7 @@ func TestConstantsAreDocumented(t *testing.T) {
 			g.Expect(strings.TrimSpace(value.Doc.Text())).To(HaveSuffix("."), "%s: a whole sentence", name)
 			text, err := strconv.Unquote(value.Values[0].(*ast.BasicLit).Value)
 			g.Expect(err).NotTo(HaveOccurred())
-			kind := regexp.MustCompile(`^(Condition|Reason|Event|Annotation|Label|Taint|Finalizer|FieldOwner)`).FindString(name)
+			kind := regexp.MustCompile(`^(Condition|Reason|Event|Annotation|Label|Taint|Finalizer|FieldOwner|CSI)`).FindString(name)
 			g.Expect(kind).NotTo(BeEmpty(), name)
 			if kind == "Condition" || kind == "Reason" || kind == "Event" {
 				g.Expect(text).To(MatchRegexp(word.String()))
