@@ -1,5 +1,5 @@
 # shellcheck shell=bash
-# shellcheck disable=SC2154 # demo.sh has the variables that are used here and not set
+# shellcheck disable=SC2154,SC2034 # demo.sh and lib.sh have the variables that are used here and not set, and use those that are set
 # A Prometheus that watches the daemons of the demo from beginning to end. Sourced by demo.sh.
 
 # What the program says that runs it.
@@ -9,7 +9,7 @@ watched=
 start_watching() {
 	local url used expected=()
 	used=$(df --output=pcent "$work" | tail -n 1)
-	((${used//[^0-9]/} < 84)) || expected=(--expect WSDaemonDiskFull,WSDaemonAreaFull) # they are right, then
+	((${used//[^0-9]/} < 84)) || expected=(--expect "WSDaemonDiskFull,WSDaemonAreaFull") # they are right, then
 	mkdir "$work/prometheus"
 	exec {watched}< <(exec setpriv --pdeathsig TERM -- bin/dev-prometheus watch --program "$prometheus" --dir "$work/prometheus" \
 		--interval "${slow}s" "${expected[@]}" "node-a=127.0.0.1:$(port_of node-a metrics)" "node-b=127.0.0.1:$(port_of node-b metrics)" \

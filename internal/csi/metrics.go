@@ -11,11 +11,11 @@ import (
 )
 
 var (
-	callCount = metrics.Define(metrics.Counter, "csi_calls_total", "Calls of the kubelet, by method and the code of the answer.", "method", "code")
+	callCount = metrics.Define(metrics.Counter, "csi_calls_total", "Calls of the kubelet, by method and the code of the answer; absent without the driver, and before the first.", "method", "code")
 	callTime  = metrics.Define(metrics.Histogram, "csi_call_duration_seconds",
-		"How long the kubelet waited for an answer: NodePublishVolume waits until the workspace is ready.", "method")
-	published = metrics.Define(metrics.Gauge, "csi_published_volumes", "Workspaces that are mounted for pods by the CSI driver.")
-	known     = metrics.Define(metrics.Gauge, "csi_registered", "Whether the kubelet has accepted the CSI driver since the daemon started.")
+		"How long the kubelet waited for an answer: NodePublishVolume waits until the workspace is ready; absent without the driver, and before the first.", "method")
+	published = metrics.Define(metrics.Gauge, "csi_published_volumes", "Workspaces that are mounted for pods by the CSI driver; absent without it.")
+	known     = metrics.Define(metrics.Gauge, "csi_registered", "Whether the kubelet has accepted the CSI driver since the daemon started; absent without the driver.")
 )
 
 // MetricDefinitions are those of the driver.

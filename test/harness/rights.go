@@ -18,11 +18,13 @@ import (
 )
 
 const (
-	// DaemonAccount is the service account of daemons, and ControllerAccount that of the cluster controller.
-	DaemonAccount     = account
+	// DaemonAccount is the service account of daemons.
+	DaemonAccount = account
+	// ControllerAccount is that of the cluster controller.
 	ControllerAccount = controllerAccount
-	// DaemonRoles and ControllerRoles are the files with their roles.
-	DaemonRoles     = "config/rbac/role.yaml"
+	// DaemonRoles is the file with the roles of daemons.
+	DaemonRoles = "config/rbac/role.yaml"
+	// ControllerRoles is that of the cluster controller.
 	ControllerRoles = "config/controller/role.yaml"
 )
 

@@ -80,13 +80,11 @@ func (w *independent) directory(fd int, path string) int {
 
 func (w *independent) note(dir int, name, path string) syscall.Stat_t {
 	var st syscall.Stat_t
-	at, err := syscall.BytePtrFromString(name)
+	const openPath = 0x200000 // O_PATH: the name itself, of any type, and not to read it
+	fd, err := syscall.Openat(dir, name, openPath|syscall.O_NOFOLLOW|syscall.O_CLOEXEC, 0)
 	w.check(err, path)
-	const noFollow = 0x100
-	_, _, errno := syscall.Syscall6(syscall.SYS_NEWFSTATAT, uintptr(dir), uintptr(unsafe.Pointer(at)), uintptr(unsafe.Pointer(&st)), noFollow, 0, 0)
-	if errno != 0 {
-		w.check(errno, path)
-	}
+	w.check(syscall.Fstat(fd, &st), path)
+	w.check(syscall.Close(fd), path)
 	s := seen{
 		Type: strconv.FormatUint(uint64(st.Mode&syscall.S_IFMT), 8), Mode: strconv.FormatUint(uint64(st.Mode&0o7777), 8),
 		Owner: fmt.Sprintf("%d:%d", st.Uid, st.Gid), Mtime: fmt.Sprintf("%d.%09d", st.Mtim.Sec, st.Mtim.Nsec),
