@@ -11,6 +11,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	"golang.org/x/sys/unix"
@@ -38,10 +39,21 @@ func streams(t *testing.T, entries int, next func(n int) (tar.Header, io.Reader)
 			}
 		}
 		_ = c.Flush()
-		done <- n
+		select {
+		case done <- n:
+		default: // it was asked again
+		}
 	}))
 	t.Cleanup(s.Close)
 	return s.URL, func() int { return <-done }
+}
+
+// patientDownload waits for a server that is busy making what it sends.
+func patientDownload(t *testing.T) initializer.Download {
+	t.Helper()
+	d := newDownload(t)
+	d.Stall = time.Minute
+	return d
 }
 
 // zeros never end.
@@ -80,7 +92,7 @@ func TestS6_BombsThatAreSentInFull(t *testing.T) {
 			url, sent := streams(t, tt.entries, tt.next)
 			target := newTarget(t)
 			target.MaxBytes, target.MaxFiles = 16<<20, 3000
-			_, err := newDownload(t).Run(t.Context(), target, initializer.DownloadSpec{URL: url, Unpack: true})
+			_, err := patientDownload(t).Run(t.Context(), target, initializer.DownloadSpec{URL: url, Unpack: true})
 			g.Expect(err).To(And(MatchError(initializer.ErrFull), MatchError(ContainSubstring(tt.want))))
 			g.Expect(sent()).To(BeNumerically("<", tt.entries), "the server was left in the middle")
 		})
@@ -100,7 +112,7 @@ func TestS6_ABombBehindTheLastEntry(t *testing.T) {
 	t.Cleanup(s.Close)
 	target := newTarget(t)
 	target.MaxBytes, target.MaxFiles = 16<<20, 100
-	_, err := newDownload(t).Run(t.Context(), target, initializer.DownloadSpec{URL: s.URL, Unpack: true})
+	_, err := patientDownload(t).Run(t.Context(), target, initializer.DownloadSpec{URL: s.URL, Unpack: true})
 	g.Expect(err).To(And(MatchError(initializer.ErrInvalid), MatchError(ContainSubstring("goes on after its end"))))
 }
 
@@ -140,6 +152,6 @@ func TestS6_SizesThatAreNone(t *testing.T) {
 	url, _ := streams(t, 1, func(int) (tar.Header, io.Reader) {
 		return tar.Header{Typeflag: tar.TypeReg, Name: "f", Mode: 0o644, Size: 1 << 62}, strings.NewReader("")
 	})
-	_, err := newDownload(t).Run(t.Context(), newTarget(t), initializer.DownloadSpec{URL: url, Unpack: true})
+	_, err := patientDownload(t).Run(t.Context(), newTarget(t), initializer.DownloadSpec{URL: url, Unpack: true})
 	g.Expect(err).To(And(MatchError(initializer.ErrFull), MatchError(ContainSubstring(`entry "f" does not fit`))))
 }
