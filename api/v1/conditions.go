@@ -291,9 +291,9 @@ const (
 	// ConditionGitCurrent is True on a node whose git has a version in which its project has fixed what is known. It has no effect.
 	ConditionGitCurrent = "GitCurrent"
 	// ReasonGitCurrent means that the version has all fixes.
-	ReasonGitCurrent = "Current"
+	ReasonGitCurrent = "GitCurrent"
 	// ReasonGitOld means that the version is older. The distribution may have fixed it all the same; its changelog tells.
-	ReasonGitOld = "Old"
+	ReasonGitOld = "GitOld"
 	// ReasonGitUnusable means that git cannot be run, or says nothing that is understood.
-	ReasonGitUnusable = "Unusable"
+	ReasonGitUnusable = "GitUnusable"
 )

@@ -105,6 +105,7 @@ func extended(c Commit, old Pack, fresh string) program {
 		if _, err := put(fresh)(ctx, d); err != nil {
 			return "", err
 		}
+		c := c // each run has its own
 		c.Packs = []Pack{modelPack(fresh, true), old}
 		_, listed, err := d.Workspace(c.Workspace).Extend(ctx, c, c.Parent.Name)
 		if err == nil {
