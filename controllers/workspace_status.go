@@ -12,11 +12,11 @@ import (
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/apply"
 	"wsdaemon.dev/ws-daemon/internal/state"
 )
 
@@ -302,8 +302,7 @@ var conditionOrder = []string{
 	v1.ConditionFinalBackup, v1.ConditionLimitsApplied, v1.ConditionStalled,
 }
 
-// applyStatus writes a whole status by server-side apply. It carries the UID and the version that the status was computed
-// from: all nodes share one field owner, so without them a stale cache would overwrite another node's status.
+// applyStatus writes a whole status, and remembers the version that it made.
 func (r *WorkspaceReconciler) applyStatus(ctx context.Context, o client.Object, status any) error {
 	data, err := json.Marshal(status)
 	if err != nil {
@@ -313,19 +312,9 @@ func (r *WorkspaceReconciler) applyStatus(ctx context.Context, o client.Object, 
 	if err := json.Unmarshal(data, &fields); err != nil {
 		return fmt.Errorf("encode the status of %s: %w", client.ObjectKeyFromObject(o), err)
 	}
-	gvk, err := r.GroupVersionKindFor(o)
-	if err != nil {
-		return err
-	}
-	u := &unstructured.Unstructured{Object: map[string]any{"status": fields}}
-	u.SetGroupVersionKind(gvk)
-	u.SetNamespace(o.GetNamespace())
-	u.SetName(o.GetName())
-	u.SetUID(o.GetUID())
-	u.SetResourceVersion(o.GetResourceVersion())
-	err = r.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1.FieldOwner), client.ForceOwnership)
+	version, err := apply.Status(ctx, r.Client, o, fields, v1.FieldOwner)
 	if err == nil {
-		r.memory.wrote(o, u.GetResourceVersion())
+		r.memory.wrote(o, version)
 	}
 	return err
 }

@@ -5,10 +5,10 @@ import (
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/apply"
 )
 
 // longest is what fits into a condition's message with room to spare.
@@ -36,19 +36,6 @@ func (f *Fleet) say(ctx context.Context, o client.Object, conditions []metav1.Co
 			"observedGeneration": o.GetGeneration(), "lastTransitionTime": at.UTC().Format(time.RFC3339),
 		}}
 	}
-	return f.apply(ctx, o, status)
-}
-
-func (f *Fleet) apply(ctx context.Context, o client.Object, status map[string]any) error {
-	gvk, err := f.GroupVersionKindFor(o)
-	if err != nil {
-		return err
-	}
-	u := &unstructured.Unstructured{Object: map[string]any{"status": status}}
-	u.SetGroupVersionKind(gvk)
-	u.SetNamespace(o.GetNamespace())
-	u.SetName(o.GetName())
-	u.SetUID(o.GetUID())
-	u.SetResourceVersion(o.GetResourceVersion())
-	return f.Status().Apply(ctx, client.ApplyConfigurationFromUnstructured(u), client.FieldOwner(v1.FieldOwnerFleet), client.ForceOwnership)
+	_, err := apply.Status(ctx, f.Client, o, status, v1.FieldOwnerFleet)
+	return err
 }
