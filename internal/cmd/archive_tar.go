@@ -49,24 +49,35 @@ func newArchiveExport(p *place) *cobra.Command {
 	return cmd
 }
 
-// writeNew writes a file that must not exist. It gets its name when it is whole: half a tar looks like a whole one.
-func writeNew(path string, write func(io.Writer) error) (err error) {
+// writeNew writes a file that must not exist.
+func writeNew(path string, write func(io.Writer) error) error {
 	if _, err := os.Lstat(path); err == nil {
 		return fmt.Errorf("%s: file exists: name another one, or remove it", path)
 	}
+	return writeWhole(path, write, func(half, path string) error {
+		err := unix.Renameat2(unix.AT_FDCWD, half, unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
+		if errors.Is(err, unix.EINVAL) { // a file system that cannot look and rename at once
+			return os.Rename(half, path)
+		}
+		if err != nil {
+			return fmt.Errorf("name the file %s: %w", path, err)
+		}
+		return nil
+	})
+}
+
+// writeWhole writes a file that gets its name, by rename, when it is whole: half a tar looks like a whole one.
+func writeWhole(path string, write func(io.Writer) error, rename func(half, path string) error) error {
 	half, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".part-*")
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(write(half), half.Sync(), half.Close()); err != nil {
-		return errors.Join(err, os.Remove(half.Name()))
-	}
-	err = unix.Renameat2(unix.AT_FDCWD, half.Name(), unix.AT_FDCWD, path, unix.RENAME_NOREPLACE)
-	if errors.Is(err, unix.EINVAL) { // a file system that cannot look and rename at once
-		err = os.Rename(half.Name(), path)
+	err = errors.Join(write(half), half.Sync(), half.Close())
+	if err == nil {
+		err = rename(half.Name(), path)
 	}
 	if err != nil {
-		return errors.Join(fmt.Errorf("name the file %s: %w", path, err), os.Remove(half.Name()))
+		return errors.Join(err, os.Remove(half.Name()))
 	}
 	return nil
 }

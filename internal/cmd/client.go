@@ -82,6 +82,22 @@ func (a *asking) with(cmd *cobra.Command, do func(ctx context.Context, c *client
 	return do(ctx, c)
 }
 
+// about makes a command ask the daemon about the workspace of its first argument, and offers the formats that what is found can be shown in.
+func (a *asking) about(cmd *cobra.Command, do func(ctx context.Context, c *client.Client, ws client.Ref, look client.Look) error, formats ...client.Format) *cobra.Command {
+	var o output
+	cmd.Args = wrongly(cobra.ExactArgs(1))
+	cmd.ValidArgsFunction = a.suggestions((*asking).workspaces)
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		look, err := o.look(cmd, false)
+		if err != nil {
+			return err
+		}
+		return a.with(cmd, func(ctx context.Context, c *client.Client) error { return do(ctx, c, a.ref(args[0]), look) })
+	}
+	o.flag(cmd, formats...)
+	return cmd
+}
+
 // ref names the workspace of an argument, also as `kubectl get -o name` prints it.
 func (a *asking) ref(arg string) client.Ref {
 	for _, prefix := range []string{"workspace.workspace.wsdaemon.dev/", "workspace/", "workspaces/", "ws/"} {

@@ -59,26 +59,14 @@ func within(namespace string) string {
 }
 
 func newClientGet(a *asking) *cobra.Command {
-	var o output
-	cmd := &cobra.Command{
-		Use: "get NAME", Short: "Show a workspace; -o yaml shows everything that the daemon says of it", Args: wrongly(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.suggestions((*asking).workspaces),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			look, err := o.look(cmd, false)
-			if err != nil {
-				return err
-			}
-			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-				ws, err := c.Get(ctx, a.ref(args[0]))
-				if err != nil {
-					return err
-				}
-				return look.Workspaces().One(ws)
-			})
-		},
-	}
-	o.flag(cmd, client.JSON, client.YAML, client.Wide, client.Name)
-	return cmd
+	cmd := &cobra.Command{Use: "get NAME", Short: "Show a workspace; -o yaml shows everything that the daemon says of it"}
+	return a.about(cmd, func(ctx context.Context, c *client.Client, ws client.Ref, look client.Look) error {
+		found, err := c.Get(ctx, ws)
+		if err != nil {
+			return err
+		}
+		return look.Workspaces().One(found)
+	}, client.JSON, client.YAML, client.Wide, client.Name)
 }
 
 func newClientWatch(a *asking) *cobra.Command {
@@ -113,85 +101,52 @@ func newClientWatch(a *asking) *cobra.Command {
 }
 
 func newClientBackups(a *asking) *cobra.Command {
-	var o output
 	var limit int
-	cmd := &cobra.Command{
-		Use: "backups NAME", Short: "List the backups of a workspace, newest first", Args: wrongly(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.suggestions((*asking).workspaces),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			look, err := o.look(cmd, false)
-			if err != nil {
-				return err
-			}
-			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-				found, err := c.Backups(ctx, a.ref(args[0]), limit)
-				if err != nil {
-					return err
-				}
-				return look.Backups().List(found)
-			})
-		},
-	}
+	cmd := &cobra.Command{Use: "backups NAME", Short: "List the backups of a workspace, newest first"}
 	cmd.Flags().IntVar(&limit, "limit", 0, "list only so `many`; 0 is all")
-	o.flag(cmd, client.JSON, client.YAML, client.Wide, client.Name)
-	return cmd
+	return a.about(cmd, func(ctx context.Context, c *client.Client, ws client.Ref, look client.Look) error {
+		found, err := c.Backups(ctx, ws, limit)
+		if err != nil {
+			return err
+		}
+		return look.Backups().List(found)
+	}, client.JSON, client.YAML, client.Wide, client.Name)
 }
 
 func newClientUsage(a *asking) *cobra.Command {
-	var o output
-	cmd := &cobra.Command{
-		Use: "usage NAME", Short: "Show what a workspace takes now, and how old its unsaved changes may be", Args: wrongly(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.suggestions((*asking).workspaces),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			look, err := o.look(cmd, false)
-			if err != nil {
-				return err
-			}
-			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-				ws := a.ref(args[0])
-				found, err := c.Usage(ctx, ws)
-				if err != nil {
-					return err
-				}
-				return look.Usages(ws.Name).One(found)
-			})
-		},
-	}
-	o.flag(cmd, client.JSON, client.YAML, client.Wide)
-	return cmd
+	cmd := &cobra.Command{Use: "usage NAME", Short: "Show what a workspace takes now, and how old its unsaved changes may be"}
+	return a.about(cmd, func(ctx context.Context, c *client.Client, ws client.Ref, look client.Look) error {
+		found, err := c.Usage(ctx, ws)
+		if err != nil {
+			return err
+		}
+		return look.Usages(ws.Name).One(found)
+	}, client.JSON, client.YAML, client.Wide)
 }
 
 func newClientWait(a *asking) *cobra.Command {
-	var o output
 	cmd := &cobra.Command{
-		Use: "wait NAME", Short: "Wait until a workspace is ready, also if there is none yet", Args: wrongly(cobra.ExactArgs(1)),
+		Use: "wait NAME", Short: "Wait until a workspace is ready, also if there is none yet",
 		Long: "Wait until a workspace is ready, also if there is none yet. It fails at once if the workspace cannot get ready\n" +
 			"before somebody changes something.",
-		Example:           "  ws-daemon client wait web --timeout 10m && echo go",
-		ValidArgsFunction: a.suggestions((*asking).workspaces),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			look, err := o.look(cmd, false)
-			if err != nil {
-				return err
-			}
+		Example: "  ws-daemon client wait web --timeout 10m && echo go",
+		PreRun: func(cmd *cobra.Command, _ []string) {
 			if !cmd.Flags().Changed("timeout") {
 				a.timeout = waitTimeout
 			}
-			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-				steps := stepsOn(cmd)
-				ws, err := c.WaitReady(ctx, a.ref(args[0]), func(ws *daemonv1.Workspace) { steps.show(stepOf(ws)) })
-				steps.end()
-				if err != nil {
-					return err
-				}
-				if look.Format != client.Table {
-					return look.Workspaces().One(ws)
-				}
-				_, err = fmt.Fprintf(cmd.OutOrStdout(), "workspace/%s is ready on %s: %s\n", ws.GetName(), ws.GetHolder(), ws.GetVolume().GetPath())
-				return err
-			})
 		},
 	}
-	o.flag(cmd, client.JSON, client.YAML, client.Wide, client.Name)
-	return cmd
+	return a.about(cmd, func(ctx context.Context, c *client.Client, name client.Ref, look client.Look) error {
+		steps := stepsOn(cmd)
+		ws, err := c.WaitReady(ctx, name, func(ws *daemonv1.Workspace) { steps.show(stepOf(ws)) })
+		steps.end()
+		if err != nil {
+			return err
+		}
+		if look.Format != client.Table {
+			return look.Workspaces().One(ws)
+		}
+		_, err = fmt.Fprintf(cmd.OutOrStdout(), "workspace/%s is ready on %s: %s\n", ws.GetName(), ws.GetHolder(), ws.GetVolume().GetPath())
+		return err
+	}, client.JSON, client.YAML, client.Wide, client.Name)
 }

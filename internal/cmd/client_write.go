@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"path/filepath"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -18,39 +17,29 @@ import (
 )
 
 func newClientBackup(a *asking) *cobra.Command {
-	var o output
 	cmd := &cobra.Command{
-		Use: "backup NAME", Short: "Back a workspace up now; exit code 3 if some files could not be read", Args: wrongly(cobra.ExactArgs(1)),
+		Use: "backup NAME", Short: "Back a workspace up now; exit code 3 if some files could not be read",
 		Long: "Back a workspace up now. Once the backup runs, it goes on if this command is interrupted.\n" +
 			"The exit code is 3 if some files could not be read: `ws-daemon client files` marks them.",
-		ValidArgsFunction: a.suggestions((*asking).workspaces),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			look, err := o.look(cmd, false)
-			if err != nil {
-				return err
-			}
-			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-				ws, steps := a.ref(args[0]), stepsOn(cmd)
-				made, err := c.Backup(ctx, ws, func(r *daemonv1.BackupResponse) {
-					if r.GetPhase() != daemonv1.BackupPhase_BACKUP_PHASE_DONE {
-						steps.show(stepOfBackup(r))
-					}
-				})
-				steps.end()
-				if err != nil {
-					return err
-				}
-				if look.Format == client.Table {
-					_, err = fmt.Fprintf(cmd.OutOrStdout(), "workspace/%s %s\n", ws.Name, madeOf(made))
-				} else {
-					err = look.Backups().One(made.GetBackup())
-				}
-				return errors.Join(err, missing(made))
-			})
-		},
 	}
-	o.flag(cmd, client.JSON, client.YAML, client.Wide, client.Name)
-	return cmd
+	return a.about(cmd, func(ctx context.Context, c *client.Client, ws client.Ref, look client.Look) error {
+		steps := stepsOn(cmd)
+		made, err := c.Backup(ctx, ws, func(r *daemonv1.BackupResponse) {
+			if r.GetPhase() != daemonv1.BackupPhase_BACKUP_PHASE_DONE {
+				steps.show(stepOfBackup(r))
+			}
+		})
+		steps.end()
+		if err != nil {
+			return err
+		}
+		if look.Format == client.Table {
+			_, err = fmt.Fprintf(cmd.OutOrStdout(), "workspace/%s %s\n", ws.Name, madeOf(made))
+		} else {
+			err = look.Backups().One(made.GetBackup())
+		}
+		return errors.Join(err, missing(made))
+	}, client.JSON, client.YAML, client.Wide, client.Name)
 }
 
 // madeOf says in words what came of a backup.
@@ -74,33 +63,26 @@ func missing(r *daemonv1.BackupResponse) error {
 }
 
 func newClientSnapshot(a *asking) *cobra.Command {
-	var o output
 	var name, policy string
 	cmd := &cobra.Command{
-		Use: "snapshot NAME", Short: "Keep a workspace as it is now, by a Snapshot object", Args: wrongly(cobra.ExactArgs(1)),
-		ValidArgsFunction: a.suggestions((*asking).workspaces),
-		RunE: func(cmd *cobra.Command, args []string) error {
-			look, err := o.look(cmd, false)
-			if err != nil {
-				return err
-			}
+		Use: "snapshot NAME", Short: "Keep a workspace as it is now, by a Snapshot object",
+		PreRunE: func(*cobra.Command, []string) error {
 			if policy != "Retain" && policy != "Delete" {
 				return client.Usage("--deletion-policy %s: must be Retain or Delete", policy)
 			}
-			return a.with(cmd, func(ctx context.Context, c *client.Client) error {
-				made, err := c.Snapshot(ctx, a.ref(args[0]), name, policy == "Delete")
-				if err != nil {
-					return err
-				}
-				return look.Snapshots().One(made)
-			})
+			return nil
 		},
 	}
 	cmd.Flags().StringVar(&name, "name", "", "the `name` of the Snapshot object; by default one is made from the workspace's. With the name of one\nthat is there, it is waited for")
 	cmd.Flags().StringVar(&policy, "deletion-policy", "Retain", "what becomes of what is stored when the object is deleted: Retain or Delete")
 	_ = cmd.RegisterFlagCompletionFunc("deletion-policy", cobra.FixedCompletions([]string{"Retain", "Delete"}, cobra.ShellCompDirectiveNoFileComp)) // it is there
-	o.flag(cmd, client.JSON, client.YAML, client.Wide, client.Name)
-	return cmd
+	return a.about(cmd, func(ctx context.Context, c *client.Client, ws client.Ref, look client.Look) error {
+		made, err := c.Snapshot(ctx, ws, name, policy == "Delete")
+		if err != nil {
+			return err
+		}
+		return look.Snapshots().One(made)
+	}, client.JSON, client.YAML, client.Wide, client.Name)
 }
 
 // sourceFlags say which backup is looked into.
@@ -171,22 +153,10 @@ func (e *exported) Write(data []byte) (int, error) {
 	return n, err
 }
 
-// into writes to a file that appears when it is whole, or to standard output if there is no name for one.
+// into writes to a file that appears when it is whole, in place of what was there, or to standard output if there is no name for one.
 func into(name string, out io.Writer, write func(io.Writer) error) error {
 	if name == "" {
 		return write(out)
 	}
-	f, err := os.CreateTemp(filepath.Dir(name), "."+filepath.Base(name)+".*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // it has another name if all went well
-	err = write(f)
-	if err == nil {
-		err = f.Sync()
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	return os.Rename(f.Name(), name)
+	return writeWhole(name, write, os.Rename)
 }
