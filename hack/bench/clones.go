@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"wsdaemon.dev/ws-daemon/hack/vm"
+	"wsdaemon.dev/ws-daemon/internal/progress"
 )
 
 // cloneName stands in -only for instant starts, which are measured in the virtual machine.
@@ -100,7 +101,7 @@ func (r results) takeClones(file string) error {
 func (d document) cloneTable(s *strings.Builder) {
 	fmt.Fprintf(s, "## Instant starts\n\nUntil users can have a volume of 8 GiB, on LVM in the virtual machine; the templates have %s files each. "+
 		"Without KVM every\ninstruction is emulated there, so these times are long, and are to be compared with each other only.\n\n"+
-		"| Work | Time (s) | Fastest (s) | Times an empty volume's |\n|---|---|---|---|\n", grouped(cloneFiles))
+		"| Work | Time (s) | Fastest (s) | Times an empty volume's |\n|---|---|---|---|\n", progress.Count(cloneFiles))
 	empty := key{thinPool, start(0), daemonName}
 	for _, gib := range cloneSizes() {
 		k := key{thinPool, start(gib), daemonName}

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"strings"
 	"time"
+
+	"wsdaemon.dev/ws-daemon/internal/progress"
 )
 
 // toolVersion is a tool and what it says of itself.
@@ -199,7 +201,7 @@ func (d document) circumstances(s *strings.Builder) {
 	fmt.Fprintf(s, "## Machine, tree and versions\n\n- Machine: %s, %d cores, %.1f GiB of memory, kernel %s\n", d.machine.processor, d.machine.cores,
 		float64(d.machine.memory)/(1<<30), d.machine.kernel)
 	fmt.Fprintf(s, "- Tree: npm packages and a git repository, %s entries, %s files, %.1f MB of file data\n",
-		grouped(d.tree.entries), grouped(d.tree.files), float64(d.tree.bytes)/1e6)
+		progress.Count(d.tree.entries), progress.Count(d.tree.files), float64(d.tree.bytes)/1e6)
 	for _, t := range d.tools {
 		fmt.Fprintf(s, "- %s: %s\n", t.name, t.version)
 	}

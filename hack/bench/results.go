@@ -1,10 +1,11 @@
 package main
 
 import (
-	"fmt"
 	"maps"
 	"slices"
 	"time"
+
+	"wsdaemon.dev/ws-daemon/internal/progress"
 )
 
 // work is something that tools do.
@@ -26,16 +27,10 @@ const cloned work = "clone of 20,000 files"
 func works() []work { return []work{full, single, unchanged, changed, restore, moved} }
 
 // createMany and restoreMany are works on a tree of n small files.
-func createMany(n int) work  { return work("full backup of " + grouped(int64(n)) + " small files") }
-func restoreMany(n int) work { return work("restore of " + grouped(int64(n)) + " small files") }
-
-// grouped writes a number with commas between the thousands.
-func grouped(n int64) string {
-	if n < 1000 {
-		return fmt.Sprint(n)
-	}
-	return fmt.Sprintf("%s,%03d", grouped(n/1000), n%1000)
+func createMany(n int) work {
+	return work("full backup of " + progress.Count(int64(n)) + " small files")
 }
+func restoreMany(n int) work { return work("restore of " + progress.Count(int64(n)) + " small files") }
 
 // place is where trees are restored to. Everything else is on the tmpfs.
 type place string

@@ -56,12 +56,6 @@ func TestOver(t *testing.T) {
 	g.Expect(r.fastest(b)).To(Equal(10 * time.Millisecond))
 }
 
-func TestGrouped(t *testing.T) {
-	for n, want := range map[int64]string{0: "0", 999: "999", 1000: "1,000", 20_034: "20,034", 1_000_000: "1,000,000"} {
-		NewWithT(t).Expect(grouped(n)).To(Equal(want))
-	}
-}
-
 func TestRequestKinds(t *testing.T) {
 	g := NewWithT(t)
 	r := requests{"put": 1, "get": 20, "stat": 300, "list": 4000, "read": 1_000_000, "delete": 50_000}

@@ -286,11 +286,7 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 	service := d.newService(mgr, workspaces, events)
 	reloads.service = service
 	d.gauges.workspaces, d.gauges.reloader = workspaces, reloads
-	others := []prometheus.Collector{controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)}
-	if d.pods != nil {
-		others = append(others, d.pods.Metrics)
-	}
-	if err := d.metrics.Register(registry.Registry, others...); err != nil {
+	if err := d.registerMetrics(workspaces); err != nil {
 		return err
 	}
 	d.health.Require("cache", cacheSynced(mgr))
@@ -313,6 +309,15 @@ func (d *daemon) register(mgr ctrl.Manager) error {
 		}
 	}
 	return nil
+}
+
+// registerMetrics puts all that is counted into the registry that is served.
+func (d *daemon) registerMetrics(workspaces *controllers.WorkspaceReconciler) error {
+	others := []prometheus.Collector{controllers.NewMetrics(workspaces), templateMetrics{d.keeper.TemplateStats}, protections(d.keeper.Git.Sandbox)}
+	if d.pods != nil {
+		others = append(others, d.pods.Metrics)
+	}
+	return d.metrics.Register(registry.Registry, others...)
 }
 
 func limits(l config.Limits) map[jobs.Class]int {

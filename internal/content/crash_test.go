@@ -237,11 +237,12 @@ func (f *fixture) elsewhere(claim int64, data string) {
 	n.remove(claim)
 }
 
-// TestChild is what TestS5_EveryCrashLeadsToOneRightEnd runs and kills; without its environment it does nothing.
-func TestChild(t *testing.T) {
+// childNode opens the node that a test has left to a process of its own, to be killed; nil if this is no such process.
+func childNode(t *testing.T) *node {
+	t.Helper()
 	disk := os.Getenv(diskVariable)
 	if disk == "" {
-		return
+		return nil
 	}
 	f := &fixture{Gomega: NewWithT(t), t: t, ctx: t.Context()}
 	var err error
@@ -249,7 +250,17 @@ func TestChild(t *testing.T) {
 	f.Expect(err).NotTo(HaveOccurred())
 	n := &node{f: f, disk: disk}
 	n.open("node-a")
-	_, err = n.Recover(f.ctx)
+	return n
+}
+
+// TestChild is what TestS5_EveryCrashLeadsToOneRightEnd runs and kills; without its environment it does nothing.
+func TestChild(t *testing.T) {
+	n := childNode(t)
+	if n == nil {
+		return
+	}
+	f := n.f
+	_, err := n.Recover(f.ctx)
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(goals()[os.Getenv(goalVariable)].job(n)).To(Succeed())
 }

@@ -24,7 +24,6 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
 	"wsdaemon.dev/ws-daemon/internal/content/sandbox"
 	"wsdaemon.dev/ws-daemon/internal/content/sandbox/sandboxtest"
-	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -167,16 +166,11 @@ func (n *node) sandboxing() {
 
 // TestInitializingChild is what TestS5_AKilledInitializerBeginsAgain runs and kills; without its environment it does nothing.
 func TestInitializingChild(t *testing.T) {
-	disk := os.Getenv(diskVariable)
-	if disk == "" {
+	n := childNode(t)
+	if n == nil {
 		return
 	}
-	f := &fixture{Gomega: NewWithT(t), t: t, ctx: t.Context()}
-	var err error
-	f.store, err = store.NewFilesystem(os.Getenv(storeVariable))
-	f.Expect(err).NotTo(HaveOccurred())
-	n := &node{f: f, disk: disk}
-	n.open("node-a")
+	f := n.f
 	n.sandboxing()
 	if held := os.Getenv(heldVariable); held != "" {
 		n.fault = func(op, key string) error { // half of a restore
@@ -187,7 +181,7 @@ func TestInitializingChild(t *testing.T) {
 			return nil
 		}
 	}
-	_, err = n.Recover(f.ctx)
+	_, err := n.Recover(f.ctx)
 	f.Expect(err).NotTo(HaveOccurred())
 	f.Expect(n.tryFill(request(os.Getenv(goalVariable), os.Getenv(urlVariable)))).To(Succeed())
 }

@@ -62,7 +62,7 @@ func TestNoTerminalNoBar(t *testing.T) {
 
 func TestNumbers(t *testing.T) {
 	g := NewWithT(t)
-	for n, want := range map[int64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 12345: "12,345", 1234567: "1,234,567"} {
+	for n, want := range map[int64]string{0: "0", 7: "7", 999: "999", 1000: "1,000", 12345: "12,345", 20_034: "20,034", 1_000_000: "1,000,000", 1234567: "1,234,567"} {
 		g.Expect(Count(n)).To(Equal(want))
 	}
 	for n, want := range map[int64]string{

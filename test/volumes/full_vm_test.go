@@ -28,9 +28,8 @@ func TestFullPool(t *testing.T) {
 		return // no other disk has a pool
 	}
 	w := newWorld(t)
-	w.configure = func(c *config.Config) { c.Node.TaintUnderPressure = true }
 	w.metadata = "2m" // fewer are full sooner
-	n := w.node("a")
+	n := w.node("a", func(c *config.Config) { c.Node.TaintUnderPressure = true })
 	w.workspace("web", n, v1.Initializer{Empty: &v1.EmptyInitializer{}})
 	web := w.await("web", "Running")
 	w.write(web, "hello > greeting")

@@ -53,9 +53,8 @@ type world struct {
 	client    client.Client
 	dir       string
 	namespace string
-	access    string               // kubeconfig of the daemons
-	configure func(*config.Config) // changes what the daemons are started with
-	metadata  string               // size of the pools' metadata
+	access    string // kubeconfig of the daemons
+	metadata  string // size of the pools' metadata
 	began     time.Time
 }
 
@@ -63,7 +62,7 @@ func newWorld(t *testing.T) *world {
 	t.Helper()
 	w := &world{
 		WithT: NewWithT(t), t: t, dir: t.TempDir(), namespace: "v" + strings.ToLower(rand.Text()[:8]), began: time.Now(),
-		configure: func(*config.Config) {}, metadata: "4m",
+		metadata: "4m",
 	}
 	w.SetDefaultEventuallyTimeout(patience)
 	w.SetDefaultEventuallyPollingInterval(100 * time.Millisecond)
@@ -146,7 +145,6 @@ func (w *world) node(name string, changes ...func(*config.Config)) *node {
 	c.Volumes.Classes = map[string]config.Class{"default": n.class()}
 	c.Health.Address, c.Metrics.Address, c.Service.Socket = "", "", ""
 	c.Log = config.Log{Level: "debug", Format: "console"}
-	w.configure(&c)
 	for _, change := range changes {
 		change(&c)
 	}

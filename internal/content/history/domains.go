@@ -64,14 +64,10 @@ func isDomain(ctx context.Context, s store.Store, name, first string) (bool, err
 // the turn. A node that fails or dies in its turn is made up for in the next period. An error beside true only says that records
 // of earlier turns are left.
 func TakeTurn(ctx context.Context, s store.Store, cluster, node string, period time.Duration) (bool, error) {
-	if err := validID("cluster", cluster); err != nil {
+	prefix, now, err := turns(ctx, s, cluster)
+	if err != nil {
 		return false, err
 	}
-	now, err := s.Now(ctx)
-	if err != nil {
-		return false, fmt.Errorf("take a turn: %w", err)
-	}
-	prefix := turnPrefix + cluster + "/"
 	key := turnKey(prefix, now, period)
 	err = s.Put(ctx, key, []byte(node+"\n"))
 	if errors.Is(err, store.ErrExists) {
@@ -86,14 +82,10 @@ func TakeTurn(ctx context.Context, s store.Store, cluster, node string, period t
 // HoldTurn is [TakeTurn] for somebody who is to have every turn as long as he is alive: he takes the next one along with the present one. It
 // is his again as often as he asks. When he is gone, others have the turn after the next.
 func HoldTurn(ctx context.Context, s store.Store, cluster, holder string, period time.Duration) (bool, error) {
-	if err := validID("cluster", cluster); err != nil {
+	prefix, now, err := turns(ctx, s, cluster)
+	if err != nil {
 		return false, err
 	}
-	now, err := s.Now(ctx)
-	if err != nil {
-		return false, fmt.Errorf("take a turn: %w", err)
-	}
-	prefix := turnPrefix + cluster + "/"
 	key := turnKey(prefix, now, period)
 	for _, key := range []string{key, turnKey(prefix, now.Add(period), period)} {
 		if err := s.Put(ctx, key, []byte(holder+"\n")); err != nil && !errors.Is(err, store.ErrExists) {
@@ -105,6 +97,17 @@ func HoldTurn(ctx context.Context, s store.Store, cluster, holder string, period
 		return false, fmt.Errorf("take a turn: %w", err)
 	}
 	return string(has) == holder+"\n", dropTurns(ctx, s, prefix, key)
+}
+
+// turns says where the turns of a cluster are recorded, and what time it is by the store's clock.
+func turns(ctx context.Context, s store.Store, cluster string) (prefix string, now time.Time, err error) {
+	if err := validID("cluster", cluster); err != nil {
+		return "", now, err
+	}
+	if now, err = s.Now(ctx); err != nil {
+		return "", now, fmt.Errorf("take a turn: %w", err)
+	}
+	return turnPrefix + cluster + "/", now, nil
 }
 
 func turnKey(prefix string, now time.Time, period time.Duration) string {
