@@ -373,15 +373,15 @@ func (a Standalone) Import(ctx context.Context, r io.Reader) (_ Made, err error)
 		return Made{}, fmt.Errorf("import: %w", err)
 	}
 	defer func() {
-		if removeErr := dir.remove(); err != nil { // what stays after a success goes with the next import
+		if removeErr := dir.Remove(); err != nil { // what stays after a success goes with the next import
 			err = errors.Join(err, removeErr)
 		}
 	}()
-	found, err := archive.Import(ctx, r, dir.path)
+	found, err := archive.Import(ctx, r, dir.Path())
 	if err != nil {
 		return Made{}, err
 	}
-	made, err := a.Create(ctx, dir.path, "", "")
+	made, err := a.Create(ctx, dir.Path(), "", "")
 	made.Skipped, made.Altered, made.AlteredCount = found.Skipped, found.Altered, found.AlteredCount
 	return made, err
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/moby/sys/mountinfo"
 	"golang.org/x/sys/unix"
 
+	"wsdaemon.dev/ws-daemon/internal/content/scratch"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
@@ -19,9 +20,9 @@ import (
 // tree is made in it, and what was made is removed if the restore fails. It is locked meanwhile: another restore into it is refused.
 type target struct {
 	path   string
-	mode   fs.FileMode // of the directory that is there; 0 if there is none
-	beside *scratch    // nil if the tree is made in place
-	lock   *os.File    // on the directory then
+	mode   fs.FileMode  // of the directory that is there; 0 if there is none
+	beside *scratch.Dir // nil if the tree is made in place
+	lock   *os.File     // on the directory then
 }
 
 func newTarget(path string) (*target, error) {
@@ -57,7 +58,7 @@ func newTarget(path string) (*target, error) {
 
 // hold locks the directory, which another restore may have filled since it was looked at.
 func (t *target) hold() (err error) {
-	t.lock, err = flockDir(t.path)
+	t.lock, err = scratch.Lock(t.path)
 	if errors.Is(err, unix.EWOULDBLOCK) {
 		return fmt.Errorf("%s is locked: another restore into it is at work, wait for it or name another directory", t.path)
 	}
@@ -103,7 +104,7 @@ func (t *target) mustStay(there fs.FileInfo) bool {
 // dir is where the tree is made.
 func (t *target) dir() string {
 	if t.beside != nil {
-		return t.beside.path
+		return t.beside.Path()
 	}
 	return t.path
 }
@@ -112,12 +113,12 @@ func (t *target) dir() string {
 func (t *target) finish(ctx context.Context, err error) error {
 	switch {
 	case t.beside != nil && err == nil:
-		if err = t.beside.publish(ctx, t.path); err == nil {
+		if err = publish(ctx, t.beside, t.path); err == nil {
 			return nil
 		}
-		return errors.Join(err, t.beside.remove())
+		return errors.Join(err, t.beside.Remove())
 	case t.beside != nil:
-		return errors.Join(err, t.beside.remove())
+		return errors.Join(err, t.beside.Remove())
 	case err == nil:
 		return errors.Join(volume.Flush(ctx, t.path), t.lock.Close())
 	default:
@@ -130,7 +131,31 @@ func (t *target) empty() error {
 	names, err := os.ReadDir(t.path)
 	errs := []error{err}
 	for _, name := range names {
-		errs = append(errs, removeTree(filepath.Join(t.path, name.Name())))
+		errs = append(errs, scratch.RemoveTree(filepath.Join(t.path, name.Name())))
 	}
 	return errors.Join(append(errs, os.Chmod(t.path, t.mode))...)
+}
+
+// newScratch makes a directory in which a tree is made before it gets its final name, so that nobody takes half of it for all. It removes
+// those of the same prefix that killed processes left.
+func newScratch(parent, prefix string) (*scratch.Dir, error) {
+	if err := scratch.Sweep(parent, prefix); err != nil {
+		return nil, err
+	}
+	return scratch.Make(parent, prefix)
+}
+
+// publish gives a directory its final name, where there may be an empty directory, once everything in it is on the disk.
+func publish(ctx context.Context, dir *scratch.Dir, path string) error {
+	if err := volume.Flush(ctx, dir.Path()); err != nil {
+		return err
+	}
+	if err := unix.Rename(dir.Path(), path); err != nil { // unlike os.Rename, it replaces a directory that is empty
+		return fmt.Errorf("rename %s to %s: %w", dir.Path(), path, err)
+	}
+	parent, err := os.Open(filepath.Dir(path))
+	if err != nil {
+		return err
+	}
+	return errors.Join(parent.Sync(), parent.Close(), dir.Unlock())
 }

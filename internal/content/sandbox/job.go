@@ -15,6 +15,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/internal/content/scratch"
 )
 
 const (
@@ -119,7 +121,7 @@ type process struct {
 	task   string
 	limits Limits
 	// scratch is the task's directory for temporary files, nil if it has mounts of its own.
-	scratch *scratch
+	scratch *scratch.Dir
 }
 
 func (s *Sandbox) start(ctx context.Context, job Job) (*process, error) {
@@ -140,7 +142,7 @@ func (s *Sandbox) start(ctx context.Context, job Job) (*process, error) {
 	}
 	_, _ = inR.Close(), outW.Close()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("start the sandbox: %w", err), inW.Close(), outR.Close(), p.scratch.remove())
+		return nil, errors.Join(fmt.Errorf("start the sandbox: %w", err), inW.Close(), outR.Close(), p.scratch.Remove())
 	}
 	go p.feed(s, job)
 	return p, nil
@@ -183,7 +185,7 @@ func identity(id uint32) []syscall.SysProcIDMap {
 // feed gives both stages what they have to know. A child that does not read is killed in time; then writing fails.
 func (p *process) feed(s *Sandbox, job Job) {
 	first := setup{
-		Dir: job.Dir, ReadOnly: job.ReadOnly, Network: job.Network, Listen: job.Network && job.Listen, Scratch: p.scratch.path(), Visible: s.options.Visible, UID: job.UID, GID: job.GID,
+		Dir: job.Dir, ReadOnly: job.ReadOnly, Network: job.Network, Listen: job.Network && job.Listen, Scratch: taskPath(p.scratch), Visible: s.options.Visible, UID: job.UID, GID: job.GID,
 		Flags: s.flagsOf(job), Limits: p.limits, Without: s.options.without,
 	}
 	input, err := json.Marshal(job.Input)
@@ -235,7 +237,7 @@ func (p *process) end() error {
 	_ = unix.Kill(-pid, unix.SIGKILL)
 	err := p.cmd.Wait()
 	_, _ = p.input.Close(), p.output.Close()
-	_ = p.scratch.remove() // what cannot be removed is swept by the next start
+	_ = p.scratch.Remove() // what cannot be removed is swept by the next start
 	return err
 }
 

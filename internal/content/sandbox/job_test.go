@@ -285,11 +285,11 @@ func TestS5_TemporaryFilesOfAKilledDaemonGo(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	left, err := s.scratch(job("/", "", nil, nil))
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(os.WriteFile(filepath.Join(left.path(), "file"), nil, 0o600)).To(Succeed())
-	g.Expect(left.lock.Close()).To(Succeed()) // as the kernel does with the process
+	g.Expect(os.WriteFile(filepath.Join(taskPath(left), "file"), nil, 0o600)).To(Succeed())
+	g.Expect(left.Unlock()).To(Succeed()) // as the kernel does with the process
 	newSandbox(t, MountNamespace)
-	g.Expect(left.path()).NotTo(BeADirectory())
-	g.Expect(held.path()).To(BeADirectory())
-	g.Expect(held.remove()).To(Succeed())
+	g.Expect(taskPath(left)).NotTo(BeADirectory())
+	g.Expect(taskPath(held)).To(BeADirectory())
+	g.Expect(held.Remove()).To(Succeed())
 	g.Expect(os.ReadDir(os.TempDir())).To(BeEmpty())
 }

@@ -13,9 +13,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"syscall"
 	"time"
+
+	"wsdaemon.dev/ws-daemon/internal/content/scratch"
 )
 
 // Protection is one of the walls around a task.
@@ -92,7 +95,7 @@ func (e *MissingError) Error() string {
 func New(ctx context.Context, o Options) (*Sandbox, error) {
 	ctx, cancel := context.WithTimeout(ctx, probeTimeout)
 	defer cancel()
-	sweepScratch()
+	_ = scratch.Sweep(os.TempDir(), scratchPrefix) // what killed daemons have left; what cannot be removed is in nobody's way
 	var first error
 	for _, flags := range candidates(o.without) {
 		s := &Sandbox{options: o, flags: flags}
