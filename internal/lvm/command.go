@@ -78,6 +78,9 @@ func (t tools) run(ctx context.Context, name string, args ...string) ([]byte, er
 	case <-ctx.Done():
 		return nil, t.kill(ctx, cmd.Process.Pid, command, ended)
 	}
+	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited { // what it printed may not be all
+		return nil, &CommandError{Command: command, Kind: err}
+	}
 	if err != nil {
 		return nil, failure(command, cmd.ProcessState.ExitCode(), stderr.String())
 	}
