@@ -362,6 +362,7 @@ var elsewhere = []string{
 	"volume.restaged", // only such a driver puts content back: the same
 	"backup.viewed",   // only LVM has views: the same
 	"lend.", "csi.",   // only a kubelet leads there: the tests of the CSI driver
+	"fleet.", // only the cluster controller leads there: its tests
 	// Only LVM has templates: the tests of instant starts in the virtual machine.
 	"fill.template", "prepare.cloned", "template.dropped",
 	"archive.create.moved", // a compaction: the tests of the keeper

@@ -2,6 +2,7 @@ package test
 
 import (
 	"context"
+	"fmt"
 	"os"
 	"path/filepath"
 	"testing"
@@ -11,6 +12,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	daemonv1 "wsdaemon.dev/ws-daemon/api/daemon/v1"
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
@@ -31,7 +33,17 @@ func TestEveryRightOfTheDaemonIsUsed(t *testing.T) {
 	a := w.Node("a", func(c *config.Config) { c.Metrics.Address, c.Service.Socket = address, socket }).Start()
 	early := w.Workspace("early", a)
 	early.Ready() // the node's report is there, without a Node
-	g.Expect(w.Client.Create(t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.Name}})).To(Succeed())
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: a.Name}}
+	g.Expect(w.Client.Create(t.Context(), node)).To(Succeed())
+	w.Eventually("the node is protected from scale-down", func() error {
+		if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(node), node); err != nil {
+			return err
+		}
+		if node.Annotations[v1.AnnotationScaleDownOurs] == "" {
+			return fmt.Errorf("it is not yet: %v", node.Annotations)
+		}
+		return nil
+	})
 
 	ws := w.Workspace("web", a, harness.WithGit(w.GitServer()))
 	ws.Ready()

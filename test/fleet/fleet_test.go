@@ -104,14 +104,21 @@ func TestSnapshotsGetTheirNode(t *testing.T) {
 	g.Expect(web.Domain().Pins(t.Context(), "")).To(BeEmpty())
 }
 
-// Of two replicas one leads. Killed between telling what is lost and letting the object go, it is made up for by the other one, and
-// people are told once.
+// Of two replicas one leads. Killed at any step of letting an object go, it is made up for by the other one, and people are told once.
 func TestS5_AnotherReplicaGoesOn(t *testing.T) {
+	for point, left := range map[string]bool{"fleet.buried": true, "fleet.told": true, "fleet.released": false} {
+		t.Run(point, func(t *testing.T) { anotherGoesOn(t, point, left) })
+	}
+}
+
+// anotherGoesOn kills the leader at a point, where it may have left the object to be let go by the next.
+func anotherGoesOn(t *testing.T, point string, left bool) {
+	t.Helper()
 	g, w := NewWithT(t), env.World(t)
 	bystander(w)
 	a := w.Node("a").Join().Start()
 	first := w.Controller("first", harness.NodeGrace)
-	first.KillAt("fleet.told")
+	first.KillAt(point)
 	first.Start().Leads()
 	second := w.Controller("second", harness.NodeGrace).Start()
 	web := begin(w, a, "one", harness.WithDeletion(v1.DeletionDelete))
@@ -125,9 +132,11 @@ func TestS5_AnotherReplicaGoesOn(t *testing.T) {
 		}
 		return nil
 	})
-	g.Expect(web.Exists()).To(BeTrue())
+	g.Expect(web.Exists()).To(Equal(left))
 	web.Gone()
-	g.Expect(second.Log()).To(ContainSubstring("let a workspace go"))
+	if left {
+		g.Expect(second.Log()).To(ContainSubstring("let a workspace go"))
+	}
 	var list eventsv1.EventList
 	g.Expect(w.Client.List(t.Context(), &list, client.InNamespace(w.Namespace))).To(Succeed())
 	told := 0
@@ -140,6 +149,7 @@ func TestS5_AnotherReplicaGoesOn(t *testing.T) {
 	g.Expect(web.Names()).To(BeEmpty())
 
 	// By SIGTERM the lease is given up at once.
+	second.Leads()
 	third := w.Controller("third", harness.NodeGrace).Start()
 	second.Stop()
 	third.Leads()
