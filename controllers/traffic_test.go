@@ -26,6 +26,8 @@ type request struct {
 }
 
 func (r *request) String() string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
 	return fmt.Sprintf("%s %s/%s%s %s -> %d", r.verb, r.resource, r.name, r.sub, r.sent, r.status)
 }
 
