@@ -43,6 +43,9 @@ func roads(t *testing.T) map[string]func(t *testing.T) road {
 	maps.Copy(faults, map[string]proxy.Fault{
 		"403": {Answer: http.StatusForbidden}, "404": {Answer: http.StatusNotFound}, "412": {Answer: http.StatusPreconditionFailed},
 		"reply corrupted": {CorruptReply: true},
+		// With success, by something that is no store, and by a store that has failed when it had begun to answer.
+		"200 with a page":   {Answer: http.StatusOK, Body: "<html></html>", Header: http.Header{"Content-Type": {"text/html"}}},
+		"200 with an error": {Answer: http.StatusOK, Body: "<Error><Code>InternalError</Code></Error>", Header: http.Header{"Content-Type": {"application/xml"}}},
 	})
 	for kind, server := range servers(t) {
 		for name, fault := range faults {

@@ -49,9 +49,20 @@ func Identity(ctx context.Context, s Store) (string, error) {
 	return parseIdentity(s, data)
 }
 
+// CheckIdentity says whether bytes are what [Init] writes, whatever its version, and no page of something that answers for a store.
+func CheckIdentity(data []byte) error {
+	_, err := decodeIdentity(data)
+	return err
+}
+
+func decodeIdentity(data []byte) (i identity, err error) {
+	err = errors.Join(CheckSum(data), json.Unmarshal(data, &i))
+	return i, err
+}
+
 func parseIdentity(s Store, data []byte) (string, error) {
-	var i identity
-	if err := errors.Join(CheckSum(data), json.Unmarshal(data, &i)); err != nil {
+	i, err := decodeIdentity(data)
+	if err != nil {
 		return "", fmt.Errorf("identify store %s: %s is damaged: %w", s, IdentityKey, err)
 	}
 	if i.Format > identityFormat {

@@ -13,6 +13,10 @@ import (
 // ErrChecksum says that an object arrived with other bytes than those it was sent with.
 var ErrChecksum = errors.New("its content does not have the checksum that the store sent with it")
 
+// ErrForeign says that something else has answered, with success, and that nobody knows what was done: a proxy with a page of its own, or a
+// cache with the reply to another request.
+var ErrForeign = errors.New("the reply is not that of an object store: is there a proxy that answers for it?")
+
 // CheckSize refuses an object of more than limit bytes, and one whose reply does not say how many there are, which is a negative size: a
 // proxy that changes replies on their way may leave that out.
 func CheckSize(size, limit int64) error {

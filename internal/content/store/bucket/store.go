@@ -183,9 +183,12 @@ func (k *keyed) confirm(ctx context.Context) error {
 }
 
 func (k *keyed) identify(ctx context.Context) error {
-	_, err := k.client.Fetch(ctx, k.prefix+store.IdentityKey, maxIdentity)
+	data, err := k.client.Fetch(ctx, k.prefix+store.IdentityKey, maxIdentity)
 	if errors.Is(err, store.ErrNotFound) {
 		return store.NotInitialized(k.url)
+	}
+	if err == nil {
+		err = store.CheckIdentity(data)
 	}
 	if err != nil {
 		return fmt.Errorf("look for %s: %w", store.IdentityKey, err)
@@ -223,11 +226,14 @@ func (k *keyed) list(ctx context.Context, prefix, after string, limit int) (foun
 		}
 		for _, o := range page {
 			if o.Key <= from {
-				return nil, unordered(o.Key, from)
+				return nil, unfit(fmt.Sprintf("its listing has %q after %q, which is not in order", o.Key, from))
+			}
+			if !strings.HasPrefix(o.Key, k.prefix+prefix) {
+				return nil, unfit(fmt.Sprintf("its listing of %q has %q", k.prefix+prefix, o.Key))
 			}
 			from = o.Key
 			o.Key = strings.TrimPrefix(o.Key, k.prefix)
-			if o.Key > after && strings.HasPrefix(o.Key, prefix) && store.CheckKey(o.Key) == nil {
+			if o.Key > after && store.CheckKey(o.Key) == nil {
 				found = append(found, o)
 			}
 		}
@@ -239,13 +245,10 @@ func (k *keyed) list(ctx context.Context, prefix, after string, limit int) (foun
 	return found, nil
 }
 
-// unordered is what a listing is good for that names an object again, or goes back: whoever counts what is listed would count wrongly, and
-// whoever asks for what comes next would never come to an end.
-func unordered(key, after string) error {
-	return &store.RefusedError{
-		Err:    fmt.Errorf("its listing has %q after %q, which is not in order", key, after),
-		Advice: "the store does not list as is needed: use one of the tested stores",
-	}
+// unfit is what a listing is good for that names an object again, goes back, or is of something else: whoever counts what is listed would
+// count wrongly, whoever asks for what comes next would never come to an end, and what is not listed would be taken for absent.
+func unfit(what string) error {
+	return &store.RefusedError{Err: errors.New(what), Advice: "the store does not list as is needed: use one of the tested stores"}
 }
 
 func missing(limit, have int) int {

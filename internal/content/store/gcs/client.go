@@ -67,7 +67,7 @@ func (c *client) Fetch(ctx context.Context, key string, limit int64) (data []byt
 		if err := bucket.Fill(resp.Body, data); err != nil {
 			return err
 		}
-		if sum := sentChecksum(resp.Header); sum != "" && sum != checksum(data) {
+		if sentChecksum(resp.Header) != checksum(data) {
 			return bucket.ErrChecksum
 		}
 		return nil
@@ -147,7 +147,10 @@ func (c *client) Page(ctx context.Context, prefix, after string, limit int) (obj
 		for objects, more = nil, true; more && len(objects) == 0; more = token != "" {
 			// What an offset names would be listed as well. No character of a key is smaller than a space.
 			call := c.objects.List(c.bucket).Prefix(prefix).StartOffset(after + " ").MaxResults(int64(limit)).PageToken(token)
-			page, err := call.Fields("items(name,size,timeCreated)", "nextPageToken").Context(ctx).Do()
+			page, err := call.Fields("kind", "items(name,size,timeCreated)", "nextPageToken").Context(ctx).Do()
+			if err == nil && page.Kind != "storage#objects" {
+				err = bucket.ErrForeign // an error, maybe, that came with status 200
+			}
 			if err != nil {
 				return err
 			}

@@ -56,7 +56,7 @@ func newClient(ctx context.Context, a bucket.Address) (*client, error) {
 	if endpoint.Scheme == "https" {
 		transport = &authorized{inner: transport, file: file}
 	}
-	service, err := storage.NewService(ctx, option.WithHTTPClient(&http.Client{Transport: transport}),
+	service, err := storage.NewService(ctx, option.WithHTTPClient(&http.Client{Transport: bucket.Genuine(transport, checkReply)}),
 		option.WithEndpoint(endpoint.String()+"/storage/v1/"), option.WithUserAgent("ws-daemon"))
 	if err != nil {
 		return nil, fmt.Errorf("the endpoint of the store is not valid: %w", err)

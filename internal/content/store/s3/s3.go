@@ -67,7 +67,7 @@ func newClient(a bucket.Address) (*client, error) {
 	}
 	region := cmp.Or(a.Settings["region"], defaultRegion)
 	inner, err := minio.New(endpoint.Host, &minio.Options{
-		Creds: creds, Secure: endpoint.Scheme == "https", Transport: transport, Region: region, BucketLookup: lookup,
+		Creds: creds, Secure: endpoint.Scheme == "https", Transport: bucket.Genuine(transport, checkReply), Region: region, BucketLookup: lookup,
 		MaxRetries: 1, // whoever calls repeats
 	})
 	if err != nil {

@@ -64,6 +64,7 @@ func RunBroken(t *testing.T, endpoint string, create func(t *testing.T, endpoint
 		"ambiguous":        testAmbiguous,
 		"refused for good": testRefused,
 		"absence":          testAbsence,
+		"foreign":          testForeign,
 		"truncated":        testTruncated,
 		"no length":        testNoLength,
 		"probe":            testProbeCost,
@@ -247,6 +248,37 @@ func testAbsence(t *testing.T, p *proxy.Proxy, inner store.Store) {
 		g.Expect(err).NotTo(gomega.MatchError(store.ErrNotFound), "S10: %s", name)
 		g.Expect(err).NotTo(gomega.MatchError(store.ErrNotInitialized), "S10: %s", name)
 	}
+}
+
+// testForeign has something that is no store answer everything with success, as proxies do, and stores that meet an error while they answer:
+// nothing of that is believed.
+func testForeign(t *testing.T, p *proxy.Proxy, inner store.Store) {
+	t.Helper()
+	g, ctx := gomega.NewWithT(t), t.Context()
+	g.Expect(second(store.Init(ctx, inner))).To(gomega.Succeed())
+	s := store.WithPatience(inner, store.Patience{Attempt: 10 * time.Second, Total: time.Millisecond})
+	for name, call := range calls(ctx, s) {
+		for kind, body := range map[string]string{
+			"":                 "",
+			"text/html":        "<!doctype html><html><body>Welcome</body></html>",
+			"application/xml":  `<?xml version="1.0" encoding="UTF-8"?><Error><Code>InternalError</Code><Message>later</Message></Error>`,
+			"application/json": `{"error": {"code": 503, "message": "later"}}`,
+		} {
+			if name == "delete" && kind == "application/json" {
+				continue // what is only said to be gone is found by whoever looks for what nobody needs
+			}
+			p.Break(func(proxy.Request) proxy.Fault {
+				return proxy.Fault{Answer: http.StatusOK, Body: body, Header: http.Header{"Content-Type": {kind}}}
+			})
+			err := call()
+			g.Expect(err).To(gomega.HaveOccurred(), "%s, answered by %q", name, kind)
+			for _, other := range []error{store.ErrNotFound, store.ErrNotInitialized, store.ErrExists} {
+				g.Expect(err).NotTo(gomega.MatchError(other), "S10: %s, answered by %q", name, kind)
+			}
+		}
+	}
+	p.Break(nil)
+	g.Expect(keys(s.List(ctx, "", "", 0))).To(gomega.Equal([]string{store.IdentityKey}))
 }
 
 // testTruncated reads more than there is.
