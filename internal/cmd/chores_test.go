@@ -137,8 +137,8 @@ func TestTendCollects(t *testing.T) {
 	n.Expect(err).NotTo(HaveOccurred())
 	n.Expect(d.Workspace("web").PublishClaim(t.Context(), 1, history.Owner{}, nil)).To(Succeed())
 	n.Expect(d.PutPack(t.Context(), history.NewID(), []byte("an orphan"))).To(Succeed())
-	tend := func(hours int, o history.CollectOptions) (packs, lists int) {
-		k.Store = frozen{Store: inner, now: time.Now().Add(time.Duration(hours) * time.Hour)}
+	at := "--store=" + inner.String()
+	tend := func(o history.CollectOptions) (packs, lists int) {
 		c := tending(k)
 		c.rules.Collection = o
 		n.Expect(c.tendStore(t.Context(), logr.Discard())).To(Succeed())
@@ -146,18 +146,23 @@ func TestTendCollects(t *testing.T) {
 		n.Expect(err).NotTo(HaveOccurred())
 		told, err := inner.List(t.Context(), "d/team/g/", "", 0)
 		n.Expect(err).NotTo(HaveOccurred())
+		turns, err := inner.List(t.Context(), "tend/", "", 0)
+		n.Expect(err).NotTo(HaveOccurred())
+		n.Expect(turns).To(HaveLen(map[bool]int{true: 1, false: 2}[o.Delete]), "one of the hour, and one of the day if packs are only counted")
+		for _, o := range turns {
+			n.Expect(inner.Delete(t.Context(), o.Key)).To(Succeed()) // as if it was the next hour
+		}
+		age(t, at, 2*time.Hour)
 		return len(found), len(told)
 	}
+	age(t, at, 2*time.Hour)
 	trial := history.CollectOptions{Wait: time.Hour}
-	packs, lists := tend(2, trial)
+	packs, lists := tend(trial)
 	n.Expect([]int{packs, lists}).To(Equal([]int{1, 0}), "counted")
-	turns, err := inner.List(t.Context(), "tend/here.collect/", "", 0)
-	n.Expect(err).NotTo(HaveOccurred())
-	n.Expect(turns).To(HaveLen(1))
 
 	really := history.CollectOptions{Wait: time.Hour, Delete: true}
-	packs, lists = tend(4, really)
+	packs, lists = tend(really)
 	n.Expect([]int{packs, lists}).To(Equal([]int{1, 1}), "condemned")
-	packs, lists = tend(6, really)
+	packs, lists = tend(really)
 	n.Expect([]int{packs, lists}).To(Equal([]int{0, 2}), "swept, and told")
 }

@@ -3,6 +3,7 @@ package content_test
 import (
 	"fmt"
 	"net/http"
+	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -76,6 +77,18 @@ func TestWhatAWorkspaceCosts(t *testing.T) {
 			costs("the final backup, of one pack", 25, 2, func() { a.release(1) })
 			costs("removing it from the node", 0, 0, func() { a.remove(1) })
 			costs("a start from a backup", 13, 1, func() { b.fill(2) })
+			var found history.Collection
+			collect := func() {
+				d, err := history.OpenDomain(f.ctx, ahead{at}, "team", cluster, false)
+				f.Expect(err).NotTo(HaveOccurred())
+				found, err = d.Collect(f.ctx, history.CollectOptions{Delete: true})
+				f.Expect(err).NotTo(HaveOccurred())
+			}
+			backups := len(strings.Fields(f.entries()))
+			costs("a collection that condemns", 10+backups, 1, collect)
+			deletes := map[string]int{"s3": 1, "gcs": int(found.Condemned)}[kind]
+			costs("one that sweeps as well", 10+backups, 3+deletes, collect)
+			f.Expect(found.Removed).To(BeNumerically(">", 1))
 		})
 	}
 }

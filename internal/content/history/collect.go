@@ -51,7 +51,7 @@ type Collection struct {
 // Collect removes packs that no commit and no pin needs, in two steps a day apart: it condemns them, by a list in the store, and
 // a later call removes those of the list that still nothing needs. In between, nobody begins to need them: whoever writes a commit
 // or a pin reads the lists first. Any number of calls, of writers and of readers may run at the same time, none of them waits for
-// another, and each may be ended at any point: the next call goes on. Only the store's clock counts.
+// another, and each may be ended at any point: the next call goes on. The store's clock counts, as long as this node's agrees with it.
 //
 // A commit or pin that cannot be read is an error that names it, and then nothing is removed.
 func (d *Domain) Collect(ctx context.Context, o CollectOptions) (Collection, error) {
@@ -81,14 +81,18 @@ type condemned struct {
 }
 
 func (c *collection) run(ctx context.Context) (err error) {
-	if c.now, err = c.domain.now(ctx); err != nil {
+	clock := c.domain.now
+	if c.options.Delete {
+		clock = c.domain.agreed
+	}
+	if c.now, err = clock(ctx); err != nil {
 		return err
 	}
 	if err := c.lists(ctx); err != nil {
 		return err
 	}
-	if c.options.Delete && len(c.due) == 0 && c.waiting > 0 {
-		return nil // there is nothing to do before its time
+	if c.options.Delete && c.waiting > 0 {
+		return nil // there is nothing to do before its time: one list at a time is enough, so that writers have few to read
 	}
 	n, err := c.domain.needs(ctx)
 	if err != nil {
@@ -190,26 +194,46 @@ func (c *collection) count(n *needs) {
 	}
 }
 
-// finish sweeps what is due, and condemns what is idle unless a list is waiting: one list at a time is enough, so that writers
-// have few to read. An empty one says when to look again.
+// finish condemns what is idle, and sweeps what is due, once the new list has shown that the store still dates objects as it did.
 func (c *collection) finish(ctx context.Context, n *needs) error {
+	if err := c.condemn(ctx); err != nil {
+		return fmt.Errorf("condemn packs: %w", err)
+	}
 	for _, l := range c.due {
 		if err := c.sweep(ctx, l, n); err != nil {
 			return err
 		}
 	}
-	if c.waiting > 0 {
-		return nil
-	}
+	return nil
+}
+
+// condemn writes the list of what is idle. An empty one says when to look again.
+func (c *collection) condemn(ctx context.Context) error {
 	l := packList{ID: c.domain.newID(), Packs: make([]string, 0, len(c.stock.idle))}
 	for _, p := range c.stock.idle {
 		l.Packs = append(l.Packs, p.id.String())
 	}
 	faults.Point("collect.condemn")
-	if err := c.domain.writeList(ctx, condemnedPrefix, l); err != nil {
-		return fmt.Errorf("condemn packs: %w", err)
+	key, err := c.domain.writeList(ctx, condemnedPrefix, l)
+	if err == nil {
+		err = c.dated(ctx, key)
+	}
+	if err != nil {
+		return err
 	}
 	c.report.Condemned, c.report.Due = int64(len(l.Packs)), c.now.Add(c.options.Wait)
+	return nil
+}
+
+// dated takes a list back that the store dates differently than it tells the time: it would be due too early.
+func (c *collection) dated(ctx context.Context, key string) error {
+	o, err := c.domain.store.Stat(ctx, key)
+	if err != nil {
+		return err
+	}
+	if err := c.domain.agrees(o.Modified); err != nil {
+		return errors.Join(err, c.domain.store.Delete(ctx, key))
+	}
 	return nil
 }
 
@@ -229,7 +253,7 @@ func (c *collection) sweep(ctx context.Context, l condemned, n *needs) error {
 		bytes += c.stock.listed[id]
 	}
 	if len(l.Packs) > 0 {
-		if err := c.domain.writeList(ctx, sweptPrefix, l.packList); err != nil {
+		if _, err := c.domain.writeList(ctx, sweptPrefix, l.packList); err != nil {
 			return fmt.Errorf("tell what is swept: %w", err)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -105,6 +106,80 @@ func TestCollectWaits(t *testing.T) {
 	f.Expect([]int64{c.Condemned, c.Removed}).To(Equal([]int64{1, 0}))
 	f.Expect(calls[1:]).To(Equal([]string{"now ", "list d/team/g/", "get " + f.keys("g/c/")[0]}))
 	f.Expect(f.keys("p/")).To(HaveLen(1))
+}
+
+// wrongClocks is a store whose clocks are wrong: the one that it tells, and the one by which it dates objects.
+type wrongClocks struct {
+	store.Store
+	told, dated time.Duration
+}
+
+func (w wrongClocks) Now(ctx context.Context) (time.Time, error) {
+	now, err := w.Store.Now(ctx)
+	return now.Add(w.told), err
+}
+
+func (w wrongClocks) Stat(ctx context.Context, key string) (store.Object, error) {
+	o, err := w.Store.Stat(ctx, key)
+	o.Modified = o.Modified.Add(w.dated)
+	return o, err
+}
+
+func (w wrongClocks) List(ctx context.Context, prefix, after string, limit int) ([]store.Object, error) {
+	objects, err := w.Store.List(ctx, prefix, after, limit)
+	for i := range objects {
+		objects[i].Modified = objects[i].Modified.Add(w.dated)
+	}
+	return objects, err
+}
+
+// Clocks that jump, or are hours apart, make nothing go before its time: not what was condemned an hour ago, not what is buried.
+func TestS1_WrongClocksLetNothingGo(t *testing.T) {
+	const far = 25 * time.Hour
+	for what, c := range map[string]struct {
+		told, dated time.Duration
+		want        string
+	}{
+		"the store's clock jumps forward":     {far, far, "the clock of the store is 25h0m0s ahead of this node's: set the one that is wrong"},
+		"the store's clock jumps back":        {-far, -far, "the clock of the store is 25h0m0s behind this node's: set the one that is wrong"},
+		"who tells the time is ahead":         {far, 0, "the clock of the store is 25h0m0s ahead of this node's"},
+		"who tells the time is behind":        {-far, 0, "the clock of the store is 25h0m0s behind this node's"},
+		"who dates objects is behind":         {0, -far, "the clock of the store is 25h0m0s behind this node's"},
+		"who dates objects is ahead":          {0, far, "the clock of the store is 25h0m0s ahead of this node's"},
+		"they are a quarter of an hour apart": {14 * time.Minute, -14 * time.Minute, ""},
+	} {
+		t.Run(what, func(t *testing.T) {
+			f := newFixture(t)
+			f.fill("1.0 1.1")
+			p := f.pack("an orphan")
+			now, err := f.store.Now(f.ctx)
+			f.Expect(err).NotTo(HaveOccurred())
+			f.age(packKey(p), now.Add(-4*far))
+			wrong := f.through(wrongClocks{f.store, c.told, c.dated})
+			asWanted := func(err error) {
+				if c.want == "" {
+					f.Expect(err).NotTo(HaveOccurred())
+					return
+				}
+				f.Expect(err).To(MatchError(ContainSubstring(c.want)))
+			}
+			day := history.CollectOptions{Delete: true, Wait: history.DefaultWait}
+			for range 2 { // nothing is condemned, or it waits
+				asWanted(second(wrong.Collect(f.ctx, day)))
+			}
+			f.Expect(f.keys("g/")).To(HaveLen(map[bool]int{true: 1}[c.want == ""]))
+
+			f.Expect(f.domain.Collect(f.ctx, day)).Error().NotTo(HaveOccurred(), "by right clocks")
+			f.Expect(f.domain.Workspace("api").Bury(f.ctx, 1)).To(Succeed())
+			f.Expect(second(wrong.Collect(f.ctx, day))).To(Or(BeNil(), MatchError(ContainSubstring("the clock of the store"))), "it waits, or refuses")
+			if c.told != 0 {
+				asWanted(second(wrong.Purge(f.ctx, 7*24*time.Hour)))
+			}
+			f.Expect(f.keys("g/")).To(HaveLen(1))
+			f.Expect(f.keys("p/")).To(ContainElement(packKey(p)))
+			f.Expect(f.keys("t/")).To(HaveLen(1))
+		})
+	}
 }
 
 // A commit that was written although its pack was condemned, by a writer that had not heard of it, saves the pack.

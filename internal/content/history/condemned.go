@@ -145,19 +145,20 @@ func (d *Domain) readList(ctx context.Context, key string) (packList, error) {
 	return l, nil
 }
 
-// writeList stores a list below a prefix. One that is there already is the same, by its name; that it is there is made sure of.
-func (d *Domain) writeList(ctx context.Context, prefix string, l packList) error {
+// writeList stores a list below a prefix and returns its key. One that is there already is the same, by its name; that it is there is made
+// sure of.
+func (d *Domain) writeList(ctx context.Context, prefix string, l packList) (key string, err error) {
 	l.Format, l.Domain = formatVersion, d.name
 	data, err := encode(d.key(prefix), l)
 	if err != nil {
-		return err
+		return "", err
 	}
-	key := d.key(prefix + listName(data))
+	key = d.key(prefix + listName(data))
 	err = d.store.Put(ctx, key, data)
 	if errors.Is(err, store.ErrExists) {
 		_, err = d.readList(ctx, key)
 	}
-	return err
+	return key, err
 }
 
 func listName(data []byte) string { return hash(data)[:32] }

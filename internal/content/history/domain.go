@@ -21,6 +21,10 @@ const (
 	firstPage = 8
 	maxPage   = 1000
 	maxID     = 255 // bytes, the limit of a file name
+
+	// maxApart is how far the clocks of store and node may be apart where something goes because time has passed. It is far shorter than
+	// [MinWait].
+	maxApart = 15 * time.Minute
 )
 
 // Domain is the unit of stored data, usually of one namespace.
@@ -28,7 +32,8 @@ type Domain struct {
 	store store.Store
 	name  string
 	cache *Cache
-	clock func() time.Duration // since boot
+	clock func() time.Duration          // since boot
+	apart func(time.Time) time.Duration // how far a time of the store is ahead of this node's clock
 	newID func() string
 
 	mu   sync.Mutex
@@ -36,7 +41,7 @@ type Domain struct {
 }
 
 func newDomain(s store.Store, name string) *Domain {
-	return &Domain{store: s, name: name, cache: &Cache{}, clock: sinceBoot, newID: NewID}
+	return &Domain{store: s, name: name, cache: &Cache{}, clock: sinceBoot, apart: time.Until, newID: NewID}
 }
 
 type domainRecord struct {
@@ -244,6 +249,29 @@ func (d *Domain) now(ctx context.Context) (time.Time, error) {
 		return time.Time{}, fmt.Errorf("domain %s: %w", d.name, err)
 	}
 	return now.UTC(), nil
+}
+
+// agreed is [Domain.now] for whoever removes something because time has passed: that clock must be this node's, too.
+func (d *Domain) agreed(ctx context.Context) (time.Time, error) {
+	now, err := d.now(ctx)
+	if err == nil {
+		err = d.agrees(now)
+	}
+	return now, err
+}
+
+// agrees compares what the store says that the time is with this node's clock. If they differ, one of them is wrong, and nobody knows which: a
+// day may seem to have passed that has not.
+func (d *Domain) agrees(now time.Time) error {
+	apart, where := d.apart(now).Round(time.Second), "ahead of"
+	if apart.Abs() <= maxApart {
+		return nil
+	}
+	if apart < 0 {
+		where = "behind"
+	}
+	return fmt.Errorf("domain %s: the clock of the store is %s %s this node's: set the one that is wrong; until then nothing goes because of its age",
+		d.name, apart.Abs(), where)
 }
 
 func (d *Domain) key(rest string) string { return domainPrefix + d.name + "/" + rest }

@@ -222,6 +222,7 @@ func (t *thread) run(ctx context.Context) {
 	}()
 	d := newDomain(r, "team")
 	d.clock = r.boot
+	d.apart = func(time.Time) time.Duration { return 0 } // else nothing would go
 	d.newID = func() string { return fmt.Sprintf("id %d", r.call(request{op: "id"}).number) }
 	t.key, t.err = t.program(ctx, d)
 }

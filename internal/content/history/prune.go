@@ -234,10 +234,10 @@ type grave struct {
 }
 
 // Purge removes the backups of workspaces that were deleted longer than grace ago with the pins that keep parts of their history,
-// and pins that have expired, all by the store's clock. It returns how many objects went. Packs stay for the collector, and so do
+// and pins that have expired, all by the store's clock, as long as this node's agrees with it. It returns how many objects went. Packs stay for the collector, and so do
 // tombstones.
 func (d *Domain) Purge(ctx context.Context, grace time.Duration) (int, error) {
-	now, err := d.now(ctx)
+	now, err := d.agreed(ctx)
 	if err != nil {
 		return 0, err
 	}
