@@ -37,6 +37,7 @@ type goal struct {
 func goals() map[string]goal {
 	all := fillGoals()
 	maps.Copy(all, saveGoals())
+	maps.Copy(all, storeGoals())
 	return all
 }
 
@@ -166,6 +167,39 @@ func saveGoals() map[string]goal {
 				f.Expect(n.dir()).NotTo(BeADirectory())
 				f.Expect(f.pins("stray.")).To(HaveLen(1), "once")
 				f.Expect(f.pinned(f.pins("stray.")[0])).To(Equal("file=unsaved"))
+			},
+		},
+	}
+}
+
+func storeGoals() map[string]goal {
+	return map[string]goal{
+		"collect": {
+			prepare: func(f *fixture, n *node) {
+				n.fill(1)
+				n.write("file", "one")
+				n.backup(1)
+				d, _ := f.open()
+				for range 2 {
+					f.Expect(d.PutPack(f.ctx, history.NewID(), []byte("nobody needs it"))).To(Succeed())
+				}
+			},
+			job: func(n *node) error {
+				d, _ := n.f.open()
+				for range 2 { // condemns, and sweeps
+					if _, err := d.Collect(n.f.ctx, history.CollectOptions{Delete: true}); err != nil {
+						return err
+					}
+				}
+				return nil
+			},
+			check: func(f *fixture, n *node) {
+				c, _ := f.commit("1.1")
+				f.Expect(f.packs()).To(Equal([]string{packKey(c.Packs[0])}))
+				n.write("file", "two")
+				n.backup(1)
+				c, _ = f.commit("1.2")
+				f.Expect(f.restored(c)).To(Equal("file=two"))
 			},
 		},
 	}

@@ -3,7 +3,6 @@
 package content_test
 
 import (
-	"context"
 	"fmt"
 	"math/rand/v2"
 	"os"
@@ -14,43 +13,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	"wsdaemon.dev/ws-daemon/internal/content"
-	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
-
-// distant is a store that is no directory to those who ask, and each of whose requests takes longer.
-type distant struct {
-	store.Store
-	delay time.Duration
-}
-
-func (d *distant) String() string { return "distant" + d.Store.String() }
-
-func (d *distant) wait(ctx context.Context) {
-	select {
-	case <-time.After(d.delay):
-	case <-ctx.Done():
-	}
-}
-
-func (d *distant) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
-	d.wait(ctx)
-	return d.Store.Get(ctx, key, limit)
-}
-
-func (d *distant) Read(ctx context.Context, key string, offset int64, buf []byte) error {
-	d.wait(ctx)
-	return d.Store.Read(ctx, key, offset, buf)
-}
-
-func (d *distant) Stat(ctx context.Context, key string) (store.Object, error) {
-	d.wait(ctx)
-	return d.Store.Stat(ctx, key)
-}
-
-func (d *distant) List(ctx context.Context, prefix, after string, limit int) ([]store.Object, error) {
-	d.wait(ctx)
-	return d.Store.List(ctx, prefix, after, limit)
-}
 
 // TestADistantStoreRestoresAlmostAsFast restores 100,000 files of 1 GB from a store that takes 20 ms more for each request: ranges that
 // run ahead hide that. Both are measured in turn, and the best of each compared.

@@ -20,34 +20,48 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/content/store/drivers"
+	"wsdaemon.dev/ws-daemon/internal/content/store/storetest"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
 const (
-	manyVariable = "WS_DAEMON_TEST_MANY"
+	manyVariable      = "WS_DAEMON_TEST_MANY"
+	manyStoreVariable = "WS_DAEMON_TEST_MANY_STORE"
 	// manyBackups run at once, half of them final ones.
 	manyBackups = 10
 )
 
-// TestTenBackupsAtOnceStayWithinTheMemoryLimit measures a process of its own, which the race detector and other tests would disturb.
+// TestTenBackupsAtOnceStayWithinTheMemoryLimit measures processes of their own, which the race detector and other tests would disturb. The
+// server of a store is another one.
 func TestTenBackupsAtOnceStayWithinTheMemoryLimit(t *testing.T) {
 	t.Parallel()
 	g := NewWithT(t)
 	binary := filepath.Join(t.TempDir(), "content.test")
 	out, err := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", binary, ".").CombinedOutput()
 	g.Expect(err).NotTo(HaveOccurred(), string(out))
-	cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestManyChild$", "-test.v")
-	cmd.Env = append(os.Environ(), manyVariable+"="+t.TempDir(), "GOMEMLIMIT=off", "GOGC=100")
-	out, err = cmd.CombinedOutput()
-	g.Expect(err).NotTo(HaveOccurred(), string(out))
-	peak := regexp.MustCompile(`peak (\d+) KiB`).FindSubmatch(out)
-	g.Expect(peak).To(HaveLen(2), string(out))
-	kib, err := strconv.ParseInt(string(peak[1]), 10, 64)
-	g.Expect(err).NotTo(HaveOccurred())
+	at := map[string]string{"file": storetest.Filesystem(t).String()}
+	for kind, s := range servers(t) {
+		at[kind] = s.made(t).String()
+	}
 	limit := config.Default().Limits.Store.Memory
 	g.Expect(limit).To(BeEquivalentTo(512 << 20))
-	g.Expect(kib<<10).To(BeNumerically("<", limit), "of the whole process, buffers and all")
-	g.Expect(kib<<10).To(BeNumerically(">", manyBackups*32<<20), "each backup has at least one pack in memory")
+	for kind, url := range at {
+		t.Run(kind, func(t *testing.T) {
+			g := NewWithT(t)
+			cmd := exec.CommandContext(t.Context(), binary, "-test.run=^TestManyChild$", "-test.v")
+			cmd.Env = append(os.Environ(), manyVariable+"="+t.TempDir(), manyStoreVariable+"="+url, "GOMEMLIMIT=off", "GOGC=100")
+			out, err := cmd.CombinedOutput()
+			g.Expect(err).NotTo(HaveOccurred(), string(out))
+			peak := regexp.MustCompile(`peak (\d+) KiB`).FindSubmatch(out)
+			g.Expect(peak).To(HaveLen(2), string(out))
+			kib, err := strconv.ParseInt(string(peak[1]), 10, 64)
+			g.Expect(err).NotTo(HaveOccurred())
+			t.Logf("peak %d MiB", kib>>10)
+			g.Expect(kib<<10).To(BeNumerically("<", limit), "of the whole process, buffers and all")
+			g.Expect(kib<<10).To(BeNumerically(">", manyBackups*32<<20), "each backup has at least one pack in memory")
+		})
+	}
 }
 
 // TestManyChild makes the backups in a process of its own.
@@ -56,7 +70,10 @@ func TestManyChild(t *testing.T) {
 	if dir == "" {
 		return // it is the parent's
 	}
-	f := newFixture(t)
+	f := &fixture{Gomega: NewWithT(t), t: t, ctx: t.Context()}
+	var err error
+	f.store, err = drivers.Open(t.Context(), os.Getenv(manyStoreVariable))
+	f.Expect(err).NotTo(HaveOccurred())
 	gate := &crawling{Store: f.store, all: make(chan struct{}), uploading: map[string]bool{}}
 	f.store = gate
 	n := f.node("node-a")

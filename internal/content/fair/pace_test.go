@@ -6,6 +6,7 @@ import (
 	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
@@ -79,6 +80,27 @@ func TestPaceLetsEverythingPassInTheEnd(t *testing.T) {
 	wg.Wait()
 	g.Expect(p.turns.served).To(BeEquivalentTo(20 * 41))
 	g.Expect(p.turns.tenants).To(BeEmpty())
+}
+
+// Ten workspaces that send 10 MiB each through 10 MiB a second need ten seconds, and each needs all of them. Nothing here takes any other time.
+func TestPaceKeepsItsRate(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		p := NewPace("bytes", 10<<20)
+		began := time.Now()
+		var all sync.WaitGroup
+		for i := range 10 {
+			all.Go(func() {
+				g.Expect(p.Wait(With(t.Context(), fmt.Sprint(i), Background), 10<<20)).To(Succeed())
+				g.Expect(time.Since(began)).To(BeNumerically(">", 9*time.Second), "%d", i)
+			})
+		}
+		synctest.Wait()
+		g.Expect(p.Wait(With(t.Context(), "urgent", Urgent), 1<<20)).To(Succeed())
+		g.Expect(time.Since(began)).To(BeNumerically("<", 300*time.Millisecond), "it comes first")
+		all.Wait()
+		g.Expect(time.Since(began)).To(BeNumerically("~", 10*time.Second, 200*time.Millisecond))
+	})
 }
 
 func TestPaceEndsWithItsContext(t *testing.T) {
