@@ -219,6 +219,27 @@ func TestEveryAlertIsTestedAndHasARunbook(t *testing.T) {
 	g.Expect(names).To(ConsistOf(tested))
 }
 
+// What the documents call an alert is one.
+func TestDocumentsNameAlertsThatExist(t *testing.T) {
+	g := NewWithT(t)
+	var known []string
+	for _, r := range readRules(t).Alerts {
+		known = append(known, r.Alert)
+	}
+	files, err := filepath.Glob("../../docs/*.md")
+	g.Expect(err).NotTo(HaveOccurred())
+	seen := 0
+	for _, file := range files {
+		text, err := os.ReadFile(file)
+		g.Expect(err).NotTo(HaveOccurred())
+		for _, name := range regexp.MustCompile(`\bWSDaemon[A-Z]\w*`).FindAllString(string(text), -1) {
+			g.Expect(known).To(ContainElement(name), file)
+			seen++
+		}
+	}
+	g.Expect(seen).To(BeNumerically(">", len(known)), "each has a runbook, and some are named elsewhere")
+}
+
 func queries(t *testing.T) []Query {
 	t.Helper()
 	g := NewWithT(t)

@@ -120,7 +120,8 @@ type Limits struct {
 type StoreLimits struct {
 	// Requests is the number of requests that run at once.
 	Requests int `json:"requests" reload:"live" schema:"min=4"`
-	// UploadBytesPerSecond bounds the bytes of objects that are written, "50Mi" for example; "0" is no bound.
+	// UploadBytesPerSecond bounds the bytes of objects that are written, "50Mi" for example; "0" is no bound. It is an average: each object, of
+	// 32 MiB at most, waits for its turn and then goes as fast as it can.
 	UploadBytesPerSecond Size `json:"uploadBytesPerSecond" reload:"live"`
 	// DownloadBytesPerSecond bounds the bytes of objects that are read; "0" is no bound.
 	DownloadBytesPerSecond Size `json:"downloadBytesPerSecond" reload:"live"`
