@@ -2,6 +2,7 @@ package controllers
 
 import (
 	"fmt"
+	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -45,9 +46,14 @@ func news(before, now *v1.WorkspaceNodeStatus) []note {
 	return notes
 }
 
+// abnormal says whether a condition of a node is bad news when it is True.
+func abnormal(condition string) bool {
+	return slices.Contains([]string{v1.ConditionDiskPressure, v1.ConditionStalled, v1.ConditionConfigReloadPending}, condition)
+}
+
 // newsOf turns a condition that was different before into an event.
 func newsOf(c metav1.Condition, was string) (note, bool) {
-	bad := (c.Type == v1.ConditionReady) != (c.Status == metav1.ConditionTrue)
+	bad := abnormal(c.Type) == (c.Status == metav1.ConditionTrue)
 	reason := c.Reason
 	if c.Type == v1.ConditionDiskPressure {
 		reason = v1.ConditionDiskPressure
