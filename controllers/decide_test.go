@@ -350,21 +350,50 @@ func TestReportStallsOnlyForWhatAPersonMustMend(t *testing.T) {
 }
 
 func TestCredentialsOf(t *testing.T) {
-	const neither = "Secret team/git has neither the key token, nor bearerToken, nor ssh-privatekey, nor the keys username and password"
+	const (
+		web, ssh = "https://git.example.com/web.git", "ssh://git@git.example.com/web.git"
+		nothing  = "Secret team/git has no key that this URL can use: add the keys username and password, or token, or bearerToken"
+		noKey    = "Secret team/git lacks the key ssh-privatekey: a URL of ssh needs the keys ssh-privatekey and known_hosts"
+		noHosts  = "Secret team/git lacks the key known_hosts: add the lines that ssh-keyscan prints, once you know that they are right"
+		noUser   = "Secret team/git lacks the key username: it has password alone; a token goes under the key token"
+		noPass   = "Secret team/git lacks the key password: it has username alone"
+	)
+	broken := func(key string) string {
+		return "the key " + key + " of Secret team/git has a line break in it: write the value without one"
+	}
+	type values map[string]string
 	tests := map[string]struct {
-		data map[string]string
+		url  string
+		data values
 		want *initializer.Credentials
+		err  string
 	}{
-		"token":         {map[string]string{"token": "t"}, &initializer.Credentials{Username: "x-access-token", Password: "t"}},
-		"password":      {map[string]string{"username": "u", "password": "p"}, &initializer.Credentials{Username: "u", Password: "p"}},
-		"all":           {map[string]string{"token": "t", "username": "u", "password": "p"}, &initializer.Credentials{Username: "x-access-token", Password: "t"}},
-		"empty token":   {map[string]string{"token": "", "username": "u", "password": "p"}, &initializer.Credentials{Username: "u", Password: "p"}},
-		"bearer":        {map[string]string{"bearerToken": "b"}, &initializer.Credentials{Bearer: "b"}},
-		"key":           {map[string]string{"ssh-privatekey": "k", "known_hosts": "h"}, &initializer.Credentials{Key: "k", KnownHosts: "h"}},
-		"no username":   {map[string]string{"password": "p"}, nil},
-		"no password":   {map[string]string{"username": "u"}, nil},
-		"another thing": {map[string]string{"tls.key": "k"}, nil},
-		"nothing":       {nil, nil},
+		"token":                  {web, values{"token": "t"}, &initializer.Credentials{Username: "x-access-token", Password: "t"}, ""},
+		"password":               {web, values{"username": "u", "password": "p"}, &initializer.Credentials{Username: "u", Password: "p"}, ""},
+		"all":                    {web, values{"token": "t", "username": "u", "password": "p"}, &initializer.Credentials{Username: "x-access-token", Password: "t"}, ""},
+		"empty token":            {web, values{"token": "", "username": "u", "password": "p"}, &initializer.Credentials{Username: "u", Password: "p"}, ""},
+		"bearer":                 {web, values{"bearerToken": "b"}, &initializer.Credentials{Bearer: "b"}, ""},
+		"key":                    {ssh, values{"ssh-privatekey": "k", "known_hosts": "h"}, &initializer.Credentials{Key: "k", KnownHosts: "h"}, ""},
+		"for both, by the web":   {web, values{"token": "t", "ssh-privatekey": "k\n", "known_hosts": "h\n"}, &initializer.Credentials{Username: "x-access-token", Password: "t"}, ""},
+		"for both, by ssh":       {ssh, values{"token": "t\n", "ssh-privatekey": "k\n", "known_hosts": "h\n"}, &initializer.Credentials{Key: "k\n", KnownHosts: "h\n"}, ""},
+		"no username":            {web, values{"password": "p"}, nil, noUser},
+		"no password":            {web, values{"username": "u"}, nil, noPass},
+		"empty password":         {web, values{"username": "u", "password": ""}, nil, noPass},
+		"empty bearer":           {web, values{"bearerToken": ""}, nil, nothing},
+		"another thing":          {web, values{"tls.key": "k"}, nil, nothing},
+		"nothing":                {web, nil, nil, nothing},
+		"a key for the web":      {web, values{"ssh-privatekey": "k", "known_hosts": "h"}, nil, nothing},
+		"no hosts":               {ssh, values{"ssh-privatekey": "k"}, nil, noHosts},
+		"empty hosts":            {ssh, values{"ssh-privatekey": "k", "known_hosts": ""}, nil, noHosts},
+		"no key":                 {ssh, values{"known_hosts": "h"}, nil, noKey},
+		"a password for ssh":     {ssh, values{"username": "u", "password": "p"}, nil, noKey},
+		"nothing for ssh":        {ssh, nil, nil, noKey},
+		"token with a line":      {web, values{"token": "s3cret\n"}, nil, broken("token")},
+		"bearer with a line":     {web, values{"bearerToken": "s3cret\r\nHost: evil"}, nil, broken("bearerToken")},
+		"username with a line":   {web, values{"username": "s3cret\n", "password": "p"}, nil, broken("username")},
+		"password with a line":   {web, values{"username": "u", "password": "s3cret\nhost=evil"}, nil, broken("password")},
+		"password with a zero":   {web, values{"username": "u", "password": "s3\x00cret"}, nil, broken("password")},
+		"a line where no one is": {web, values{"username": "u", "password": "p", "other": "a\nb"}, &initializer.Credentials{Username: "u", Password: "p"}, ""},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -373,14 +402,14 @@ func TestCredentialsOf(t *testing.T) {
 			for key, value := range tt.data {
 				data[key] = []byte(value)
 			}
-			got, err := credentialsOf("team/git", data)
-			if tt.want == nil {
-				g.Expect(err).To(MatchError(neither))
-				g.Expect(permanent(err)).To(BeTrue())
+			got, err := credentialsOf("team/git", tt.url, data)
+			g.Expect(got).To(Equal(tt.want))
+			if tt.err != "" {
+				g.Expect(err).To(MatchError(tt.err))
+				g.Expect(classify(err, "")).To(Equal(class{v1.ReasonUnauthorized, true}))
 				return
 			}
 			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(got).To(Equal(tt.want))
 		})
 	}
 }

@@ -182,7 +182,7 @@ func TestMissingSecretIsUnauthorizedUntilItAppears(t *testing.T) {
 	s.lock(password)
 	w.start()
 	ws := w.create("web", fromGit(s, "", "web-git"))
-	says := "there is no Secret " + w.namespace + "/web-git: create it with the keys username and password, or token"
+	says := "there is no Secret " + w.namespace + "/web-git: create it with the keys username and password, or token, or bearerToken"
 	w.Expect(w.becomes(ws, "ContentReady", "False/Unauthorized")).To(Equal(says))
 	w.Expect(w.becomes(ws, "Stalled", "True/Unauthorized")).To(Equal(says))
 	w.Expect(w.becomes(ws, "Ready", "False/Unauthorized")).To(Equal(says))
@@ -192,6 +192,33 @@ func TestMissingSecretIsUnauthorizedUntilItAppears(t *testing.T) {
 	w.patch(ws, "spec: {backup: {trigger: look-again}}")
 	w.running(ws)
 	w.becomes(ws, "Stalled", "absent")
+	w.Expect(w.read(ws, "README")).To(Equal("main"))
+}
+
+// A Secret without what its URL needs is one clear reason, before anybody is asked, and a Secret that is mended is enough.
+func TestSecretWithoutTheExpectedKeyIsNamed(t *testing.T) {
+	w := newWorld(t)
+	s := newGitServer(t, w)
+	s.lock(password)
+	w.start()
+	lacks := func(name, url string, data map[string]string, says string) (*corev1.Secret, *v1.Workspace) {
+		secret := w.secret(name, data)
+		ws := w.create(name, fromGit(s, "", name), func(ws *v1.Workspace) { ws.Spec.Initializer.Git.URL = url })
+		says = "Secret " + w.namespace + "/" + name + " " + says
+		for _, state := range []struct{ condition, is string }{{"ContentReady", "False"}, {"Stalled", "True"}, {"Ready", "False"}} {
+			w.Expect(w.becomes(ws, state.condition, state.is+"/Unauthorized")).To(Equal(says))
+		}
+		return secret, ws
+	}
+	lacks("bearer", s.url(), map[string]string{"bearerToken": ""}, "has no key that this URL can use: add the keys username and password, or token, or bearerToken")
+	lacks("ssh", "ssh://git@"+s.Listener.Addr().String()+"/web.git", map[string]string{"ssh-privatekey": "k"},
+		"lacks the key known_hosts: add the lines that ssh-keyscan prints, once you know that they are right")
+	secret, ws := lacks("basic", s.url(), map[string]string{"username": "me"}, "lacks the key password: it has username alone")
+	w.Expect(s.requests()).To(BeZero(), "nobody was asked without credentials")
+
+	w.patch(secret, "stringData: {password: "+password+"}")
+	w.patch(ws, "spec: {backup: {trigger: look-again}}")
+	w.running(ws)
 	w.Expect(w.read(ws, "README")).To(Equal("main"))
 }
 

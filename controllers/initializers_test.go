@@ -10,17 +10,21 @@ import (
 	"net/http/httptest"
 	"os"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
 
 	. "github.com/onsi/gomega"
+	eventsv1 "k8s.io/api/events/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/yaml"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
 // newFiles serves hello.txt and hello.tar.gz, in which it lies.
@@ -126,6 +130,47 @@ func TestInitializersOfTheDocumentation(t *testing.T) {
 	}
 }
 
+// notes are what the events of a reason tell about an object, in the order of their actions.
+func (w *world) notes(about, reason string) []string {
+	var list eventsv1.EventList
+	w.Expect(w.List(w.Context(), &list, client.InNamespace(w.namespace))).To(Succeed())
+	slices.SortFunc(list.Items, func(a, b eventsv1.Event) int { return strings.Compare(a.Action, b.Action) })
+	var notes []string
+	for i := range list.Items {
+		if e := &list.Items[i]; e.Regarding.Name == about && e.Reason == reason {
+			notes = append(notes, e.Action+": "+e.Note)
+		}
+	}
+	return notes
+}
+
+// Every step is summed up in an event of its own, also two of one kind, and one whose URL is longer than an event may be.
+func TestEveryStepIsToldInAnEvent(t *testing.T) {
+	w := newWorld(t)
+	s := newGitServer(t, w)
+	files := newFiles(t)
+	w.start()
+	long := files.URL + "/hello.txt?" + strings.Repeat("x", 1500)
+	ws := w.create("web", func(ws *v1.Workspace) {
+		ws.Spec.Initializer = v1.Initializer{Composite: []v1.InitializerStep{
+			{Git: &v1.GitInitializer{URL: s.url(), CheckoutLocation: "web"}},
+			{Git: &v1.GitInitializer{URL: s.url(), CheckoutLocation: "other", Target: &v1.GitTarget{Branch: "other"}}},
+			{Download: &v1.DownloadInitializer{URL: files.URL + "/hello.tar.gz", Path: "docs", Unpack: true}},
+			{Download: &v1.DownloadInitializer{URL: long, Path: "long"}},
+		}}
+	})
+	w.running(ws)
+	url := regexp.QuoteMeta(s.url())
+	const took = ` in [0-9.]+m?s`
+	w.Eventually(func() []string { return w.notes("web", v1.EventInitialized) }).Should(HaveExactElements(
+		Equal("Initialize: new content is ready (Composite): 4 files, 21 bytes"),
+		MatchRegexp("^InitializeStep1: step 1 of 4, Git "+url+": 1 files, 4 bytes"+took+", branch main at [0-9a-f]{12}$"),
+		MatchRegexp("^InitializeStep2: step 2 of 4, Git "+url+": 1 files, 5 bytes"+took+", branch other at [0-9a-f]{12}$"),
+		MatchRegexp("^InitializeStep3: step 3 of 4, Download "+regexp.QuoteMeta(files.URL)+"/hello.tar.gz: 1 files, 6 bytes"+took+"$"),
+		Equal("InitializeStep4: "+("step 4 of 4, Download " + long)[:1024]),
+	))
+}
+
 // A prebuild that is gone is no reason not to start.
 func TestPrebuildWithoutASnapshotIsCloned(t *testing.T) {
 	w := newWorld(t)
@@ -161,6 +206,35 @@ func TestDownloadThatFailsIsInitializeFailed(t *testing.T) {
 	w.Expect(err).To(MatchError(os.ErrNotExist), "the second attempt began in an empty directory")
 }
 
+// How far an initializer is, is seen while it is at work.
+func TestProgressOfAnInitializerIsSeen(t *testing.T) {
+	w := newWorld(t)
+	release := make(chan struct{})
+	data := bytes.Repeat([]byte("0123456789abcdef"), 1<<20)
+	files := httptest.NewServer(http.HandlerFunc(func(rw http.ResponseWriter, r *http.Request) {
+		rw.Header().Set("Content-Length", fmt.Sprint(len(data)))
+		_, _ = rw.Write(data[:5<<20])
+		_ = http.NewResponseController(rw).Flush()
+		select {
+		case <-release:
+			_, _ = rw.Write(data[5<<20:])
+		case <-r.Context().Done():
+		}
+	}))
+	t.Cleanup(files.Close)
+	w.start()
+	ws := w.create("web", func(ws *v1.Workspace) {
+		ws.Spec.Initializer = v1.Initializer{Download: &v1.DownloadInitializer{URL: files.URL, Path: "large"}}
+	})
+	w.Eventually(func() *v1.OperationStatus { return w.now(ws).Status.Operation }).Should(HaveValue(And(
+		HaveField("Type", v1.OperationInitialize), HaveField("BytesDone", And(BeNumerically(">=", 4<<20), BeNumerically("<=", 5<<20))),
+	)))
+	close(release)
+	w.running(ws)
+	w.Expect(w.now(ws).Status.Operation).To(BeNil())
+	w.Expect(w.now(ws).Status.Content.Steps).To(HaveExactElements(And(HaveField("Files", BeEquivalentTo(1)), HaveField("Bytes", BeEquivalentTo(len(data))))))
+}
+
 // What is not committed is seen with each backup, the final one included.
 func TestGitStatusIsReportedWithBackups(t *testing.T) {
 	w := newWorld(t)
@@ -179,38 +253,53 @@ func TestGitStatusIsReportedWithBackups(t *testing.T) {
 	w.Expect(git.Branch).To(Equal("main"))
 }
 
-// Ten clones whose server says nothing keep nobody else waiting: not a restore, not a stop, not the stop of one of themselves.
+// Ten clones whose server says nothing take the places of clones, and no more: ten restores meanwhile come to their end, a stop does not
+// wait, nor does the stop of one of themselves.
 func TestNobodyIsStuckBehindClones(t *testing.T) {
 	w := newWorld(t)
 	s := newGitServer(t, w)
+	w.limits = map[jobs.Class]int{ClassInitialize: 4, ClassRestore: 4}
 	w.start()
-	used, back := w.create("used"), w.create("back")
-	for _, ws := range []*v1.Workspace{used, back} {
+	used := w.create("used")
+	w.running(used)
+	w.write(used, "kept", "used")
+	var restores, clones []*v1.Workspace
+	for i := range 10 {
+		restores = append(restores, w.create(fmt.Sprintf("back-%d", i)))
+	}
+	for _, ws := range restores {
 		w.running(ws)
 		w.write(ws, "kept", ws.Name)
+		w.patch(ws, "spec: {state: Stopped}")
 	}
-	w.patch(back, "spec: {state: Stopped}")
-	w.becomes(back, "Ready", "False/Stopped")
+	for _, ws := range restores {
+		w.becomes(ws, "Ready", "False/Stopped")
+	}
 	release := s.hold(t)
-	var clones []*v1.Workspace
 	for i := range 10 {
 		clones = append(clones, w.create(fmt.Sprintf("clone-%d", i), fromGit(s, "", "")))
 	}
 	for _, ws := range clones {
 		w.Eventually(func() string { return w.now(ws).Status.NodeName }).Should(Equal(w.node))
 	}
-	w.Eventually(s.requests).Should(BeNumerically(">", 0))
+	w.Eventually(s.requests).Should(Equal(4))
 
-	w.patch(back, "spec: {state: Running}")
-	w.running(back)
-	w.Expect(w.read(back, "kept")).To(Equal("back"))
+	for _, ws := range restores {
+		w.patch(ws, "spec: {state: Running}")
+	}
+	for _, ws := range restores {
+		w.running(ws)
+		w.Expect(w.read(ws, "kept")).To(Equal(ws.Name))
+	}
 	w.patch(used, "spec: {state: Stopped}")
 	w.becomes(used, "FinalBackup", "True/Committed")
 	w.becomes(used, "Ready", "False/Stopped")
+	w.Expect(s.requests()).To(Equal(4), "a clone for each place, all the time")
 	for _, ws := range clones[:3] {
 		w.patch(ws, "spec: {state: Stopped}")
 		w.becomes(ws, "Ready", "False/Stopped")
 	}
+	w.Expect(s.requests()).To(BeNumerically("<=", 7), "the place of who was stopped goes to the next one")
 	for _, ws := range clones {
 		summary, _ := condition(w.now(ws).Status.Conditions, v1.ConditionContentReady)
 		w.Expect(summary).NotTo(HavePrefix("True"), "no clone has come to an end meanwhile")

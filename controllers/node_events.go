@@ -11,15 +11,14 @@ import (
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 )
 
-// event is one of the Node, as `kubectl describe node` shows it. The API server refuses longer ones.
+// event is one of the Node, as `kubectl describe node` shows it.
 func (r *NodeReconciler) event(kind, reason, action, format string, args ...any) {
 	nodeEvent(r.Workspaces, kind, reason, action, fmt.Sprintf(format, args...))
 }
 
 func nodeEvent(w *WorkspaceReconciler, kind, reason, action, message string) {
-	const longest = 1024
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: w.Node, UID: types.UID(w.Node)}}
-	w.Recorder.Eventf(node, nil, kind, reason, action, "%s", message[:min(len(message), longest)])
+	w.Recorder.Eventf(node, nil, kind, reason, action, "%s", noteOf(message))
 }
 
 // tell sends an event for whatever came or went between two reports. What the first report of a node says is no news if all

@@ -3,6 +3,7 @@ package controllers
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -197,4 +198,10 @@ func clip(message string) string {
 		return message
 	}
 	return message[:limit] + "…"
+}
+
+// noteOf makes a message fit for an event, of which the API server takes so many bytes and no more.
+func noteOf(message string) string {
+	const limit = 1024
+	return strings.ToValidUTF8(message[:min(len(message), limit)], "")
 }

@@ -68,8 +68,9 @@ func (r *WorkspaceReconciler) filled(s *scope) {
 		s.normal(v1.EventAdopted, "Adopt", "content on the node equals backup %s and was kept", m.Backup)
 	case v1.SourceEmpty, v1.SourceGit, v1.SourcePrebuild, v1.SourceDownload, v1.SourceComposite:
 		s.normal(v1.EventInitialized, "Initialize", "new content is ready (%s): %d files, %d bytes", m.Source, m.Files, m.Bytes)
-		for _, step := range m.Steps {
-			s.normal(v1.EventInitialized, "Initialize", "%s", sayStep(step))
+		for i, step := range m.Steps {
+			// Of events that differ in nothing but their words, the recorder tells the first alone: each step has an action of its own.
+			s.normal(v1.EventInitialized, fmt.Sprintf("InitializeStep%d", i+1), "step %d of %d, %s", i+1, len(m.Steps), sayStep(step))
 		}
 	}
 }
@@ -241,7 +242,7 @@ func (r *WorkspaceReconciler) step(ws *v1.Workspace, spec v1.InitializerStep) co
 		d := spec.Download
 		return content.Initializer{
 			Download:    &initializer.DownloadSpec{URL: d.URL, Path: d.Path, Digest: d.Digest, Unpack: d.Unpack},
-			Credentials: r.credentials(ws, d.AuthSecretRef),
+			Credentials: r.credentials(ws, d.AuthSecretRef, d.URL),
 		}
 	case spec.Snapshot != nil:
 		return content.Initializer{SnapshotID: func(ctx context.Context) (string, error) {
@@ -254,7 +255,7 @@ func (r *WorkspaceReconciler) step(ws *v1.Workspace, spec v1.InitializerStep) co
 }
 
 func (r *WorkspaceReconciler) repository(ws *v1.Workspace, g *v1.GitInitializer) content.Initializer {
-	return content.Initializer{Git: gitSpec(g), Credentials: r.credentials(ws, g.AuthSecretRef)}
+	return content.Initializer{Git: gitSpec(g), Credentials: r.credentials(ws, g.AuthSecretRef, g.URL)}
 }
 
 func (r *WorkspaceReconciler) prebuild(ws *v1.Workspace, p *v1.PrebuildInitializer) content.Initializer {
@@ -301,46 +302,4 @@ func (r *WorkspaceReconciler) snapshotID(ctx context.Context, namespace string, 
 		return "", fmt.Errorf("snapshot %s/%s is not ready yet", namespace, ref.Name)
 	}
 	return snapshot.Status.SnapshotID, nil
-}
-
-// credentials returns a function that reads the Secret of an initializer, at the moment it is needed and uncached.
-func (r *WorkspaceReconciler) credentials(ws *v1.Workspace, ref *v1.SecretReference) func(context.Context) (*initializer.Credentials, error) {
-	if ref == nil {
-		return nil
-	}
-	return func(ctx context.Context) (*initializer.Credentials, error) {
-		var secret corev1.Secret
-		err := r.Reader.Get(ctx, types.NamespacedName{Namespace: ws.Namespace, Name: ref.Name}, &secret)
-		switch {
-		case apierrors.IsNotFound(err):
-			return nil, &secretError{fmt.Sprintf("there is no Secret %s/%s: create it with the keys username and password, or token", ws.Namespace, ref.Name)}
-		case apierrors.IsForbidden(err):
-			return nil, &secretError{fmt.Sprintf("the daemon may not read Secret %s/%s: grant it get on this Secret by a Role in the namespace", ws.Namespace, ref.Name)}
-		case err != nil:
-			return nil, err
-		}
-		return credentialsOf(ws.Namespace+"/"+ref.Name, secret.Data)
-	}
-}
-
-func credentialsOf(name string, data map[string][]byte) (*initializer.Credentials, error) {
-	if token := data["token"]; len(token) > 0 {
-		return &initializer.Credentials{Username: "x-access-token", Password: string(token)}, nil
-	}
-	if bearer := data["bearerToken"]; len(bearer) > 0 {
-		return &initializer.Credentials{Bearer: string(bearer)}, nil
-	}
-	if key := data[corev1.SSHAuthPrivateKey]; len(key) > 0 {
-		hosts := data["known_hosts"]
-		if len(hosts) == 0 {
-			return nil, &secretError{fmt.Sprintf("Secret %s has a key for ssh but no known_hosts: add the lines that ssh-keyscan prints, "+
-				"once you know that they are right", name)}
-		}
-		return &initializer.Credentials{Key: string(key), KnownHosts: string(hosts)}, nil
-	}
-	username, password := data["username"], data["password"]
-	if len(username) == 0 || len(password) == 0 {
-		return nil, &secretError{fmt.Sprintf("Secret %s has neither the key token, nor bearerToken, nor ssh-privatekey, nor the keys username and password", name)}
-	}
-	return &initializer.Credentials{Username: string(username), Password: string(password)}, nil
 }

@@ -56,7 +56,7 @@ func (r *WorkspaceReconciler) finish(ctx context.Context, s *scope) error {
 		r.memory.backupEnded(s.ws.UID, nil, s.now, 0)
 	}
 	for _, n := range s.notes {
-		r.Recorder.Eventf(s.ws, nil, n.kind, n.reason, n.action, "%s", n.message)
+		r.Recorder.Eventf(s.ws, nil, n.kind, n.reason, n.action, "%s", noteOf(n.message))
 	}
 	return nil
 }

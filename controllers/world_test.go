@@ -128,6 +128,8 @@ type world struct {
 	reader func(client.Reader) client.Reader
 	// guarded says how the node is treated.
 	guarded config.Node
+	// limits of the daemon's jobs, one of each class by default.
+	limits map[jobs.Class]int
 	// hold is asked before each write to the store, if it is set before the start.
 	hold func(ctx context.Context, key string) error
 }
@@ -281,7 +283,7 @@ func (w *world) start() (stop func()) {
 		},
 	}
 	w.snapshots = &SnapshotReconciler{Workspaces: w.workspaces, Wake: make(chan event.TypedGenericEvent[types.NamespacedName], 1024)}
-	w.workspaces.Jobs = jobs.New(nil, nil, func(key jobs.Key) {
+	w.workspaces.Jobs = jobs.New(w.limits, nil, func(key jobs.Key) {
 		w.snapshots.JobEnded(key)
 		w.workspaces.JobEnded(key)
 	})

@@ -199,18 +199,9 @@ func TestS5_AKilledInitializerBeginsAgain(t *testing.T) {
 			n := f.node("node-a")
 			n.Area.Close()
 			staged := n.Volumes["default"].Path(uid, volume.Staged)
-			held := filepath.Join(t.TempDir(), "held")
 
-			o.held.Store(kind != "snapshot" && kind != "backup")
-			cmd := o.child(f, n, kind, held, o.held.Load())
-			f.Expect(cmd.Start()).To(Succeed())
-			f.Eventually(func() bool { _, err := os.Stat(held); return o.half.Load() || err == nil }, "60s", "5ms").Should(BeTrue())
-			f.Expect(cmd.Process.Kill()).To(Succeed())
-			f.Expect(cmd.Wait()).To(MatchError("signal: killed"))
-			f.Eventually(func() []string { return sandboxtest.ProcessesIn(staged) }, "20s", "5ms").Should(BeEmpty())
+			o.killHalfWay(f, n, kind)
 			f.Expect(os.WriteFile(filepath.Join(staged, "half"), nil, 0o600)).To(Succeed())
-
-			o.held.Store(false)
 			f.Expect(o.run(f, n, kind)).To(Succeed())
 			n.open("node-a")
 			f.Expect(n.tree()).To(Equal(whole[kind]))
@@ -226,6 +217,21 @@ func TestS5_AKilledInitializerBeginsAgain(t *testing.T) {
 			f.Expect(os.ReadFile(n.path("mine"))).To(Equal([]byte("since")))
 		})
 	}
+}
+
+// killHalfWay runs a daemon that fills the workspace, and kills it when half of what comes is there. Nothing of it goes on.
+func (o *origins) killHalfWay(f *fixture, n *node, kind string) {
+	f.t.Helper()
+	held := filepath.Join(f.t.TempDir(), "held")
+	o.held.Store(kind != "snapshot" && kind != "backup")
+	defer o.held.Store(false)
+	cmd := o.child(f, n, kind, held, o.held.Load())
+	f.Expect(cmd.Start()).To(Succeed())
+	f.Eventually(func() bool { _, err := os.Stat(held); return o.half.Load() || err == nil }, "60s", "5ms").Should(BeTrue())
+	f.Expect(cmd.Process.Kill()).To(Succeed())
+	f.Expect(cmd.Wait()).To(MatchError("signal: killed"))
+	staged := n.Volumes["default"].Path(uid, volume.Staged)
+	f.Eventually(func() []string { return sandboxtest.ProcessesIn(staged) }, "20s", "5ms").Should(BeEmpty())
 }
 
 // child is a daemon that fills the workspace. Where the origins hold what it asks for, it is not held by the store.

@@ -73,7 +73,13 @@ type node struct {
 
 func (f *fixture) node(name string) *node {
 	f.t.Helper()
-	n := &node{f: f, disk: filepath.Join(f.t.TempDir(), "disk")}
+	return f.nodeAt(filepath.Join(f.t.TempDir(), "disk"), name)
+}
+
+// nodeAt makes a node whose disk lies in a directory.
+func (f *fixture) nodeAt(disk, name string) *node {
+	f.t.Helper()
+	n := &node{f: f, disk: disk}
 	f.Expect(os.Mkdir(n.disk, 0o700)).To(Succeed())
 	f.Expect(os.Mkdir(filepath.Join(n.disk, "volumes"), 0o700)).To(Succeed())
 	area, err := state.Open(n.disk)

@@ -295,7 +295,7 @@ func TestGitFromServersThatMisbehave(t *testing.T) {
 		"other scheme": {func(w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, "ftp://example.com/r.git", http.StatusFound)
 			return true
-		}, initializer.ErrFailed, "ftp"},
+		}, initializer.ErrInvalid, "ftp"},
 		"loop": {func(w http.ResponseWriter, r *http.Request) bool {
 			http.Redirect(w, r, r.URL.RequestURI(), http.StatusFound)
 			return true

@@ -20,6 +20,10 @@ const (
 	maxFailures  = 5
 	maxRedirects = 5
 	maxPause     = 30 * time.Second
+	// maxRetryAfter is what is believed of the seconds that a server wants to be left alone for.
+	maxRetryAfter = 24 * 3600
+	// maxHeader is what an answer may have before the file.
+	maxHeader = 256 << 10
 )
 
 // source is a file on a server, as one stream: what breaks off goes on where it was.
@@ -46,8 +50,9 @@ func newSource(ctx context.Context, order downloadOrder) *source {
 		Transport: &http.Transport{
 			DisableCompression: true, // ranges are those of the file
 			Proxy:              nil, TLSHandshakeTimeout: order.Stall, ResponseHeaderTimeout: order.Stall,
-			DialContext:     (&gate{deny: order.Deny}).dialer(order.Stall).DialContext,
-			TLSClientConfig: &tls.Config{MinVersion: tls.VersionTLS12},
+			MaxResponseHeaderBytes: maxHeader,
+			DialContext:            (&gate{deny: order.Deny}).dialer(order.Stall).DialContext,
+			TLSClientConfig:        &tls.Config{MinVersion: tls.VersionTLS12},
 		},
 	}
 	return s
@@ -103,6 +108,9 @@ func (s *source) Read(p []byte) (int, error) {
 			}
 		}
 		n, err := s.body.Read(p)
+		if s.size >= 0 && int64(n) > s.size-s.offset {
+			return 0, newError(Failed, nil, "download %s: the server sends more than the %d bytes that it says there are", s.order.Spec.URL, s.size)
+		}
 		s.offset += int64(n)
 		if n > 0 {
 			s.failures = 0
@@ -188,6 +196,7 @@ func (s *source) request() (*http.Response, context.CancelFunc, error) {
 		return nil, nil, err
 	}
 	r.Header.Set("User-Agent", "ws-daemon")
+	r.Header.Set("Accept-Encoding", "identity") // the file as it is, of which its digest is
 	s.authorize(r)
 	if s.offset > 0 {
 		r.Header.Set("Range", "bytes="+strconv.FormatInt(s.offset, 10)+"-")
@@ -249,13 +258,18 @@ func status(r *http.Response) string {
 	return strings.TrimSpace(strconv.Itoa(r.StatusCode) + " " + http.StatusText(r.StatusCode))
 }
 
-// refused waits as long as the server asks for.
+// refused waits as long as the server asks for, or gives up where that is too long: the next attempt comes later than that.
 func (s *source) refused(r *http.Response) error {
-	if err := s.missed(errors.New("the server answers " + status(r))); err != nil {
+	says := "the server answers " + status(r)
+	seconds, _ := strconv.Atoi(r.Header.Get("Retry-After"))
+	pause := time.Duration(max(0, min(seconds, maxRetryAfter))) * time.Second
+	if pause > maxPause {
+		return newError(Failed, nil, "download %s: %s, and wants to be left alone for %s", s.order.Spec.URL, says, pause)
+	}
+	if err := s.missed(errors.New(says)); err != nil {
 		return err
 	}
-	seconds, _ := strconv.Atoi(r.Header.Get("Retry-After"))
-	return s.wait(time.Duration(max(0, min(seconds, 3600))) * time.Second)
+	return s.wait(pause)
 }
 
 // fromBeginning takes the whole file, or, if a part of it has come already, skips that: it must be the same file.
@@ -282,6 +296,7 @@ func (s *source) fromOffset(r *http.Response) error {
 	if n != 3 || from != s.offset || to != size-1 || (s.size >= 0 && size != s.size) || unsure {
 		return newError(Failed, nil, "download %s: it broke off, and the server does not go on where it was", s.order.Spec.URL)
 	}
+	s.size = size
 	return nil
 }
 

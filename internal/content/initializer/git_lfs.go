@@ -2,6 +2,7 @@ package initializer
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -30,8 +31,24 @@ func (r *repository) lfs(ctx context.Context) error {
 		return err
 	}
 	_, err := r.run(ctx, lfsCommand, "pull", "origin")
-	if err != nil && strings.Contains(err.Error(), "connect: permission denied") {
-		return newError(Invalid, err, "the daemon's configuration denies addresses of this machine (content.egress.deny): %v", err)
+	return explainLFS(err)
+}
+
+// explainLFS gives what git-lfs says in its own way a kind. Some of it are words of its server, which may make out what it likes of itself.
+func explainLFS(err error) error {
+	e, ok := errors.AsType[*Error](err)
+	if !ok || e.Kind != Failed {
+		return err
+	}
+	switch {
+	case strings.Contains(e.Message, "connect: permission denied"):
+		return newError(Invalid, err, "the daemon's configuration denies addresses of this machine (content.egress.deny): %s", e.Message)
+	case strings.Contains(e.Message, "no space left on device"), strings.Contains(e.Message, "disk quota exceeded"):
+		return newError(Full, err, "%s: enlarge spec.volume.size", e.Message)
+	case strings.Contains(e.Message, "Authentication required"), strings.Contains(e.Message, "Authorization error"), strings.Contains(e.Message, "Git credentials for"):
+		return newError(Unauthorized, err, "%s", e.Message)
+	case strings.Contains(e.Message, "Object does not exist"), strings.Contains(e.Message, "Repository or object not found"):
+		return newError(NotFound, err, "%s", e.Message)
 	}
 	return err
 }

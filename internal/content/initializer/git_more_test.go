@@ -221,6 +221,7 @@ func TestS6_HostileSubmodules(t *testing.T) {
 		"path up":        {"[submodule \"a\"]\n\tpath = ../a\n\turl = " + ok + "\n", "a", "is not a plain relative path"},
 		"carriage":       {"[submodule \"a\"]\n\tpath = \"a\r\"\n\turl = " + ok + "\n", "a", "control characters"},
 		"git directory":  {"[submodule \"a\"]\n\tpath = .git/a\n\turl = " + ok + "\n", "a", "is not a plain relative path"},
+		"command":        {"[submodule \"a\"]\n\tpath = a\n\turl = " + ok + "\n\tupdate = !touch ran\n", "a", "gitmodulesUpdate"},
 		"option as path": {"[submodule \"a\"]\n\tpath = -a\n\turl = " + ok + "\n", "a", "is not a plain relative path"},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -241,18 +242,24 @@ const lfsContent = "large"
 // lfsRepository makes a repository with one file in LFS, whose content the server has, and with what .lfsconfig says.
 func (s *server) lfsRepository(t *testing.T, name, lfsconfig string) string {
 	t.Helper()
-	sum := sha256.Sum256([]byte(lfsContent))
+	return s.lfsRepositoryOf(t, name, lfsconfig, lfsContent)
+}
+
+// lfsRepositoryOf makes one of some content.
+func (s *server) lfsRepositoryOf(t *testing.T, name, lfsconfig, content string) string {
+	t.Helper()
+	sum := sha256.Sum256([]byte(content))
 	oid := hex.EncodeToString(sum[:])
 	work := t.TempDir()
 	git(t, work, "init", "--quiet", "--initial-branch=main")
 	write(t, work, ".gitattributes", "*.bin filter=lfs diff=lfs merge=lfs -text\n")
-	write(t, work, "a.bin", fmt.Sprintf("version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n", oid, len(lfsContent)))
+	write(t, work, "a.bin", fmt.Sprintf("version https://git-lfs.github.com/spec/v1\noid sha256:%s\nsize %d\n", oid, len(content)))
 	if lfsconfig != "" {
 		write(t, work, ".lfsconfig", lfsconfig)
 	}
 	commit(t, work, "m")
 	git(t, s.root, "clone", "--quiet", "--bare", work, name+".git")
-	s.lfs = map[string]string{oid: lfsContent}
+	s.lfs = map[string]string{oid: content}
 	return s.URL + "/" + name + ".git"
 }
 

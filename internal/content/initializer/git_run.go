@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strconv"
@@ -88,7 +89,18 @@ func (r *repository) environment() []string {
 		"GIT_CONFIG_NOSYSTEM=1", "GIT_CONFIG_GLOBAL=/dev/null", "GIT_ATTR_NOSYSTEM=1",
 		"GIT_TERMINAL_PROMPT=0", "GIT_ASKPASS=/bin/false", "GIT_PROTOCOL_FROM_USER=0", "GIT_LFS_SKIP_SMUDGE=1",
 		"GIT_SSH_COMMAND=" + ssh, "GIT_SSH_VARIANT=ssh", "GIT_OPTIONAL_LOCKS=0", "GIT_ALLOW_PROTOCOL=" + allowed,
+		"GIT_CEILING_DIRECTORIES=" + above(r.dir),
 	}
+}
+
+// above is where git must not look for a repository: what lies there was put there by others, and its configuration would be in force
+// where the repository in dir turns out not to be one.
+func above(dir string) string {
+	path, err := filepath.Abs(dir)
+	if err != nil {
+		return "/"
+	}
+	return filepath.Dir(path)
 }
 
 // options are given to every call, so that nothing of them stays in the repository's configuration.
@@ -96,7 +108,7 @@ func (r *repository) options() []string {
 	values := []string{
 		"protocol.allow=never",
 		"http.followRedirects=" + r.redirects(), "http.lowSpeedLimit=1", "http.lowSpeedTime=" + strconv.Itoa(int(r.stall.Seconds())),
-		"transfer.credentialsInUrl=die", "transfer.fsckObjects=true",
+		"transfer.credentialsInUrl=die", "transfer.fsckObjects=true", "transfer.bundleURI=false", "fetch.uriProtocols=",
 		"core.hooksPath=/dev/null", "core.fsmonitor=false", "core.symlinks=true", "core.protectNTFS=true", "core.protectHFS=true",
 		"init.templateDir=", "submodule.recurse=false", "fetch.recurseSubmodules=false", "safe.bareRepository=explicit",
 		"checkout.workers=0", "gc.auto=0", "maintenance.auto=false", "advice.detachedHead=false",
@@ -155,7 +167,8 @@ func kindOf(stderr string) Kind {
 			"returned error: 401", "returned error: 403", "unable to authenticate", "host key verification failed"}},
 		{NotFound, []string{"returned error: 404", "returned error: 410", "not found in upstream", "couldn't find remote ref",
 			"not our ref", "does not advertise", "not valid: is this a git repository?", "does not appear to be a git repository"}},
-		{Invalid, []string{"fsck error in", "not allowed", "File name too long", "configuration denies the address", "is not supported", "is not a valid"}},
+		{Invalid, []string{"fsck error in", "not allowed", "File name too long", "configuration denies the address", "is not supported", "is not a valid",
+			"Out of memory", "not a git repository", "is not an empty directory", "disabled in libcurl"}},
 	}
 	lines := fatalLines(stderr)
 	for _, p := range phrases {

@@ -24,10 +24,10 @@ func (r *repository) submodules(ctx context.Context, nesting int, count *int) er
 	if nesting >= maxNesting {
 		return newError(Invalid, nil, "submodules are nested more than %d levels deep in %s", maxNesting, r.dir)
 	}
+	if *count += len(list); *count > maxSubmodules {
+		return newError(Invalid, nil, "there are more than %d submodules", maxSubmodules)
+	}
 	for _, s := range list {
-		if *count++; *count > maxSubmodules {
-			return newError(Invalid, nil, "there are more than %d submodules", maxSubmodules)
-		}
 		if err := r.updateSubmodule(ctx, s); err != nil {
 			return err
 		}

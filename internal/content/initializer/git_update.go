@@ -66,11 +66,16 @@ func (r *repository) launder(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	for _, name := range []string{"config", "config.worktree", "hooks", "commondir", "info/attributes", "info/grafts", "objects/info/alternates",
-		"modules", "worktrees", "index.lock", "config.lock", "HEAD.lock", "shallow.lock", "packed-refs.lock"} {
-		if err := root.RemoveAll(".git/" + name); err != nil {
-			return newError(Failed, err, "clean the repository of the prebuild: %v", err)
-		}
+	err = forget(root, "config", "config.worktree", "hooks", "commondir", "modules", "worktrees",
+		"index.lock", "config.lock", "HEAD.lock", "shallow.lock", "packed-refs.lock")
+	if err == nil {
+		err = onlyFiles(root)
+	}
+	if err == nil {
+		err = forget(root, "info/attributes", "info/grafts", "objects/info/alternates")
+	}
+	if err != nil {
+		return err
 	}
 	if err := root.WriteFile(".git/config", []byte("[core]\n\trepositoryformatversion = 1\n"), 0o644); err != nil {
 		return newError(Failed, err, "clean the repository of the prebuild: %v", err)
@@ -89,6 +94,35 @@ func (r *repository) launder(ctx context.Context) error {
 	return nil
 }
 
+// forget removes parts of a repository.
+func forget(root *os.Root, names ...string) error {
+	for _, name := range names {
+		if err := root.RemoveAll(".git/" + name); err != nil {
+			return newError(Failed, err, "clean the repository of the prebuild: %v", err)
+		}
+	}
+	return nil
+}
+
+// onlyFiles refuses what git would follow or wait for: in the place of its files, others may have left links and pipes. In the working
+// copy, those are the files that git reads wherever they lie.
+func onlyFiles(root *os.Root) error {
+	return fs.WalkDir(root.FS(), ".", func(path string, d fs.DirEntry, err error) error {
+		inside := strings.HasPrefix(path+"/", ".git/")
+		switch {
+		case errors.Is(err, fs.ErrPermission) && !inside:
+			return fs.SkipDir // git cannot look into it either
+		case err != nil:
+			return newError(Failed, err, "look at the repository of the prebuild: %v", err)
+		}
+		harmless := d.IsDir() || d.Type().IsRegular() || d.Type() == fs.ModeSymlink && !inside
+		if !harmless && (inside || strings.HasPrefix(d.Name(), ".git")) {
+			return newError(Invalid, nil, "the repository of the prebuild has a link or a pipe at %.300q", path)
+		}
+		return nil
+	})
+}
+
 // keepable reads the settings of a hostile configuration that say what a repository is. Files that it includes are not read.
 func (r *repository) keepable(ctx context.Context, root *os.Root) ([]string, error) {
 	info, err := root.Lstat(".git/config")
@@ -104,11 +138,12 @@ func (r *repository) keepable(ctx context.Context, root *os.Root) ([]string, err
 		return nil, newError(Invalid, err, "the configuration of the repository of the prebuild cannot be read")
 	}
 	harmless := regexp.MustCompile(`^(core\.(filemode|bare|logallrefupdates|ignorecase|symlinks|sparsecheckout|sparsecheckoutcone)|` +
-		`extensions\.(objectformat|partialclone)|branch\..*\.(remote|merge)|remote\.origin\.(promisor|partialclonefilter)|user\.(name|email))$`)
+		`extensions\.objectformat|branch\..*\.(remote|merge)|remote\.origin\.(promisor|partialclonefilter)|user\.(name|email))$`)
 	var kept []string
 	for setting := range strings.SplitSeq(strings.TrimRight(out.buf.String(), "\x00"), "\x00") {
 		key, value, _ := strings.Cut(setting, "\n")
-		if harmless.MatchString(key) && !hasControl(key+value) {
+		promisor := setting == "extensions.partialclone\norigin" // another name could be any URL
+		if (promisor || harmless.MatchString(key)) && !hasControl(key+value) {
 			kept = append(kept, setting)
 		}
 	}

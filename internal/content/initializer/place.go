@@ -156,33 +156,31 @@ func (p *place) forget() {
 	}
 }
 
-// makeParents makes a directory and those above it.
+// makeParents makes a directory and those above it that are not there: only from the deepest one that is there does it go down.
 func (p *place) makeParents(dir string) error {
 	if dir == "" || dir == "." {
 		return nil
 	}
-	made := ""
-	for part := range strings.SplitSeq(dir, "/") {
-		above := made
-		made = strings.TrimPrefix(made+"/"+part, "/")
-		fd, err := p.open(orDot(above))
-		if err != nil {
-			return refusedLink(dir, err)
-		}
-		err = unix.Mkdirat(fd, part, 0o755)
-		_ = unix.Close(fd)
-		if err == nil {
-			err = p.count(made, 0)
-		}
-		if err != nil && !errors.Is(err, fs.ErrExist) {
-			return err
-		}
-	}
 	fd, err := p.open(dir)
-	if err != nil {
+	if err == nil {
+		return unix.Close(fd)
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
 		return refusedLink(dir, err)
 	}
-	return unix.Close(fd)
+	above := path.Dir(dir)
+	if err := p.makeParents(above); err != nil {
+		return err
+	}
+	if fd, err = p.open(above); err != nil {
+		return refusedLink(dir, err)
+	}
+	err = unix.Mkdirat(fd, path.Base(dir), 0o755)
+	_ = unix.Close(fd)
+	if err != nil {
+		return &fs.PathError{Op: "mkdir", Path: dir, Err: err}
+	}
+	return p.count(dir, 0)
 }
 
 func orDot(dir string) string {

@@ -25,11 +25,24 @@ const (
 	overhead = 4 << 10
 	// maxTail is what may follow the end of a tar: it is filled up to a whole record.
 	maxTail = 16 << 20
+	// maxZipEntries is how many a zip may have: its list of them lies in memory as a whole, which that of a tar never does.
+	maxZipEntries = 1_000_000
 )
+
+// size is what an archive may have besides its end, packed or not: what its files may take, and something for each of them.
+func (p *place) size() int64 { return min(p.maxBytes, 1<<55) + min(p.maxFiles, maxEntries)*overhead }
 
 // unpack takes an archive apart, whatever it is.
 func unpack(p *place, r io.Reader) error {
-	buffered := bufio.NewReaderSize(r, 64<<10)
+	all := &bounded{r, p.size() + maxTail}
+	err := unpackAny(p, bufio.NewReaderSize(all, 64<<10))
+	if err != nil && all.left <= 0 { // whatever became of that on its way
+		return errEndless
+	}
+	return err
+}
+
+func unpackAny(p *place, buffered *bufio.Reader) error {
 	head, err := buffered.Peek(tarMagic + 5)
 	if err != nil && !errors.Is(err, io.EOF) {
 		return err
@@ -58,8 +71,7 @@ func unpack(p *place, r io.Reader) error {
 
 // unpackTar makes what a tar has, entry by entry. What is not ours to judge is refused: half an archive is no archive.
 func unpackTar(p *place, r io.Reader) error {
-	limit := min(p.maxBytes, 1<<55) + min(p.maxFiles, maxEntries)*overhead
-	archive := tar.NewReader(&io.LimitedReader{R: r, N: limit})
+	archive := tar.NewReader(&bounded{r, p.size()})
 	for {
 		h, err := archive.Next()
 		if errors.Is(err, io.EOF) {
@@ -85,16 +97,33 @@ func unpackTar(p *place, r io.Reader) error {
 
 // damaged names what is wrong with an archive, unless it is the way it comes.
 func damaged(err error) error {
-	if _, ok := errors.AsType[*Error](err); ok {
+	if _, ok := errors.AsType[*Error](err); ok || errors.Is(err, errEndless) {
 		return err
 	}
 	return fmt.Errorf("the archive is damaged: %w", err)
 }
 
+// bounded is an archive, or what is packed in one, that is refused where it goes on for longer than what fits into the volume could.
+type bounded struct {
+	io.Reader
+	left int64
+}
+
+var errEndless = errors.New("the archive is larger than anything that the volume could take")
+
+func (b *bounded) Read(p []byte) (int, error) {
+	if b.left <= 0 {
+		return 0, errEndless
+	}
+	n, err := b.Reader.Read(p[:min(int64(len(p)), b.left)])
+	b.left -= int64(n)
+	return n, err
+}
+
 func entry(p *place, h *tar.Header, content io.Reader) error {
 	name := strings.TrimPrefix(strings.TrimSuffix(h.Name, "/"), "./")
-	if name == "" || name == "." {
-		return nil // the directory itself
+	if h.Typeflag == tar.TypeXGlobalHeader || name == "" || name == "." { // a remark, or the directory itself
+		return p.count(name, 0)
 	}
 	if err := badName(name); err != nil {
 		return err
@@ -113,8 +142,6 @@ func entry(p *place, h *tar.Header, content io.Reader) error {
 		return p.symlink(name, h.Linkname)
 	case tar.TypeLink:
 		return p.hardLink(name, strings.TrimPrefix(h.Linkname, "./"))
-	case tar.TypeXGlobalHeader:
-		return nil
 	}
 	return fmt.Errorf("entry %q is of type %q: only files, directories and links can be unpacked", name, h.Typeflag)
 }
@@ -145,16 +172,51 @@ func unpackZip(p *place, r io.Reader) error {
 	if size > p.maxBytes {
 		return newError(Full, nil, "the archive is larger than the %d MiB that the volume may have: enlarge spec.volume.size", p.maxBytes>>20)
 	}
-	archive, err := zip.NewReader(f, size)
+	list := newZipList(p, f)
+	archive, err := zip.NewReader(list, size)
 	if err != nil && !errors.Is(err, zip.ErrInsecurePath) { // that is looked at below
 		return damaged(err)
 	}
+	list.read = true
 	for _, h := range archive.File {
 		if err := zipEntry(p, h); err != nil {
 			return err
 		}
 	}
 	return p.finish()
+}
+
+// zipList is a zip whose list of entries is read into memory only as far as it may go. How many there are, no zip says reliably.
+type zipList struct {
+	*os.File
+	left    int64
+	refusal *Error
+	// read says that the whole list was.
+	read bool
+}
+
+// spareEntries are those that are seen twice while the end of the list is looked for.
+const spareEntries = 1 << 12
+
+func newZipList(p *place, f *os.File) *zipList {
+	if p.maxFiles < maxZipEntries {
+		return &zipList{File: f, left: p.maxFiles + spareEntries, refusal: newError(Full, nil, "the zip has more than the %d files and directories "+
+			"that the volume may have: raise spec.volume.inodes or enlarge spec.volume.size", p.maxFiles)}
+	}
+	return &zipList{File: f, left: maxZipEntries + spareEntries, refusal: newError(Invalid, nil,
+		"the zip has more than %d files and directories, as many as a zip may have: make a tar of it", maxZipEntries)}
+}
+
+// ReadAt counts what the entries of the list begin with.
+func (z *zipList) ReadAt(b []byte, off int64) (int, error) {
+	n, err := z.File.ReadAt(b, off)
+	if z.read {
+		return n, err
+	}
+	if z.left -= int64(bytes.Count(b[:n], []byte("PK\x01\x02"))); z.left < 0 {
+		return 0, z.refusal
+	}
+	return n, err
 }
 
 func zipEntry(p *place, h *zip.File) error {

@@ -45,6 +45,9 @@ func landlockRules(s setup, dir string, program *os.File, missing func(lack)) (r
 	if errno == 0 && s.skip(Landlock) {
 		errno = syscall.ENOSYS
 	}
+	if errno != 0 || abi < abiNetwork || s.skip(Connections) {
+		missing(lack{Connections, "the kernel cannot keep a program to a port (Landlock of Linux 6.7 can)"})
+	}
 	if errno != 0 {
 		missing(lack{Landlock, "the kernel does not offer it: " + errno.Error()})
 		return ruleset{fd: -1}, nil
@@ -150,7 +153,7 @@ func (r ruleset) allowFile(fd int, access uint64) error {
 const landlockNetPort = 2
 
 // OnlyConnectTo has this thread, and all that it becomes or starts, connect to one TCP port and to no other. Where the kernel cannot do
-// that (before Linux 6.7), nothing changes. The caller has locked the goroutine to the thread.
+// that, [Connections] is missing, and nothing changes. The caller has locked the goroutine to the thread.
 func OnlyConnectTo(port uint64) error {
 	abi, _, errno := syscall.RawSyscall(unix.SYS_LANDLOCK_CREATE_RULESET, 0, 0, unix.LANDLOCK_CREATE_RULESET_VERSION)
 	if known := errno == 0 && int(abi) >= abiNetwork; !known {

@@ -42,6 +42,8 @@ const (
 	ProcessView Protection = "ProcessView"
 	// Landlock: files elsewhere cannot be opened, whatever the mounts are.
 	Landlock Protection = "Landlock"
+	// Connections: a program can be kept to one port of this machine, that of who looks where a connection is to go ([OnlyConnectTo]).
+	Connections Protection = "Connections"
 	// SystemCalls: a filter refuses system calls that no task needs.
 	SystemCalls Protection = "SystemCalls"
 )
@@ -49,7 +51,7 @@ const (
 // All lists every protection.
 func All() []Protection {
 	return []Protection{
-		UserNamespace, MountNamespace, PIDNamespace, IPCNamespace, UTSNamespace, NetworkNamespace, ProcessView, Landlock, SystemCalls,
+		UserNamespace, MountNamespace, PIDNamespace, IPCNamespace, UTSNamespace, NetworkNamespace, ProcessView, Landlock, Connections, SystemCalls,
 	}
 }
 

@@ -37,6 +37,7 @@ func levels() map[string][]Protection {
 		"a masked /proc":             {ProcessView},
 		"no mounts":                  {MountNamespace},
 		"no Landlock":                {Landlock},
+		"no Landlock for ports":      {Connections},
 		"no filter of system calls":  {SystemCalls},
 		"only Landlock and a filter": {UserNamespace, MountNamespace, PIDNamespace, IPCNamespace, UTSNamespace, NetworkNamespace},
 	}
@@ -343,6 +344,9 @@ func TestS9_WhatIsMissingIsNamed(t *testing.T) {
 			want := without
 			if name == "no mounts" || name == "only Landlock and a filter" {
 				want = append(want, ProcessView)
+			}
+			if name == "no Landlock" {
+				want = append(want, Connections)
 			}
 			g.Expect(s.Missing()).To(ConsistOf(want))
 			for _, p := range want {

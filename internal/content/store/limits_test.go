@@ -107,3 +107,56 @@ func TestFinalBackupsThatCrawlLeaveAStartItsShare(t *testing.T) {
 		g.Eventually(c.stuck.Load).Should(BeEquivalentTo(8))
 	}
 }
+
+// reading is a store that takes down whose Read is served, and in which each takes until somebody lets one go on.
+type reading struct {
+	store.Store
+	next chan struct{}
+	seen chan string
+}
+
+func (r *reading) Read(ctx context.Context, key string, _ int64, _ []byte) error {
+	r.seen <- key
+	select {
+	case <-r.next:
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}
+
+// TestTenRestoresTakeTurns has ten workspaces that read as much as they can at once. Each gets as many requests as every other, to one.
+func TestTenRestoresTakeTurns(t *testing.T) {
+	g := NewWithT(t)
+	const requests, workspaces, rounds = 8, 10, 20
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	r := &reading{Store: storetest.Filesystem(t), next: make(chan struct{}), seen: make(chan string, requests*workspaces)}
+	l := limits(requests, 0)
+	s := store.WithLimits(r, l)
+	read := func(workspace string) {
+		for s.Read(fair.With(ctx, workspace, fair.Urgent), workspace, 0, nil) == nil && workspace != "first" {
+		}
+	}
+	for range requests { // nobody begins before all are there
+		go read("first")
+		g.Eventually(r.seen).Should(Receive(Equal("first")))
+	}
+	for i := range workspaces {
+		for range requests {
+			go read(fmt.Sprint(i))
+		}
+		g.Eventually(func() int { return l.Requests.Waiting(fmt.Sprint(i)) }).Should(Equal(requests))
+	}
+	served := map[string]int{}
+	for range rounds * workspaces {
+		r.next <- struct{}{}
+		var workspace string
+		g.Eventually(r.seen).Should(Receive(&workspace))
+		served[workspace]++
+	}
+	g.Expect(served).To(HaveLen(workspaces))
+	for workspace, n := range served {
+		g.Expect(n).To(Equal(rounds), workspace)
+	}
+}
