@@ -130,6 +130,8 @@ type world struct {
 	guarded config.Node
 	// hold is asked before each write to the store, if it is set before the start.
 	hold func(ctx context.Context, key string) error
+	// socket is that of the service, once it is served.
+	socket string
 }
 
 // held is a store whose writes may have to wait.
