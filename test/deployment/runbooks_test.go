@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -74,7 +75,11 @@ func things(t *testing.T) {
 	g := NewWithT(t)
 	mustRun(t, "create", "namespace", "there")
 	mustRun(t, "config", "set-context", "--current", "--namespace=there")
-	t.Cleanup(func() { mustRun(t, "config", "set-context", "--current", "--namespace=default") })
+	after := context.WithoutCancel(t.Context())
+	t.Cleanup(func() {
+		out, err := run(after, nil, "config", "set-context", "--current", "--namespace=default")
+		g.Expect(err).NotTo(HaveOccurred(), out)
+	})
 	manifest := `
 apiVersion: workspace.wsdaemon.dev/v1
 kind: Workspace
@@ -98,7 +103,7 @@ stringData: {tls.crt: CERT, ca.crt: CERT}
 	out, err := run(t.Context(), []byte(text), "create", "-f", "-")
 	g.Expect(err).NotTo(HaveOccurred(), out)
 	t.Cleanup(func() {
-		out, err := run(t.Context(), []byte(text), "delete", "--ignore-not-found", "-f", "-")
+		out, err := run(after, []byte(text), "delete", "--ignore-not-found", "-f", "-")
 		g.Expect(err).NotTo(HaveOccurred(), out)
 	})
 }
