@@ -129,12 +129,7 @@ func (r *restorer) create(h *hand, entry uint32, mode uint32) (int, error) {
 	if err != nil {
 		return -1, err
 	}
-	for {
-		fd, err := unix.Openat(dir, e.Name, createFlags, uint32(e.Mode)&0o777|mode)
-		if !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
-	}
+	return openName(dir, h.named(e.Name), &unix.OpenHow{Flags: createFlags, Mode: uint64(e.Mode)&0o777 | uint64(mode)})
 }
 
 // finishFile sets the attributes of a file that is complete. In the ordinary case there is only the time to set.
@@ -278,7 +273,7 @@ func (r *restorer) reopen(h *hand, entry uint32) (int, error) {
 		return -1, err
 	}
 	how := unix.OpenHow{Flags: unix.O_RDWR | unix.O_NOFOLLOW | unix.O_NONBLOCK | unix.O_CLOEXEC, Resolve: beneath}
-	return openat2(dir, e.Name, &how)
+	return openName(dir, h.named(e.Name), &how)
 }
 
 // finishLarge checks the content as a whole and sets the attributes.
