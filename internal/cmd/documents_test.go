@@ -8,7 +8,6 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
-	"github.com/spf13/cobra"
 )
 
 var (
@@ -54,8 +53,5 @@ func understood(args []string) error {
 	if err := cmd.ParseFlags(rest); err != nil {
 		return err
 	}
-	if cmd.Args == nil {
-		return cobra.ArbitraryArgs(cmd, cmd.Flags().Args())
-	}
-	return cmd.Args(cmd, cmd.Flags().Args())
+	return cmd.ValidateArgs(cmd.Flags().Args())
 }

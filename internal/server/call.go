@@ -179,7 +179,7 @@ func (s *Server) observeUnary(ctx context.Context, request any, _ *grpc.UnarySer
 		return nil, errUnasked // the caller has gone
 	}
 	if err = c.ask(request); err == nil {
-		answer, err = handler(c.ctx, request)
+		answer, err = handler(c.ctx, request) //nolint:contextcheck // it is made of the stream's, as ctx is
 	}
 	return answer, s.finish(c, err)
 }

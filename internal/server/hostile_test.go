@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"compress/gzip"
 	"context"
-	"crypto/tls"
 	"encoding/binary"
 	"fmt"
 	"io"
@@ -51,9 +50,10 @@ func zipped(message []byte) []byte {
 // post sends the body of a call over the socket, as a client that knows nothing of gRPC, and returns what came of it.
 func (w *world) post(path, kind, encoding string, body []byte) string {
 	w.t.Helper()
-	transport := &http2.Transport{AllowHTTP: true, DialTLSContext: func(ctx context.Context, _, _ string, _ *tls.Config) (net.Conn, error) {
+	transport := &http.Transport{Protocols: new(http.Protocols), DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", w.server.Config.Socket)
 	}}
+	transport.Protocols.SetUnencryptedHTTP2(true)
 	defer transport.CloseIdleConnections()
 	request, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, "http://daemon"+path, bytes.NewReader(body))
 	w.Expect(err).NotTo(HaveOccurred())
