@@ -115,7 +115,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 
 .PHONY: test
 test: ## Install what the tests need, and run them all.
-	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin python3 zstd e2fsprogs
+	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin openssl python3 zstd e2fsprogs
 	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL) prometheus
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit

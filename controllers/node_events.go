@@ -2,7 +2,6 @@ package controllers
 
 import (
 	"fmt"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -29,11 +28,18 @@ func (r *NodeReconciler) tell(before, now *v1.WorkspaceNodeStatus) {
 	}
 }
 
+var (
+	// toldElsewhere are conditions of which somebody else tells, or nobody needs to be told.
+	toldElsewhere = map[string]bool{v1.ConditionSafeToRemove: true, v1.ConditionConfigReloadPending: true}
+	// abnormal are conditions that are good when they are False; others are when they are True.
+	abnormal = map[string]bool{v1.ConditionDiskPressure: true, v1.ConditionStalled: true}
+)
+
 // news lists what came or went.
 func news(before, now *v1.WorkspaceNodeStatus) []note {
 	var notes []note
 	for _, c := range now.Conditions {
-		if was := reasonOf(before.Conditions, c.Type); was == reasonOf(now.Conditions, c.Type) || c.Type == v1.ConditionSafeToRemove {
+		if was := reasonOf(before.Conditions, c.Type); was == reasonOf(now.Conditions, c.Type) || toldElsewhere[c.Type] {
 			continue
 		} else if n, ok := newsOf(c, was); ok {
 			notes = append(notes, n)
@@ -45,14 +51,9 @@ func news(before, now *v1.WorkspaceNodeStatus) []note {
 	return notes
 }
 
-// abnormal says whether a condition of a node is bad news when it is True.
-func abnormal(condition string) bool {
-	return slices.Contains([]string{v1.ConditionDiskPressure, v1.ConditionStalled, v1.ConditionConfigReloadPending}, condition)
-}
-
 // newsOf turns a condition that was different before into an event.
 func newsOf(c metav1.Condition, was string) (note, bool) {
-	bad := abnormal(c.Type) == (c.Status == metav1.ConditionTrue)
+	bad := abnormal[c.Type] == (c.Status == metav1.ConditionTrue)
 	reason := c.Reason
 	if c.Type == v1.ConditionDiskPressure {
 		reason = v1.ConditionDiskPressure

@@ -9,36 +9,48 @@ import (
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 )
 
-// What is well at the start is no news; what goes wrong is a warning, and what is well again is told.
-func TestNewsOfANode(t *testing.T) {
-	const well, wrong = "Well", "Wrong"
-	for condition, badIf := range map[string]metav1.ConditionStatus{
-		v1.ConditionReady: metav1.ConditionFalse, v1.ConditionStoreAvailable: metav1.ConditionFalse,
-		v1.ConditionSandboxed: metav1.ConditionFalse, v1.ConditionGitCurrent: metav1.ConditionFalse,
-		v1.ConditionDiskPressure: metav1.ConditionTrue, v1.ConditionConfigReloadPending: metav1.ConditionTrue,
+// What is bad is a warning, from the first report on; what is good is news only after something bad.
+func TestNewsOfTheNode(t *testing.T) {
+	condition := func(kind, reason string, status metav1.ConditionStatus) metav1.Condition {
+		return metav1.Condition{Type: kind, Reason: reason, Status: status, Message: "so it is"}
+	}
+	const yes, no = metav1.ConditionTrue, metav1.ConditionFalse
+	for _, tt := range []struct {
+		kind, good, bad string
+		well            metav1.ConditionStatus
+		told            string // in place of the bad reason
+	}{
+		{v1.ConditionReady, v1.ReasonRunning, v1.ReasonAreaMissing, yes, ""},
+		{v1.ConditionStoreAvailable, v1.ReasonStoreAnswers, v1.ReasonStoreUnavailable, yes, ""},
+		{v1.ConditionSandboxed, "Protected", "Unprotected", yes, ""},
+		{v1.ConditionGitCurrent, "GitFixed", v1.ReasonGitOld, yes, ""},
+		{v1.ConditionDiskPressure, "EnoughRoom", "Bytes", no, v1.ConditionDiskPressure},
 	} {
-		t.Run(condition, func(t *testing.T) {
+		t.Run(tt.kind, func(t *testing.T) {
 			g := NewWithT(t)
-			status := func(reason string) *v1.WorkspaceNodeStatus {
-				c := metav1.Condition{Type: condition, Status: metav1.ConditionTrue, Reason: reason, Message: "it is " + reason}
-				if (reason == wrong) != (badIf == metav1.ConditionTrue) {
-					c.Status = metav1.ConditionFalse
-				}
-				return &v1.WorkspaceNodeStatus{Conditions: []metav1.Condition{c}}
+			ill, told := no, tt.bad
+			if tt.well == no {
+				ill = yes
 			}
-			told := func(before, now *v1.WorkspaceNodeStatus) (kinds []string) {
-				for _, n := range news(before, now) {
-					g.Expect(n.message).To(Equal(now.Conditions[0].Message))
-					kinds = append(kinds, n.kind)
-				}
-				return kinds
+			goodTold := tt.good
+			if tt.told != "" {
+				told, goodTold = tt.told, tt.told
 			}
 			nothing := &v1.WorkspaceNodeStatus{}
-			g.Expect(told(nothing, status(well))).To(BeEmpty())
-			g.Expect(told(nothing, status(wrong))).To(Equal([]string{"Warning"}))
-			g.Expect(told(status(well), status(wrong))).To(Equal([]string{"Warning"}))
-			g.Expect(told(status(wrong), status(well))).To(Equal([]string{"Normal"}))
-			g.Expect(told(status(well), status(well))).To(BeEmpty())
+			good := &v1.WorkspaceNodeStatus{Conditions: []metav1.Condition{condition(tt.kind, tt.good, tt.well)}}
+			bad := &v1.WorkspaceNodeStatus{Conditions: []metav1.Condition{condition(tt.kind, tt.bad, ill)}}
+			g.Expect(news(nothing, good)).To(BeEmpty())
+			g.Expect(news(good, good)).To(BeEmpty())
+			warning := note{"Warning", told, "Guard", "so it is"}
+			g.Expect(news(nothing, bad)).To(Equal([]note{warning}))
+			g.Expect(news(good, bad)).To(Equal([]note{warning}))
+			g.Expect(news(bad, good)).To(Equal([]note{{"Normal", goodTold, "Guard", "so it is"}}))
 		})
+	}
+	for _, kind := range []string{v1.ConditionSafeToRemove, v1.ConditionConfigReloadPending} {
+		for _, status := range []metav1.ConditionStatus{yes, no} {
+			now := &v1.WorkspaceNodeStatus{Conditions: []metav1.Condition{condition(kind, "New", status)}}
+			NewWithT(t).Expect(news(&v1.WorkspaceNodeStatus{}, now)).To(BeEmpty(), "%s is told by others", kind)
+		}
 	}
 }

@@ -8,17 +8,20 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
+	"sync/atomic"
 	"testing"
 
 	"github.com/go-logr/logr"
 	. "github.com/onsi/gomega"
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/credentials/insecure"
 	"google.golang.org/grpc/status"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 
 	daemonv1 "wsdaemon.dev/ws-daemon/api/daemon/v1"
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	asking "wsdaemon.dev/ws-daemon/internal/client"
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/history"
@@ -50,7 +53,8 @@ func (w *world) serve() func() daemonv1.WorkspaceServiceClient {
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Cleanup(func() { _ = os.RemoveAll(dir) })
 	c := config.Default().Service
-	c.Socket, c.RequestsPerSecond = filepath.Join(dir, "service", "socket"), 1000
+	w.socket = filepath.Join(dir, "service", "socket")
+	c.Socket, c.RequestsPerSecond = w.socket, 1000
 	s := server.New(server.Options{
 		Node: w.node, Config: c, Client: w.mgr.GetClient(), Reader: w.mgr.GetAPIReader(),
 		Informer: func(ctx context.Context) (cache.Informer, error) {
@@ -143,10 +147,13 @@ func TestListsAndWatchesCostNoRequest(t *testing.T) {
 		}
 	}
 	c := dial()
+	command, err := asking.Dial(asking.Options{Address: "unix://" + w.socket}) // what `ws-daemon client list` does
+	w.Expect(err).NotTo(HaveOccurred())
+	defer command.Close()
 	for i := range 50 {
-		page, err := c.List(ctx, &daemonv1.ListRequest{})
+		all, err := command.List(ctx, "")
 		w.Expect(err).NotTo(HaveOccurred())
-		w.Expect(page.GetWorkspaces()).To(HaveLen(workspaces))
+		w.Expect(all).To(HaveLen(workspaces))
 		_, err = c.Get(ctx, &daemonv1.GetRequest{Namespace: w.namespace, Name: fmt.Sprintf("ws-%d", i)})
 		w.Expect(err).NotTo(HaveOccurred())
 		_, err = c.Usage(ctx, &daemonv1.UsageRequest{Namespace: w.namespace, Name: fmt.Sprintf("ws-%d", i)})
@@ -196,6 +203,46 @@ func TestABackupByTheServiceIsOneOfTheReconciler(t *testing.T) {
 	w.Expect(snapshot.GetSnapshot().GetBackup()).To(Equal("1.2"))
 	w.Expect(snapshot.GetSnapshot().GetId()).To(HavePrefix("kept."))
 	w.gone(ws)
+	stop()
+}
+
+// Whoever leaves while his backup runs ends nothing: it is made as if he had stayed.
+func TestABackupGoesOnWithoutItsCaller(t *testing.T) {
+	noLeaks(t)
+	w := newWorld(t)
+	var armed atomic.Bool
+	var begin sync.Once
+	begun, release := make(chan struct{}), make(chan struct{})
+	w.hold = func(ctx context.Context, _ string) error {
+		if !armed.Load() {
+			return nil
+		}
+		begin.Do(func() { close(begun) })
+		select {
+		case <-release:
+			return nil
+		case <-ctx.Done():
+			return ctx.Err()
+		}
+	}
+	stop := w.start()
+	c := w.serve()()
+	ws := w.create("web", func(ws *v1.Workspace) { ws.Spec.Backup.Interval = nil })
+	w.running(ws)
+	w.write(ws, "file", "one")
+	armed.Store(true)
+	ctx, leave := context.WithCancel(t.Context())
+	stream, err := c.Backup(ctx, &daemonv1.BackupRequest{Namespace: ws.Namespace, Name: ws.Name})
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Eventually(begun).Should(BeClosed())
+	leave()
+	for err == nil {
+		_, err = stream.Recv()
+	}
+	w.Expect(status.Code(err)).To(Equal(codes.Canceled))
+	close(release)
+	w.Eventually(func() *v1.BackupStatus { return w.now(ws).Status.Backup }).Should(HaveField("Latest", HaveField("Name", BeEquivalentTo("1.1"))))
+	w.Expect(w.saved(c, ws)).To(Equal("BACKUP_PHASE_DONE 1.1 unchanged true"))
 	stop()
 }
 

@@ -132,6 +132,8 @@ type world struct {
 	limits map[jobs.Class]int
 	// hold is asked before each write to the store, if it is set before the start.
 	hold func(ctx context.Context, key string) error
+	// socket is that of the service, once it is served.
+	socket string
 }
 
 // held is a store whose writes may have to wait.

@@ -78,6 +78,14 @@ func alerts() map[string]alert {
 	size := func(labels string) string {
 		return fmt.Sprintf("ws_daemon_disk_size_bytes{node=\"a\"%s} 100+0%s", labels, forever)
 	}
+	// certificate is valid from and until so many seconds after time 0.
+	certificate := func(of string, begin, end int) []string {
+		return []string{
+			fmt.Sprintf(`ws_daemon_service_certificate_begin_timestamp_seconds{node="a",certificate=%q} %d+0%s`, of, begin, forever),
+			fmt.Sprintf(`ws_daemon_service_certificate_end_timestamp_seconds{node="a",certificate=%q} %d+0%s`, of, end, forever),
+		}
+	}
+	const hour = 3600
 	return map[string]alert{
 		"WSDaemonDown":           constant("up", `,job="ws-daemon-system/ws-daemon"`, 0, 1, "15m"),
 		"WSDaemonUnsavedChanges": {one(`ws_daemon_oldest_unsaved_change_timestamp_seconds{node="a"} 0+0x180`), one(`ws_daemon_oldest_unsaved_change_timestamp_seconds{node="a"} 0+60x180`), "75m"},
@@ -137,7 +145,12 @@ func alerts() map[string]alert {
 		"WSDaemonPoolMetadataFull": constant("ws_daemon_disk_thin_used_ratio", disk+`,of="metadata"`, 0.81, 0.79, "10m"),
 		"WSDaemonQuotaEscaped":     constant("ws_daemon_volumes_escaped", class, 1, 0, "20m"),
 		"WSDaemonConfigInvalid":    constant("ws_daemon_config_last_reload_successful", "", 0, 1, "10m"),
-		"WSDaemonConfigPending":    constant("ws_daemon_config_pending_keys", "", 1, 0, "65m"),
+		// One of a day is renewed in its last eight hours, one of years in its last month.
+		"WSDaemonServiceCertificateEnds": {
+			certificate("daemon", -20*hour, 4*hour),
+			append(certificate("daemon", -16*hour, 8*hour), certificate("callers", -700*24*hour, 30*24*hour)...), "15m",
+		},
+		"WSDaemonConfigPending": constant("ws_daemon_config_pending_keys", "", 1, 0, "65m"),
 	}
 }
 

@@ -44,8 +44,8 @@ func newArchiveCreate(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			progress, end := progressOn(cmd)
-			a.Progress = progress
+			show, end := progressOn("backing up", 0, 0)
+			a.Progress = show
 			made, err := a.Create(cmd.Context(), args[0], from, p.indexPath(args[0]))
 			end()
 			if err != nil {
@@ -103,8 +103,12 @@ func newArchiveRestore(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			progress, end := progressOn(cmd)
-			a.Progress = progress
+			files, bytes := c.Tree.Files, c.Tree.Bytes
+			if len(paths) > 0 {
+				files, bytes = 0, 0 // nobody has counted them
+			}
+			show, end := progressOn("restoring", files, bytes)
+			a.Progress = show
 			report, err := a.Restore(cmd.Context(), c, args[0], paths, salvage, p.indexPath(args[0]))
 			end()
 			if err != nil {

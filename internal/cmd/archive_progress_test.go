@@ -39,40 +39,39 @@ func terminal(t *testing.T) (tty *os.File, shown func() string) {
 	}
 }
 
-// On a terminal totals are shown while something is done, and the line is empty afterwards. The report is elsewhere.
-func TestArchiveShowsProgressOnATerminal(t *testing.T) {
-	dir, at := someTree(t), newStoreURL(t)
-	file := keep(t, t.TempDir(), "x.tar", tarball(t))
-	for _, command := range [][]string{{"create", dir}, {"restore", t.TempDir()}, {"import", file}} {
-		t.Run(command[0], func(t *testing.T) {
-			g := NewWithT(t)
-			tty, shown := terminal(t)
-			root := newRoot()
-			var out bytes.Buffer
-			root.SetArgs(append([]string{"archive", at, inDomain, ofWeb}, command...))
-			root.SetOut(&out)
-			root.SetErr(tty)
-			g.Expect(root.ExecuteContext(t.Context())).To(Succeed())
-			g.Expect(out.String()).To(MatchRegexp(`^(created|restored|imported) backup 1\.[12]: 2 files, .*\n$`))
-			g.Expect(shown()).To(MatchRegexp(`^(\r\d+ files, \d+\.\d MB )+\r\x1b\[K$`))
-		})
-	}
+// shows runs a command of archive on a terminal, and expects that it draws one line over and over, and empties it. What it prints is
+// elsewhere, and returned.
+func shows(t *testing.T, line string, args ...string) string {
+	t.Helper()
+	g := NewWithT(t)
+	tty, shown := terminal(t)
+	root := newRoot()
+	var out bytes.Buffer
+	root.SetArgs(args)
+	root.SetOut(&out)
+	root.SetErr(tty)
+	g.Expect(root.ExecuteContext(t.Context())).To(Succeed())
+	g.Expect(shown()).To(MatchRegexp(`^(\r` + line + `(  \S+/s)?(  \S+ left)?\x1b\[K)+\r\x1b\[K$`))
+	return out.String()
 }
 
-// Commands that read tell how much they have read.
-func TestArchiveShowsWhatIsRead(t *testing.T) {
+// On a terminal it is shown how far something is, with its end where that is known.
+func TestArchiveShowsProgressOnATerminal(t *testing.T) {
 	at := newStoreURL(t)
-	must(t, "archive", "create", at, inDomain, ofWeb, someTree(t))
-	for _, command := range [][]string{{"verify", "--read-data"}, {"export", filepath.Join(t.TempDir(), "x.tar")}} {
-		t.Run(command[0], func(t *testing.T) {
-			g := NewWithT(t)
-			tty, shown := terminal(t)
-			root := newRoot()
-			root.SetArgs(append([]string{"archive", at, inDomain, ofWeb}, command...))
-			root.SetOut(io.Discard)
-			root.SetErr(tty)
-			g.Expect(root.ExecuteContext(t.Context())).To(Succeed())
-			g.Expect(shown()).To(MatchRegexp(`^(\r\d+\.\d MB read )+\r\x1b\[K$`))
+	file := keep(t, t.TempDir(), "x.tar", tarball(t))
+	for _, tt := range []struct {
+		command   []string
+		line, out string
+	}{
+		{[]string{"create", someTree(t)}, `backing up  \d files  \S+`, "created backup 1.1: 2 files, "},
+		{[]string{"verify", "--read-data"}, `verifying  \S+`, "backup 1.1 is whole: 2 files, "},
+		{[]string{"export", filepath.Join(t.TempDir(), "x.tar")}, `exporting  \S+`, ""},
+		{[]string{"restore", t.TempDir()}, `restoring  \[[#-]{20}\] +\d+%  (\d of )?2 files  (\S+ of )?\S+`, "restored backup 1.1: 2 files, "},
+		{[]string{"restore", "--path=src", t.TempDir()}, `restoring  \d files  \S+`, "restored backup 1.1: "},
+		{[]string{"import", file}, `importing  \d files  \S+`, "imported backup 1.2: 2 files, "},
+	} {
+		t.Run(tt.command[0], func(t *testing.T) {
+			NewWithT(t).Expect(shows(t, tt.line, append([]string{"archive", at, inDomain, ofWeb}, tt.command...)...)).To(HavePrefix(tt.out))
 		})
 	}
 }

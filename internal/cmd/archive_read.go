@@ -197,7 +197,7 @@ func newArchiveVerify(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			end := p.requests.follow(cmd)
+			end := p.requests.follow("verifying")
 			err = a.Verify(cmd.Context(), c, readData)
 			end()
 			if err != nil {

@@ -5,12 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"time"
-
-	"github.com/spf13/cobra"
-	"golang.org/x/term"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
+	"wsdaemon.dev/ws-daemon/internal/progress"
 )
 
 // incompleteCode is the exit code of what succeeded but for some files, which are named.
@@ -91,29 +88,14 @@ func named(problems []archive.Problem) []string {
 	return names
 }
 
-// progressOn returns a function that shows totals on a terminal, nil where standard error is none, and one that ends the line.
-func progressOn(cmd *cobra.Command) (archive.Progress, func()) {
-	show, end := onTerminal(cmd)
-	if show == nil {
-		return nil, end
+// progressOn returns a function that shows on a terminal how far something is, nil where standard error is none, and one that empties
+// the line. A total of 0 is not known.
+func progressOn(what string, files, bytes int64) (archive.Progress, func()) {
+	bar := progress.On(os.Stderr)
+	if bar == nil {
+		return nil, bar.End
 	}
-	return func(files, bytes int64) { show("%d files, %.1f MB ", files, float64(bytes)/1e6) }, end
-}
-
-// onTerminal returns a function that shows a line in place of the one before, now and then: nil where standard error is no
-// terminal; and one that empties the line.
-func onTerminal(cmd *cobra.Command) (show func(format string, args ...any), end func()) {
-	if !term.IsTerminal(int(os.Stderr.Fd())) {
-		return nil, func() {}
-	}
-	const pause = 100 * time.Millisecond
-	var last time.Time
-	out := cmd.ErrOrStderr()
-	show = func(format string, args ...any) {
-		if now := time.Now(); now.Sub(last) >= pause {
-			last = now
-			fmt.Fprintf(out, "\r"+format, args...)
-		}
-	}
-	return show, func() { fmt.Fprint(out, "\r\x1b[K") }
+	return func(doneFiles, doneBytes int64) {
+		bar.Show(progress.Step{What: what, Files: doneFiles, FilesTotal: files, Bytes: doneBytes, BytesTotal: bytes})
+	}, bar.End
 }

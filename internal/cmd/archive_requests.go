@@ -5,8 +5,6 @@ import (
 	"sync"
 	"sync/atomic"
 
-	"github.com/spf13/cobra"
-
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 )
 
@@ -25,9 +23,9 @@ func (r *requests) got(bytes int) {
 	}
 }
 
-// follow shows on a terminal how much was read, until the function that it returns is called.
-func (r *requests) follow(cmd *cobra.Command) (end func()) {
-	show, end := onTerminal(cmd)
+// follow shows on a terminal how much was read for something, until the function that it returns is called.
+func (r *requests) follow(what string) (end func()) {
+	show, end := progressOn(what, 0, 0)
 	if show == nil {
 		return end
 	}
@@ -35,7 +33,7 @@ func (r *requests) follow(cmd *cobra.Command) (end func()) {
 	r.show = func(bytes int64) {
 		one.Lock()
 		defer one.Unlock()
-		show("%.1f MB read ", float64(bytes)/1e6)
+		show(0, bytes)
 	}
 	return end
 }

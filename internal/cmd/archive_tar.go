@@ -31,7 +31,7 @@ func newArchiveExport(p *place) *cobra.Command {
 				return err
 			}
 			write := func(w io.Writer) error {
-				defer p.requests.follow(cmd)()
+				defer p.requests.follow("exporting")()
 				return a.Export(cmd.Context(), c, w)
 			}
 			if !toFile {
@@ -103,8 +103,8 @@ func newArchiveImport(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			progress, end := progressOn(cmd)
-			a.Progress = progress
+			show, end := progressOn("importing", 0, 0)
+			a.Progress = show
 			made, err := a.Import(cmd.Context(), in)
 			end()
 			if err != nil {

@@ -1,6 +1,7 @@
 package cmd
 
 import (
+	"regexp"
 	"testing"
 	"time"
 
@@ -10,6 +11,7 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/metrics"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -77,4 +79,44 @@ func TestClassesOfTheJournal(t *testing.T) {
 		"idle": {Name: "idle", Fullest: -1},
 		"gone": {Name: "gone", Used: 5, Volumes: 1, Fullest: -1},
 	}))
+}
+
+// Whatever is measured of workspaces is there while they are, and goes with them. What is measured of the node stays.
+func TestSeriesOfADaemonGoWithTheirSubject(t *testing.T) {
+	noLeaks(t)
+	n := newNode(t)
+	at := freeAddress(t)
+	n.edit(func(c *config.Config) { c.Metrics.Address = at })
+	node := unique("series")
+	n.daemon(t, node)
+	series := func(name string) func() []string {
+		return func() []string {
+			return regexp.MustCompile(`(?m)^ws_daemon_`+name+`(?:\{[^}]*\})? \S+$`).FindAllString(fetch(t, "http://"+at+"/metrics").Body, -1)
+		}
+	}
+	n.Eventually(series("journal_entries"), "30s").Should(Equal([]string{"ws_daemon_journal_entries 0"}))
+	ws := &v1.Workspace{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: unique("measured")},
+		Spec: v1.WorkspaceSpec{
+			NodeName: node, Volume: v1.VolumeSpec{Size: resource.MustParse("64Mi")}, DeletionPolicy: v1.DeletionDelete, Initializer: v1.Initializer{Empty: &v1.EmptyInitializer{}},
+		},
+	}
+	n.Expect(n.Create(t.Context(), ws)).To(Succeed())
+	n.Eventually(series("workspace_conditions"), "60s").Should(ContainElement(`ws_daemon_workspace_conditions{condition="Ready",reason="Running",status="True"} 1`))
+	n.Eventually(series("oldest_unsaved_change_timestamp_seconds"), "30s").Should(HaveLen(1))
+	for name, want := range map[string]string{
+		"journal_entries": "ws_daemon_journal_entries 1", "volumes": `ws_daemon_volumes{class="default"} 1`, "workspaces": `ws_daemon_workspaces{state="Running"} 1`,
+	} {
+		n.Expect(series(name)()).To(Equal([]string{want}))
+	}
+	for name, least := range map[string]int{"jobs": 10, "job_limit": 5, "job_oldest_wait_seconds": 5, "disk_size_bytes": 2, "disk_usable": 2, "build_info": 1, "volume_class_used_bytes": 1} {
+		n.Expect(len(series(name)())).To(BeNumerically(">=", least), name)
+	}
+
+	n.Expect(n.Delete(t.Context(), ws)).To(Succeed())
+	for _, gone := range []string{"workspaces", "workspace_conditions", "oldest_unsaved_change_timestamp_seconds", "volume_fullest_ratio"} {
+		n.Eventually(series(gone), "60s").Should(BeEmpty(), gone)
+	}
+	n.Eventually(series("journal_entries"), "30s").Should(Equal([]string{"ws_daemon_journal_entries 0"}))
+	n.Expect(series("volumes")()).To(Equal([]string{`ws_daemon_volumes{class="default"} 0`}), "the class is there")
 }

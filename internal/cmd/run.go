@@ -91,9 +91,11 @@ func run(ctx context.Context, o options) error {
 	}
 	d := &daemon{options: o, cfg: cfg, log: logs.New(cfg.Log.Format, cfg.Log.Level), gauges: &gauges{}}
 	ctrl.SetLogger(d.log.Logger)
+	defer d.log.TakeOver()()
 	tellPrograms(d.log.Logger, cfg, programDirs())
 	d.health = health.New(d.log.Logger, cfg.Health.Address)
 	defer alongside(context.WithoutCancel(ctx), d.health.Run)() // also while jobs reach safe points at the end
+	defer alongside(context.WithoutCancel(ctx), profiles{d.log.WithName("profiles"), o.pprof}.run)()
 	rest, err := o.rest()
 	if err != nil {
 		return err
@@ -219,7 +221,6 @@ func newManager(rest *rest.Config, o options) (ctrl.Manager, error) {
 		// The names of controllers are different ones; that a process starts one manager after another is all right.
 		Controller:              ctrlconfig.Controller{SkipNameValidation: new(true)},
 		Metrics:                 server.Options{BindAddress: "0"},
-		PprofBindAddress:        o.pprof,
 		GracefulShutdownTimeout: &grace,
 	})
 }

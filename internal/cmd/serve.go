@@ -5,6 +5,9 @@ import (
 	"crypto/tls"
 	"errors"
 	"fmt"
+	"net"
+	"net/http"
+	"net/http/pprof"
 	"time"
 
 	"github.com/go-logr/logr"
@@ -40,6 +43,59 @@ func alongside(ctx context.Context, run func(context.Context) error) (stop func(
 	}
 }
 
+// persist serves until ctx ends, and again after each failure. It tells of one that is another than before.
+func persist(ctx context.Context, serve func() error, failed func(error)) {
+	for said := ""; ; {
+		err := serve()
+		if ctx.Err() != nil {
+			return
+		}
+		if err.Error() != said {
+			said = err.Error()
+			failed(err)
+		}
+		select {
+		case <-ctx.Done():
+			return
+		case <-time.After(serveRetry):
+		}
+	}
+}
+
+// profiles serves them for go tool pprof, on an address of this machine.
+type profiles struct {
+	logger  logr.Logger
+	address string
+}
+
+// run serves until ctx ends. A port that is taken is no reason to stop the rest of the daemon.
+func (p profiles) run(ctx context.Context) error {
+	if p.address == "" {
+		return nil
+	}
+	persist(ctx, func() error { return p.serve(ctx) }, func(err error) {
+		p.logger.Error(fmt.Errorf("--pprof: %w", err), "nobody can read profiles; trying again", "address", p.address)
+	})
+	return nil
+}
+
+func (p profiles) serve(ctx context.Context) error {
+	listener, err := (&net.ListenConfig{}).Listen(ctx, "tcp", p.address)
+	if err != nil {
+		return err
+	}
+	mux := http.NewServeMux()
+	mux.HandleFunc("/debug/pprof/", pprof.Index)
+	mux.HandleFunc("/debug/pprof/cmdline", pprof.Cmdline)
+	mux.HandleFunc("/debug/pprof/profile", pprof.Profile)
+	mux.HandleFunc("/debug/pprof/symbol", pprof.Symbol)
+	mux.HandleFunc("/debug/pprof/trace", pprof.Trace)
+	server := &http.Server{Handler: mux, ReadHeaderTimeout: 10 * time.Second}
+	stop := context.AfterFunc(ctx, func() { _ = server.Close() }) // whoever reads a profile loses it
+	defer stop()
+	return server.Serve(listener)
+}
+
 // metricsServer serves /metrics: openly on this machine alone, else by TLS and to those whom the API server allows it.
 type metricsServer struct {
 	config config.Metrics
@@ -53,23 +109,12 @@ func (m *metricsServer) run(ctx context.Context) error {
 		return nil
 	}
 	logger := log.FromContext(ctx).WithName("metrics")
-	for said := ""; ; {
-		err := m.serve(ctx, logger)
-		if ctx.Err() != nil {
-			return nil //nolint:nilerr // it was to end
-		}
+	persist(ctx, func() error { return m.serve(ctx, logger) }, func(err error) {
 		err = fmt.Errorf("nobody can read the metrics: %w", err)
-		if err.Error() != said {
-			said = err.Error()
-			logger.Error(err, "trying again", "address", m.config.Address)
-			m.events.tell(corev1.EventTypeWarning, eventMetricsUnavailable, "Serve", said)
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(serveRetry):
-		}
-	}
+		logger.Error(err, "trying again", "address", m.config.Address)
+		m.events.tell(corev1.EventTypeWarning, eventMetricsUnavailable, "Serve", err.Error())
+	})
+	return nil
 }
 
 func (m *metricsServer) serve(ctx context.Context, logger logr.Logger) error {

@@ -12,6 +12,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/go-logr/logr/funcr"
 	. "github.com/onsi/gomega"
 	authenticationv1 "k8s.io/api/authentication/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -167,4 +168,26 @@ func hostOf(t *testing.T, url string) string {
 	request, err := http.NewRequestWithContext(t.Context(), http.MethodGet, url, nil)
 	NewWithT(t).Expect(errors.Join(err)).NotTo(HaveOccurred())
 	return request.URL.Host
+}
+
+// A port for profiles that is taken is named and waited for.
+func TestAPortForProfilesThatIsTakenStopsNothing(t *testing.T) {
+	noLeaks(t)
+	g := NewWithT(t)
+	taken, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	g.Expect(err).NotTo(HaveOccurred())
+	defer taken.Close()
+	lines := make(chan string, 10)
+	p := profiles{funcr.New(func(_, args string) { lines <- args }, funcr.Options{}), taken.Addr().String()}
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	ended := make(chan error, 1)
+	go func() { ended <- p.run(ctx) }()
+	g.Eventually(lines, "10s").Should(Receive(And(ContainSubstring("nobody can read profiles; trying again"),
+		ContainSubstring("--pprof: listen tcp "+p.address+": bind: address already in use"))))
+	g.Expect(taken.Close()).To(Succeed())
+	g.Eventually(func() int { return fetch(t, "http://"+p.address+"/debug/pprof/cmdline").Code }, "60s").Should(Equal(200))
+	cancel()
+	g.Eventually(ended, "10s").Should(Receive(BeNil()))
+	g.Expect(profiles{}.run(t.Context())).To(Succeed(), "nobody wants any")
 }

@@ -17,6 +17,9 @@ type MistakeError struct {
 	Line int
 	// Reason tells what is wrong and what would be right.
 	Reason string
+
+	// with is the key that it contradicts: if only that one is in the file, its line counts.
+	with string
 }
 
 // Error names key and reason.
@@ -30,6 +33,11 @@ func (m *MistakeError) Error() string {
 // wrong is a mistake of which the line is not known yet.
 func wrong(key, format string, args ...any) error {
 	return &MistakeError{Key: key, Reason: fmt.Sprintf(format, args...)}
+}
+
+// contradicts is a mistake of two keys that cannot be as they are together.
+func contradicts(key, with, format string, args ...any) error {
+	return &MistakeError{Key: key, Reason: fmt.Sprintf(format, args...), with: with}
 }
 
 // InvalidError is a configuration that is refused.
@@ -92,7 +100,7 @@ func invalid(found []*MistakeError, lines places) error {
 	all := make([]MistakeError, 0, len(found))
 	for _, m := range found {
 		if m.Line == 0 {
-			m.Line = lines.of(m.Key)
+			m.Line = lines.of(m.Key, m.with)
 		}
 		all = append(all, *m)
 	}

@@ -26,9 +26,9 @@ func defaultEgress() Egress {
 
 func (e Egress) validate() error {
 	errs := make([]error, 0, len(e.Deny))
-	for _, network := range e.Deny {
+	for i, network := range e.Deny {
 		if p, err := netip.ParsePrefix(network); err != nil || p != p.Masked() {
-			errs = append(errs, wrong("content.egress.deny", `must have networks such as "10.96.0.0/12" or "192.0.2.1/32", not %q`, network))
+			errs = append(errs, wrong(element("content.egress.deny", i), `must be a network such as "10.96.0.0/12" or "192.0.2.1/32", not %q`, network))
 		}
 	}
 	return errors.Join(errs...)

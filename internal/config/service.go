@@ -2,7 +2,6 @@ package config
 
 import (
 	"errors"
-	"fmt"
 	"net/url"
 	"path/filepath"
 	"slices"
@@ -84,7 +83,7 @@ func (s Service) validate() error {
 		}
 	}
 	for i, right := range s.Rights {
-		errs = append(errs, right.validate(fmt.Sprintf("service.rights[%d]", i)))
+		errs = append(errs, right.validate(element("service.rights", i)))
 	}
 	return errors.Join(errs...)
 }
@@ -113,15 +112,15 @@ func (r Right) validate(key string) error {
 	if len(r.Methods) == 0 {
 		errs = append(errs, wrong(key+".methods", `must name methods, or "*"`))
 	}
-	for _, m := range r.Methods {
-		errs = append(errs, oneOf(key+".methods", m, append([]string{Everything}, Methods()...)...))
+	for i, m := range r.Methods {
+		errs = append(errs, oneOf(element(key+".methods", i), m, append([]string{Everything}, Methods()...)...))
 	}
 	if len(r.Namespaces) == 0 {
 		errs = append(errs, wrong(key+".namespaces", `must name namespaces, or "*"`))
 	}
-	for _, n := range r.Namespaces {
+	for i, n := range r.Namespaces {
 		if n != Everything && !nameText.MatchString(n) {
-			errs = append(errs, wrong(key+".namespaces", `must have names of namespaces, or "*" alone, not %q`, n))
+			errs = append(errs, wrong(element(key+".namespaces", i), `must be the name of a namespace, or "*" for all, not %q`, n))
 		}
 	}
 	return errors.Join(errs...)
@@ -129,6 +128,9 @@ func (r Right) validate(key string) error {
 
 func validSubject(key, text string) error {
 	if name, ok := strings.CutPrefix(text, subjectName); ok && name != "" {
+		if strings.Contains(name, "*") {
+			return wrong(key, `must be the whole name of one caller, letter for letter: "*" stands for nothing here, as in %q`, text)
+		}
 		return nil
 	}
 	if uri, ok := strings.CutPrefix(text, subjectURI); ok {

@@ -2,6 +2,7 @@ package config
 
 import (
 	"errors"
+	"fmt"
 	"net"
 	"net/url"
 	"path/filepath"
@@ -54,38 +55,10 @@ func (b Backup) validate() error {
 
 func (g Git) validate() error {
 	errs := make([]error, 0, len(g.AllowedSchemes))
-	for _, scheme := range g.AllowedSchemes {
-		errs = append(errs, oneOf("content.git.allowedSchemes", scheme, "https", "http", "ssh"))
+	for i, scheme := range g.AllowedSchemes {
+		errs = append(errs, oneOf(element("content.git.allowedSchemes", i), scheme, "https", "http", "ssh"))
 	}
 	return errors.Join(errs...)
-}
-
-// contradictions finds what is right by itself and cannot be together.
-func (c Config) contradictions() error {
-	var errs []error
-	if host := c.Health.Address; host != "" && host == c.Metrics.Address {
-		errs = append(errs, wrong("metrics.address", "must not be that of health, %s", host))
-	}
-	if host := c.Service.Address; host != "" && (host == c.Health.Address || host == c.Metrics.Address) {
-		errs = append(errs, wrong("service.address", "must not be that of health or metrics, %s", host))
-	}
-	if s := c.Storage; s.Kind == KindFilesystem && s.Filesystem != nil && nested(s.Filesystem.Path, c.Content.WorkingArea) {
-		errs = append(errs, wrong("storage.filesystem.path",
-			"must not be within content.workingArea, nor the other way round: backups on the disk that they are to save are lost with it"))
-	}
-	return errors.Join(errs...)
-}
-
-// nested says whether one of two absolute paths is the other or lies below it.
-func nested(a, b string) bool {
-	if !filepath.IsAbs(a) || !filepath.IsAbs(b) {
-		return false
-	}
-	below := func(path, dir string) bool {
-		rel, err := filepath.Rel(dir, path)
-		return err == nil && rel != ".." && !strings.HasPrefix(rel, "../")
-	}
-	return below(a, b) || below(b, a)
 }
 
 func (l Limits) validate() error {
@@ -236,6 +209,9 @@ func atLeastAnHour(key string, d Duration) error {
 	}
 	return nil
 }
+
+// element is the key of an element of a list.
+func element(list string, i int) string { return fmt.Sprintf("%s[%d]", list, i) }
 
 func oneOf(key, value string, allowed ...string) error {
 	if !slices.Contains(allowed, value) {

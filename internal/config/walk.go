@@ -13,8 +13,11 @@ import (
 // places are the lines of keys.
 type places map[string]int
 
-// of returns the line of a key, or of the nearest one above it that is in the file.
-func (p places) of(key string) int {
+// of returns the line of a key; or that of the other one, if only that is in the file; or of the nearest one above it that is.
+func (p places) of(key, other string) int {
+	if _, ok := p[key]; !ok && p[other] > 0 {
+		return p[other]
+	}
 	for key != "" {
 		if line, ok := p[key]; ok {
 			return line

@@ -2,7 +2,9 @@
 package logs
 
 import (
+	"log"
 	"os"
+	"strings"
 
 	"github.com/go-logr/logr"
 	"github.com/go-logr/zapr"
@@ -34,6 +36,32 @@ func (l *Log) SetLevel(level string) {
 	if parsed, err := zapcore.ParseLevel(level); err == nil {
 		l.level.SetLevel(parsed)
 	}
+}
+
+// TakeOver has what others write by the standard library's log written as lines of this one, until the function that it returns is called.
+// Servers complain there of those who connect to them, which is for the level debug; of a panic they say so, too.
+func (l *Log) TakeOver() (restore func()) {
+	before := log.Flags()
+	log.SetFlags(0)
+	log.SetOutput(complaints{l.WithName("net")})
+	return func() {
+		log.SetFlags(before)
+		log.SetOutput(os.Stderr)
+	}
+}
+
+// complaints are lines of the standard library.
+type complaints struct{ logr.Logger }
+
+// Write writes a line.
+func (c complaints) Write(line []byte) (int, error) {
+	text := strings.TrimSpace(string(line))
+	if strings.Contains(text, "panic") {
+		c.Error(nil, text)
+	} else {
+		c.V(1).Info(text)
+	}
+	return len(line), nil
 }
 
 func encoderOf(format string) zapcore.Encoder {

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"log"
+	"os"
 	"strings"
 	"testing"
 
@@ -43,6 +45,25 @@ func TestLevelChangesWhatIsWritten(t *testing.T) {
 	g.Expect(out.String()).To(BeEmpty())
 	named.Error(errors.New("broken"), "always")
 	g.Expect(out.String()).To(ContainSubstring("broken"))
+}
+
+// Servers of the standard library write lines of their own kind: those are lines of ours, too, without secrets.
+func TestTheStandardLogIsTakenOver(t *testing.T) {
+	g := NewWithT(t)
+	l, out := logInto("json", "info")
+	restore := l.TakeOver()
+	defer restore()
+	log.Printf("http: TLS handshake error from %s: EOF", "192.0.2.1:1")
+	g.Expect(out.String()).To(BeEmpty(), "who cannot connect fills no log")
+	l.SetLevel("debug")
+	log.Printf("http: TLS handshake error from %s: EOF", "192.0.2.1:1")
+	g.Expect(out.String()).To(MatchRegexp(`^\{"level":"debug","ts":"[^"]+","logger":"net","msg":"http: TLS handshake error from 192.0.2.1:1: EOF"\}\n$`))
+	l.SetLevel("info")
+	out.Reset()
+	log.Print("http: panic serving 192.0.2.1:1: https://me:hunter2@store")
+	g.Expect(out.String()).To(MatchRegexp(`^\{"level":"error","ts":"[^"]+","logger":"net","msg":"http: panic serving 192.0.2.1:1: https://\[redacted\]@store"\}\n$`))
+	restore()
+	g.Expect(log.Writer()).To(Equal(os.Stderr))
 }
 
 // Whatever a secret comes in with, it does not come out.

@@ -119,7 +119,9 @@ var (
 	serviceRefused = Define(Counter, "service_handshakes_refused_total",
 		"Callers from the network that could not show that they may call at all: without TLS, or without a certificate that is valid here.")
 	servicePanics = Define(Counter, "service_panics_total", "Calls of the service that ran into a mistake in the daemon.")
-	serviceEnd    = Define(Gauge, "service_certificate_end_timestamp_seconds", "When the service's certificate ends; absent without one.")
+	serviceBegin  = Define(Gauge, "service_certificate_begin_timestamp_seconds",
+		"Since when a certificate of the service is valid: that of the daemon, or of the authority of callers that ends last; absent without one.", "certificate")
+	serviceEnd = Define(Gauge, "service_certificate_end_timestamp_seconds", "When these certificates end; absent without one.", "certificate")
 )
 
 // What the daemon is.
@@ -139,7 +141,7 @@ func Definitions() []Definition {
 		storeRequests, storeDuration, storeRetries, storeSent, storeReceived, storeFit, storeUp, storeLastSuccess,
 		journalEntries, classUsed, classVolumes, classFullest, classEscaped,
 		workspaces, conditions, unsaved,
-		serviceCalls, serviceDuration, serviceRefused, servicePanics, serviceEnd,
+		serviceCalls, serviceDuration, serviceRefused, servicePanics, serviceBegin, serviceEnd,
 		buildInfo, configUp, configTime, configReload, configWaits,
 	}
 }

@@ -51,7 +51,7 @@ func busy(t *testing.T, source func() metrics.Snapshot) (*metrics.Metrics, *prom
 	m.StepEnded(metrics.Step{Source: "Git", Files: 2, Bytes: 20, Duration: time.Second}, nil, "")
 	m.Reloaded(metrics.ReloadApplied)
 	m.ServiceCalled("Get", "OK", time.Second)
-	m.ServiceCertificate(time.Unix(100, 0))
+	m.ServiceCertificate(metrics.CertificateOwn, time.Unix(50, 0), time.Unix(100, 0))
 	m.StoreFit()
 	m.StoreRetried("put")
 	s := m.Store(storetest.Filesystem(t))
@@ -98,7 +98,7 @@ func TestNoLabelNamesAWorkspace(t *testing.T) {
 	for _, d := range metrics.Definitions() {
 		for _, label := range d.Labels {
 			NewWithT(t).Expect(label).To(BeElementOf(
-				"operation", "source", "result", "reason", "class", "phase", "request", "driver", "state", "condition", "status", "version", "goversion", "method", "code"), d.Name)
+				"operation", "source", "result", "reason", "class", "phase", "request", "driver", "state", "condition", "status", "version", "goversion", "method", "code", "certificate"), d.Name)
 		}
 	}
 }

@@ -10,13 +10,13 @@ import (
 type serviceMetrics struct {
 	calls, refused, panics *prometheus.CounterVec
 	duration               *prometheus.HistogramVec
-	certificate            *prometheus.GaugeVec
+	begin, end             *prometheus.GaugeVec // of certificates
 }
 
 func newServiceMetrics() serviceMetrics {
 	m := serviceMetrics{
 		calls: serviceCalls.counter(), refused: serviceRefused.counter(), panics: servicePanics.counter(),
-		duration: serviceDuration.histogram(), certificate: serviceEnd.GaugeVec(),
+		duration: serviceDuration.histogram(), begin: serviceBegin.GaugeVec(), end: serviceEnd.GaugeVec(),
 	}
 	m.refused.WithLabelValues()
 	m.panics.WithLabelValues()
@@ -24,7 +24,7 @@ func newServiceMetrics() serviceMetrics {
 }
 
 func (m serviceMetrics) collectors() []prometheus.Collector {
-	return []prometheus.Collector{m.calls, m.refused, m.panics, m.duration, m.certificate}
+	return []prometheus.Collector{m.calls, m.refused, m.panics, m.duration, m.begin, m.end}
 }
 
 // ServiceCalled counts a call of the service that ended with a code.
@@ -39,11 +39,16 @@ func (m *Metrics) ServiceRefused() { m.service.refused.WithLabelValues().Inc() }
 // ServicePanicked counts a mistake in the daemon.
 func (m *Metrics) ServicePanicked() { m.service.panics.WithLabelValues().Inc() }
 
-// ServiceCertificate says when the service's certificate ends; the zero time if there is none.
-func (m *Metrics) ServiceCertificate(ends time.Time) {
-	if ends.IsZero() {
-		m.service.certificate.Reset()
-		return
-	}
-	m.service.certificate.WithLabelValues().Set(float64(ends.Unix()))
+// Certificates of the service.
+const (
+	// CertificateOwn is the daemon's.
+	CertificateOwn = "daemon"
+	// CertificateCallers is that of the authority of callers; of several, the one that ends last.
+	CertificateCallers = "callers"
+)
+
+// ServiceCertificate says from when until when one of the service's certificates is valid.
+func (m *Metrics) ServiceCertificate(which string, begin, end time.Time) {
+	m.service.begin.WithLabelValues(which).Set(float64(begin.Unix()))
+	m.service.end.WithLabelValues(which).Set(float64(end.Unix()))
 }

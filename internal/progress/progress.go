@@ -86,8 +86,10 @@ func (s Step) text(passed time.Duration) string {
 	if done >= 0 {
 		parts = append(parts, bar(done))
 	}
-	parts = append(parts, amount(Count(s.Files), Count(s.FilesTotal), s.FilesTotal > s.Files)+" files",
-		amount(Bytes(s.Bytes), Bytes(s.BytesTotal), s.BytesTotal > s.Bytes))
+	if s.Files > 0 || s.FilesTotal > 0 || s.Bytes == 0 { // else nobody counts them
+		parts = append(parts, amount(Count(s.Files), Count(s.FilesTotal), s.FilesTotal > s.Files)+" files")
+	}
+	parts = append(parts, amount(Bytes(s.Bytes), Bytes(s.BytesTotal), s.BytesTotal > s.Bytes))
 	if passed < time.Second {
 		return strings.Join(parts, "  ")
 	}

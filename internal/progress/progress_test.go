@@ -20,6 +20,7 @@ func TestText(t *testing.T) {
 		"no end":         {Step{Files: 1234, Bytes: 5 << 20}, 2 * time.Second, "1,234 files  5Mi  2.5Mi/s"},
 		"at the start":   {Step{What: "backing up", FilesTotal: 5000, BytesTotal: 400 << 20}, 0, "backing up  [--------------------]   0%  0 of 5,000 files  0 of 400Mi"},
 		"in the middle":  {Step{"backing up", 1000, 5000, 100 << 20, 400 << 20}, third, "backing up  [#####---------------]  25%  1,000 of 5,000 files  100Mi of 400Mi  10Mi/s  30s left"},
+		"bytes only":     {Step{What: "verifying", Bytes: 20 << 20}, third, "verifying  20Mi  2Mi/s"},
 		"files only":     {Step{Files: 3, FilesTotal: 4}, third, "[###############-----]  75%  3 of 4 files  0  0/s  3s left"},
 		"all":            {Step{"", 5, 5, 400, 400}, third, "[####################] 100%  5 files  400  40/s"},
 		"more than that": {Step{"", 6, 5, 500, 400}, third, "[####################] 100%  6 files  500  50/s"},

@@ -3,12 +3,17 @@ package server
 import (
 	"context"
 	"path"
+	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
+	"google.golang.org/grpc/tap"
+
+	"wsdaemon.dev/ws-daemon/internal/config"
 )
 
 // Why calls are ended before their time.
@@ -18,6 +23,7 @@ var (
 	errExpired  = status.Error(codes.Unauthenticated, "the caller's certificate has expired: renew it")
 	errTooLong  = status.Error(codes.DeadlineExceeded, "the call took longer than the daemon lets one take: call again")
 	errUnread   = status.Error(codes.DeadlineExceeded, "the caller took nothing of what was sent for too long")
+	errUnasked  = status.Error(codes.Unknown, "nothing came that is a request of this method")
 )
 
 // longestCall is how long any call may take.
@@ -46,53 +52,15 @@ type call struct {
 	server *Server
 	who    *caller
 	method string // without the service
-	end    context.CancelCauseFunc
 	began  time.Time
+	ctx    context.Context //nolint:containedctx // the handler's; that of the stream is gRPC's, which waits for requests and readers by it
+	end    context.CancelCauseFunc
+	// heard is set once it has got to its handler, which then tells what became of it.
+	heard atomic.Bool
 
 	mu              sync.Mutex
 	asked           bool
 	namespace, name string // of the workspace that it is about
-}
-
-// calls are all that run.
-type calls struct {
-	mu      sync.Mutex
-	running map[*call]struct{}
-}
-
-func (c *calls) add(one *call) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if c.running == nil {
-		c.running = map[*call]struct{}{}
-	}
-	c.running[one] = struct{}{}
-}
-
-func (c *calls) remove(one *call) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	delete(c.running, one)
-}
-
-// end ends all of them.
-func (c *calls) end(why error) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for one := range c.running {
-		one.end(why)
-	}
-}
-
-// revoke ends those that a policy does not allow.
-func (c *calls) revoke(p *policy) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for one := range c.running {
-		if namespace, asked := one.about(); asked && !p.allows(one.who, one.method, namespace) {
-			one.end(errRevoked)
-		}
-	}
 }
 
 func (c *call) about() (namespace string, asked bool) {
@@ -101,52 +69,95 @@ func (c *call) about() (namespace string, asked bool) {
 	return c.namespace, c.asked
 }
 
-// begin makes a call of a request that has come in, or says why it is refused. The context has its deadline.
-func (s *Server) begin(ctx context.Context, fullMethod string) (context.Context, *call, error) {
-	c := &call{server: s, method: path.Base(fullMethod), began: time.Now(), who: &caller{name: "unknown"}, end: func(error) {}}
-	who, err := callerOf(ctx)
-	if err != nil {
-		return ctx, c, err
+// methodOf is the name of a method, without its service; of those that there are not, callers could think of any number.
+func methodOf(full string) string {
+	if method := path.Base(full); slices.Contains(append(config.Methods(), "Check", "ServerReflectionInfo"), method) {
+		return method
 	}
-	c.who = who
-	if err := s.callers.admit(who); err != nil {
-		return ctx, c, err
+	return "other"
+}
+
+// begin makes a call of what comes in, before any of it is read, or says why it is refused. A call that asks for nothing in good time ends.
+func (s *Server) begin(stream context.Context, info *tap.Info) (context.Context, error) {
+	who, err := callerOf(stream)
+	c := &call{server: s, method: methodOf(info.FullMethodName), began: time.Now(), who: who}
+	often, tooOften := s.callers.admit(who)
+	for _, err := range []error{err, tooOften, stream.Err()} {
+		if err != nil {
+			return stream, s.turnAway(c, err, often)
+		}
 	}
-	ctx, c.end = context.WithCancelCause(ctx)
+	c.limit(stream)
+	if err := s.calls.add(c); err != nil {
+		c.end(nil)
+		return stream, s.turnAway(c, err, false)
+	}
+	waiting, cut := context.WithCancel(stream)
+	unasked := time.AfterFunc(s.pauses.request, func() {
+		if _, asked := c.about(); !asked {
+			cut()
+		}
+	})
+	context.AfterFunc(stream, func() { // it ends with the call, whatever became of that
+		unasked.Stop()
+		cut()
+		c.end(nil)
+		s.calls.remove(c)
+		if c.heard.CompareAndSwap(false, true) {
+			s.audit(c, errUnasked)
+		}
+	})
+	return context.WithValue(waiting, callKey{}, c), nil
+}
+
+// limit makes the context of a call's handler, which has its deadline.
+func (c *call) limit(ctx context.Context) {
+	ctx, c.end = context.WithCancelCause(context.WithValue(ctx, callKey{}, c))
 	deadline, why := c.began.Add(longest(c.method)), errTooLong
-	if !who.expires.IsZero() && who.expires.Before(deadline) {
-		deadline, why = who.expires, errExpired
+	if !c.who.expires.IsZero() && c.who.expires.Before(deadline) {
+		deadline, why = c.who.expires, errExpired
 	}
 	ctx, release := context.WithDeadlineCause(ctx, deadline, why)
-	s.calls.add(c)
 	context.AfterFunc(ctx, release)
-	return context.WithValue(ctx, callKey{}, c), c, nil
+	c.ctx = ctx
 }
 
 type callKey struct{}
 
+// callOf is the call of a context. Each has one: nothing is handled that has not begun.
+func callOf(ctx context.Context) *call {
+	c, ok := ctx.Value(callKey{}).(*call)
+	if !ok {
+		panic("a request is handled that is no call")
+	}
+	return c
+}
+
 // mayIn says whether the caller of a context may do what he does in a namespace, as the rights are now.
 func mayIn(ctx context.Context, namespace string) bool {
-	c, ok := ctx.Value(callKey{}).(*call)
-	return ok && c.server.policy.Load().allows(c.who, c.method, namespace)
+	c := callOf(ctx)
+	return c.server.policy.Load().allows(c.who, c.method, namespace)
 }
 
 // ask takes note of what a call is about, and refuses what the caller has no right to. What has no namespace is served on the socket
 // only.
 func (c *call) ask(request any) error {
-	about, ok := request.(interface{ GetNamespace() string })
-	if !ok {
-		if c.who.local {
-			return nil
-		}
-		return status.Error(codes.PermissionDenied, "this is served on the daemon's socket only")
-	}
+	about, placed := request.(interface{ GetNamespace() string })
 	c.mu.Lock()
-	c.asked, c.namespace = true, about.GetNamespace()
+	c.asked = true
+	if placed {
+		c.namespace = about.GetNamespace()
+	}
 	if named, ok := request.(interface{ GetName() string }); ok {
 		c.name = named.GetName()
 	}
 	c.mu.Unlock()
+	switch {
+	case c.who.local:
+		return nil
+	case !placed:
+		return status.Error(codes.PermissionDenied, "this is served on the daemon's socket only")
+	}
 	if !c.server.policy.Load().allows(c.who, c.method, about.GetNamespace()) {
 		return c.refusal(about.GetNamespace())
 	}
@@ -162,36 +173,48 @@ func (c *call) refusal(namespace string) error {
 }
 
 // observeUnary is around every call that has one answer.
-func (s *Server) observeUnary(ctx context.Context, request any, info *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
-	ctx, c, err := s.begin(ctx, info.FullMethod)
-	defer func() { err = s.finish(ctx, c, err) }()
-	if err == nil {
-		err = c.ask(request)
+func (s *Server) observeUnary(ctx context.Context, request any, _ *grpc.UnaryServerInfo, handler grpc.UnaryHandler) (answer any, err error) {
+	c := callOf(ctx)
+	if !c.heard.CompareAndSwap(false, true) {
+		return nil, errUnasked // the caller has gone
 	}
-	if err != nil {
-		return nil, err
+	if err = c.ask(request); err == nil {
+		answer, err = handler(c.ctx, request) //nolint:contextcheck // it is made of the stream's, as ctx is
 	}
-	return handler(ctx, request)
+	return answer, s.finish(c, err)
 }
 
 // observeStream is around every call with several answers.
-func (s *Server) observeStream(srv any, stream grpc.ServerStream, info *grpc.StreamServerInfo, handler grpc.StreamHandler) (err error) {
-	ctx, c, err := s.begin(stream.Context(), info.FullMethod)
-	defer func() { err = s.finish(ctx, c, err) }()
-	if err != nil {
-		return err
+func (s *Server) observeStream(srv any, stream grpc.ServerStream, _ *grpc.StreamServerInfo, handler grpc.StreamHandler) error {
+	c := callOf(stream.Context())
+	if !c.heard.CompareAndSwap(false, true) {
+		return errUnasked // the caller has gone
 	}
-	return s.watched(ctx, c, stream, func(w grpc.ServerStream) error { return handler(srv, w) })
+	return s.finish(c, s.watched(c, stream, func(w grpc.ServerStream) error { return handler(srv, w) }))
 }
 
-// finish says what became of a call: to the caller, in the audit log, and to the metrics.
-func (s *Server) finish(ctx context.Context, c *call, err error) error {
-	if cause := context.Cause(ctx); err != nil && cause != nil {
+// finish says what became of a call, in the audit log and to the metrics, and returns what its caller is told.
+func (s *Server) finish(c *call, err error) error {
+	if cause := context.Cause(c.ctx); err != nil && cause != nil {
 		err = ended(cause, err)
 	}
 	err = answer(err)
-	s.calls.remove(c)
-	c.end(nil)
+	s.audit(c, err)
+	return err
+}
+
+// turnAway refuses a call before it begins. One that comes too often is counted, and not in the log each time: it would be full of them.
+func (s *Server) turnAway(c *call, err error, often bool) error {
+	err = answer(err)
+	if often {
+		s.Metrics.ServiceCalled(c.method, status.Code(err).String(), 0)
+	} else {
+		s.audit(c, err)
+	}
+	return err
+}
+
+func (s *Server) audit(c *call, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	took := time.Since(c.began)
@@ -204,7 +227,6 @@ func (s *Server) finish(ctx context.Context, c *call, err error) error {
 	}
 	s.Log.WithName("audit").Info("call", words...)
 	s.Metrics.ServiceCalled(c.method, status.Code(err).String(), took)
-	return err
 }
 
 // clip keeps what a caller has sent from filling the log.

@@ -29,11 +29,12 @@ type caller struct {
 	expires time.Time
 }
 
-// callerOf returns whom the transport has authenticated.
+// callerOf returns whom the transport has authenticated; with an error it is somebody who may do nothing.
 func callerOf(ctx context.Context) (*caller, error) {
+	nobody := &caller{name: "unknown"}
 	p, ok := peer.FromContext(ctx)
 	if !ok {
-		return nil, status.Error(codes.Unauthenticated, "who calls is not known")
+		return nobody, status.Error(codes.Unauthenticated, "who calls is not known")
 	}
 	switch info := p.AuthInfo.(type) {
 	case local:
@@ -42,16 +43,17 @@ func callerOf(ctx context.Context) (*caller, error) {
 	case credentials.TLSInfo:
 		return certified(info, p.Addr)
 	default:
-		return nil, status.Error(codes.Unauthenticated, "a certificate is needed")
+		return nobody, status.Error(codes.Unauthenticated, "a certificate is needed")
 	}
 }
 
 func certified(info credentials.TLSInfo, from net.Addr) (*caller, error) {
+	c := &caller{name: "unknown at " + from.String()}
 	if len(info.State.VerifiedChains) == 0 || len(info.State.VerifiedChains[0]) == 0 {
-		return nil, status.Error(codes.Unauthenticated, "a certificate is needed")
+		return c, status.Error(codes.Unauthenticated, "a certificate is needed")
 	}
 	leaf := info.State.VerifiedChains[0][0]
-	c := &caller{expires: leaf.NotAfter}
+	c.expires = leaf.NotAfter
 	for _, uri := range leaf.URIs {
 		c.subjects = append(c.subjects, "URI="+uri.String())
 	}
@@ -59,13 +61,13 @@ func certified(info credentials.TLSInfo, from net.Addr) (*caller, error) {
 		c.subjects = append(c.subjects, "CN="+leaf.Subject.CommonName)
 	}
 	if len(c.subjects) == 0 {
-		return nil, status.Error(codes.PermissionDenied, "the certificate has neither a URI nor a common name: rights are given to those")
-	}
-	if time.Now().After(c.expires) {
-		return nil, errExpired
+		return c, status.Error(codes.PermissionDenied, "the certificate has neither a URI nor a common name: rights are given to those")
 	}
 	c.key = strings.Join(c.subjects, " ")
 	c.name = c.key + " at " + from.String()
+	if time.Now().After(c.expires) {
+		return c, errExpired
+	}
 	return c, nil
 }
 
@@ -82,7 +84,7 @@ type callers struct {
 
 type count struct {
 	*rate.Limiter
-	last time.Time
+	last, said time.Time // when he called, and when it was said that he calls too often
 }
 
 func (c *callers) configure(perSecond int) {
@@ -92,8 +94,8 @@ func (c *callers) configure(perSecond int) {
 	c.counts = map[string]*count{}
 }
 
-// admit refuses who has begun too much.
-func (c *callers) admit(who *caller) error {
+// admit refuses who has begun too much; again says that it was said less than a second ago.
+func (c *callers) admit(who *caller) (again bool, err error) {
 	now := time.Now()
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -104,10 +106,13 @@ func (c *callers) admit(who *caller) error {
 		c.counts[who.key] = known
 	}
 	known.last = now
-	if !known.AllowN(now, 1) {
-		return status.Errorf(codes.ResourceExhausted, "more than %v calls in a second (service.requestsPerSecond): try again a little later", c.limit)
+	if known.AllowN(now, 1) {
+		return false, nil
 	}
-	return nil
+	if again = now.Sub(known.said) < time.Second; !again {
+		known.said = now
+	}
+	return again, status.Errorf(codes.ResourceExhausted, "more than %v calls in a second (service.requestsPerSecond): try again a little later", c.limit)
 }
 
 // makeRoom forgets who has not called for long enough to have all his calls again, if there are too many.

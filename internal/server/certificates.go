@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,7 @@ import (
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/internal/metrics"
 )
 
 // certificates are those of the configuration. Their files are looked at with each handshake, and read again if they changed: whoever
@@ -20,12 +22,21 @@ import (
 type certificates struct {
 	certFile, keyFile, caFile string
 
-	mu     sync.Mutex
-	seen   [3]stamp
-	config *tls.Config
-	ends   time.Time // of the daemon's own certificate
-	err    error     // what the files as they were seen last are refused for
+	mu    sync.Mutex
+	seen  [3]stamp
+	valid material
+	err   error // what the files as they were seen last are refused for
 }
+
+// material is what the files hold.
+type material struct {
+	config *tls.Config // nil before anything was read
+	// own is when the daemon's certificate is valid, callers when that of an authority of theirs is: of several, the one that ends last.
+	own, callers span
+}
+
+// span is from when until when something is valid.
+type span struct{ begin, end time.Time }
 
 // stamp tells a file from an earlier one at its path.
 type stamp struct {
@@ -43,18 +54,18 @@ func (c *certificates) current() (*tls.Config, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.look()
-	if c.config == nil {
+	if c.valid.config == nil {
 		return nil, c.err
 	}
-	return c.config, nil
+	return c.valid.config, nil
 }
 
-// state returns when the daemon's certificate ends, and what is wrong with the files as they are.
-func (c *certificates) state() (ends time.Time, err error) {
+// state returns what is in use, and what is wrong with the files as they are.
+func (c *certificates) state() (material, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.look()
-	return c.ends, c.err
+	return c.valid, c.err
 }
 
 // look reads the files if they are others than before. The lock is held.
@@ -63,16 +74,16 @@ func (c *certificates) look() {
 	for i, file := range []string{c.certFile, c.keyFile, c.caFile} {
 		var err error
 		if now[i], err = stampOf(file); err != nil {
-			c.err = err
+			c.seen, c.err = [3]stamp{}, err // they are read again when all of them are there
 			return
 		}
 	}
 	if now == c.seen {
 		return
 	}
-	read, ends, err := c.read()
+	read, err := c.read()
 	if c.seen, c.err = now, err; err == nil {
-		c.config, c.ends = read, ends
+		c.valid = read
 	}
 }
 
@@ -88,38 +99,78 @@ func stampOf(file string) (stamp, error) {
 	return s, nil
 }
 
-func (c *certificates) read() (*tls.Config, time.Time, error) {
+func (c *certificates) read() (material, error) {
 	own, err := tls.LoadX509KeyPair(c.certFile, c.keyFile)
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("service.certFile and service.keyFile: %w", err)
+		return material{}, fmt.Errorf("service.certFile and service.keyFile: %w", err)
+	}
+	if own.Leaf == nil {
+		return material{}, errors.New("service.certFile: the certificate was not understood")
 	}
 	text, err := os.ReadFile(filepath.Clean(c.caFile))
 	if err != nil {
-		return nil, time.Time{}, fmt.Errorf("service.clientCAFile: %w", err)
+		return material{}, fmt.Errorf("service.clientCAFile: %w", err)
 	}
-	authorities := x509.NewCertPool()
-	if !authorities.AppendCertsFromPEM(text) {
-		return nil, time.Time{}, fmt.Errorf("service.clientCAFile: there is no certificate in PEM format in %s", c.caFile)
+	authorities, valid, err := authoritiesIn(text)
+	if err != nil {
+		return material{}, fmt.Errorf("service.clientCAFile: %s: %w", c.caFile, err)
 	}
-	if own.Leaf == nil {
-		return nil, time.Time{}, errors.New("service.certFile: the certificate was not understood")
-	}
-	return &tls.Config{
+	return material{own: span{own.Leaf.NotBefore, own.Leaf.NotAfter}, callers: valid, config: &tls.Config{
 		MinVersion: tls.VersionTLS13, NextProtos: []string{"h2"},
 		Certificates: []tls.Certificate{own},
 		ClientAuth:   tls.RequireAndVerifyClientCert, ClientCAs: authorities,
 		// A ticket would let a caller in again by what was right before a rotation.
 		SessionTicketsDisabled: true,
-	}, own.Leaf.NotAfter, nil
+	}}, nil
+}
+
+// authoritiesIn returns the authorities of a file, and when the one is valid that ends last.
+func authoritiesIn(text []byte) (*x509.CertPool, span, error) {
+	pool, last := x509.NewCertPool(), span{}
+	for block, rest := pem.Decode(text); block != nil; block, rest = pem.Decode(rest) {
+		if block.Type != "CERTIFICATE" {
+			return nil, span{}, fmt.Errorf("there is a %s in it, where only certificates should be", block.Type)
+		}
+		cert, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, span{}, err
+		}
+		pool.AddCert(cert)
+		if cert.NotAfter.After(last.end) {
+			last = span{cert.NotBefore, cert.NotAfter}
+		}
+	}
+	if last.end.IsZero() {
+		return nil, span{}, errors.New("there is no certificate in PEM format in it")
+	}
+	return pool, last, nil
+}
+
+// over says which certificate that is in use is over, if one is.
+func (m material) over(now time.Time) error {
+	switch {
+	case m.config == nil:
+		return nil
+	case now.After(m.own.end):
+		return fmt.Errorf("service.certFile: the certificate ended at %s: callers refuse it, renew it", m.own.end.UTC().Format(time.RFC3339))
+	case now.After(m.callers.end):
+		return fmt.Errorf("service.clientCAFile: the last authority ended at %s: every caller is refused, add the one that follows it",
+			m.callers.end.UTC().Format(time.RFC3339))
+	default:
+		return nil
+	}
 }
 
 // watchCertificates says what is wrong with the certificates: callers see only that they are refused.
 func (s *Server) watchCertificates(ctx context.Context, c *certificates) {
 	for said := ""; ; {
-		ends, err := c.state()
-		s.Metrics.ServiceCertificate(ends)
-		if err == nil && time.Now().After(ends) {
-			err = fmt.Errorf("service.certFile: the certificate ended at %s: callers refuse it, renew it", ends.UTC().Format(time.RFC3339))
+		in, err := c.state()
+		if in.config != nil {
+			s.Metrics.ServiceCertificate(metrics.CertificateOwn, in.own.begin, in.own.end)
+			s.Metrics.ServiceCertificate(metrics.CertificateCallers, in.callers.begin, in.callers.end)
+		}
+		if err == nil {
+			err = in.over(time.Now())
 		}
 		text := ""
 		if err != nil {

@@ -5,13 +5,9 @@ import (
 	"crypto/tls"
 	"net"
 
-	"golang.org/x/net/netutil"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials"
 )
-
-// maxConnections is how many callers from the network may be connected at once.
-const maxConnections = 512
 
 // networkEndpoint is the address at which callers need a certificate.
 type networkEndpoint struct {
@@ -34,7 +30,7 @@ func (e *networkEndpoint) listen(ctx context.Context) (net.Listener, error) {
 	if err != nil {
 		return nil, err
 	}
-	return netutil.LimitListener(l, maxConnections), nil
+	return &doors{Listener: l, places: manyPlaces()}, nil
 }
 
 func (e *networkEndpoint) credentials() credentials.TransportCredentials {
@@ -44,7 +40,7 @@ func (e *networkEndpoint) credentials() credentials.TransportCredentials {
 	}), e.refused}
 }
 
-// told tells of handshakes that fail: gRPC keeps them to itself.
+// told lets in whose handshake is done, and tells of those that fail: gRPC keeps them to itself.
 type told struct {
 	credentials.TransportCredentials
 	refused func(peer net.Addr, err error)
@@ -53,10 +49,14 @@ type told struct {
 // ServerHandshake is that of TLS.
 func (t *told) ServerHandshake(c net.Conn) (net.Conn, credentials.AuthInfo, error) {
 	conn, info, err := t.TransportCredentials.ServerHandshake(c)
+	if v, ok := c.(*visitor); ok && err == nil {
+		err = v.enter(info)
+	}
 	if err != nil {
 		t.refused(c.RemoteAddr(), err)
+		return nil, nil, err
 	}
-	return conn, info, err
+	return conn, info, nil
 }
 
 // Clone keeps telling.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	"fmt"
 	"net"
 	"os"
 	"path/filepath"
@@ -45,7 +46,10 @@ func TestNetworkServesOnlyWhomItShould(t *testing.T) {
 	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
 	w.start()
 
-	const closed = "Unavailable"
+	const closed, refusal = "Unavailable", " in namespace %s: service.rights of the daemon's configuration would have to allow it"
+	may := func(who, namespace string) string {
+		return "PermissionDenied: " + who + " may not Get" + fmt.Sprintf(refusal, namespace)
+	}
 	for name, c := range map[string]struct {
 		with      credentials.TransportCredentials
 		namespace string
@@ -65,17 +69,35 @@ func TestNetworkServesOnlyWhomItShould(t *testing.T) {
 			RootCAs: ours.pool(), Certificates: []tls.Certificate{callers.issue("reader")}, MaxVersion: tls.VersionTLS12,
 		}), "team-a", closed},
 		"another subject": {mutual(ours, callers.issue("stranger")), "team-a",
-			"PermissionDenied: CN=stranger may not Get in namespace team-a: service.rights of the daemon's configuration would have to allow it"},
+			may("CN=stranger", "team-a")},
 		"a subject in other letters": {mutual(ours, callers.issue("Reader")), "team-a",
-			"PermissionDenied: CN=Reader may not Get in namespace team-a: service.rights of the daemon's configuration would have to allow it"},
+			may("CN=Reader", "team-a")},
 		"a name that looks like a URI": {mutual(ours, callers.issue(manager)), "team-a",
-			"PermissionDenied: CN=" + manager + " may not Get in namespace team-a: service.rights of the daemon's configuration would have to allow it"},
+			may("CN="+manager, "team-a")},
+		"a subject that begins the same": {mutual(ours, callers.issue("reader2")), "team-a", may("CN=reader2", "team-a")},
+		"the beginning of a subject":     {mutual(ours, callers.issue("read")), "team-a", may("CN=read", "team-a")},
+		"a subject with more":            {mutual(ours, callers.issue("reader\x00")), "team-a", may("CN=reader\x00", "team-a")},
+		"a wildcard":                     {mutual(ours, callers.issue("*")), "team-a", may("CN=*", "team-a")},
+		"two names in one":               {mutual(ours, callers.issue("x CN=reader")), "team-a", may("CN=x CN=reader", "team-a")},
+		"a URI below":                    {mutual(ours, callers.issue("", withURI(manager+"/x"))), "team-a", may("URI="+manager+"/x", "team-a")},
+		"a URI above":                    {mutual(ours, callers.issue("", withURI("spiffe://cluster.local"))), "team-a", may("URI=spiffe://cluster.local", "team-a")},
+		"a name of the type DNS": {mutual(ours, callers.issue("", func(c *x509.Certificate) { c.DNSNames = []string{"reader", "*"} })), "team-a",
+			"PermissionDenied: the certificate has neither a URI nor a common name: rights are given to those"},
+		"an address for mail": {mutual(ours, callers.issue("", func(c *x509.Certificate) { c.EmailAddresses = []string{"reader"} })), "team-a",
+			"PermissionDenied: the certificate has neither a URI nor a common name: rights are given to those"},
+		"an organisation": {mutual(ours, callers.issue("", func(c *x509.Certificate) { c.Subject.Organization = []string{"reader"} })), "team-a",
+			"PermissionDenied: the certificate has neither a URI nor a common name: rights are given to those"},
+		"a namespace that begins the same": {mutual(ours, callers.issue("reader")), "team-a-b", may("CN=reader", "team-a-b")},
+		"a way out of the namespace":       {mutual(ours, callers.issue("reader")), "team-a/../team-b", may("CN=reader", "team-a/../team-b")},
+		"any namespace":                    {mutual(ours, callers.issue("reader")), "*", may("CN=reader", "*")},
+		"no namespace": {mutual(ours, callers.issue("reader")), "",
+			"InvalidArgument: namespace: must be the name of a namespace, 1 to 63 small letters, digits and inner hyphens, not \"\""},
 		"no name at all": {mutual(ours, callers.issue("")), "team-a",
 			"PermissionDenied: the certificate has neither a URI nor a common name: rights are given to those"},
 		"another namespace": {mutual(ours, callers.issue("reader")), "team-b",
-			"PermissionDenied: CN=reader may not Get in namespace team-b: service.rights of the daemon's configuration would have to allow it"},
+			may("CN=reader", "team-b")},
 		"a namespace that is not there": {mutual(ours, callers.issue("reader")), "team-c",
-			"PermissionDenied: CN=reader may not Get in namespace team-c: service.rights of the daemon's configuration would have to allow it"},
+			may("CN=reader", "team-c")},
 	} {
 		t.Run(name, func(t *testing.T) {
 			got := outcome(get(w.remote(c.with), c.namespace, "web"))
@@ -208,6 +230,43 @@ func TestExpiredCertificateOfTheDaemon(t *testing.T) {
 	w.Expect(outcome(get(w.local(), "team-a", "web"))).To(Equal("OK"))
 	w.rotate(dir, ours.issue("daemon"), ours)
 	w.Eventually(func() string { return outcome(get(w.remote(mutual(ours, ours.issue("reader"))), "team-a", "web")) }).Should(Equal("OK"))
+}
+
+// An authority of callers that follows another one is trusted beside it, and alone when the other one is over. That it is over is said.
+func TestAuthoritiesOfCallersRotate(t *testing.T) {
+	noLeaks(t)
+	w := newWorld(t, workspace("team-a", "web"))
+	daemon, before, after := newAuthority(w, "daemon"), newAuthority(w, "before", ends(time.Now().Add(-time.Minute))), newAuthority(w, "after")
+	dir := w.network(daemon.issue("daemon"), before)
+	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
+	w.start()
+	asked := func(by *authority) string {
+		return outcome(get(w.remote(mutual(daemon, by.issue("reader"))), "team-a", "web"))
+	}
+	w.Eventually(w.told.String).Should(MatchRegexp(`^ServiceCertificate service.clientCAFile: the last authority ended at .*Z: every caller is refused, add the one that follows it\n$`))
+	w.Expect(asked(before)).To(HavePrefix("Unavailable"))
+	w.Expect(asked(after)).To(HavePrefix("Unavailable"))
+	w.Expect(outcome(get(w.local(), "team-a", "web"))).To(Equal("OK"))
+
+	w.replace(filepath.Join(dir, "ca.crt"), append(before.pem(), after.pem()...))
+	w.Expect(asked(before)).To(HavePrefix("Unavailable"), "it is over, whatever stands beside it")
+	w.Expect(asked(after)).To(Equal("OK"))
+	const begin, end = "ws_daemon_service_certificate_begin_timestamp_seconds", "ws_daemon_service_certificate_end_timestamp_seconds"
+	w.Eventually(func() map[string]float64 { return measured(w, end) }).Should(And(
+		HaveKeyWithValue("callers", float64(after.cert.NotAfter.Unix())), HaveKeyWithValue("daemon", BeNumerically("~", time.Now().Add(time.Hour).Unix(), 60)),
+	))
+	w.Expect(measured(w, begin)).To(HaveKeyWithValue("callers", float64(after.cert.NotBefore.Unix())))
+
+	for text, want := range map[string]string{
+		"":                        "there is no certificate in PEM format in it",
+		string(after.pem()[:100]): "there is no certificate in PEM format in it",
+		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n": "x509: malformed certificate",
+		"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n": "there is a PRIVATE KEY in it, where only certificates should be",
+	} {
+		w.replace(filepath.Join(dir, "ca.crt"), []byte(text))
+		w.Eventually(w.told.String).Should(ContainSubstring("ServiceCertificate service.clientCAFile: " + filepath.Join(dir, "ca.crt") + ": " + want))
+		w.Expect(asked(after)).To(Equal("OK"), "the last ones that were good stay in use")
+	}
 }
 
 // Certificates that are missing, and a port that is taken, stop nothing else; as soon as they are there, callers are served.

@@ -32,12 +32,15 @@ type authority struct {
 	key  *ecdsa.PrivateKey
 }
 
-func newAuthority(w *world, name string) *authority {
+func newAuthority(w *world, name string, changes ...func(*x509.Certificate)) *authority {
 	w.t.Helper()
 	a := &authority{w: w}
 	template := &x509.Certificate{
 		Subject: pkix.Name{CommonName: name}, IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
 		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+	}
+	for _, change := range changes {
+		change(template)
 	}
 	a.cert, a.key = a.sign(template, nil)
 	return a
@@ -92,6 +95,10 @@ func usage(u x509.ExtKeyUsage) func(*x509.Certificate) {
 	return func(c *x509.Certificate) { c.ExtKeyUsage = []x509.ExtKeyUsage{u} }
 }
 
+func (a *authority) pem() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: a.cert.Raw})
+}
+
 func (a *authority) pool() *x509.CertPool {
 	p := x509.NewCertPool()
 	p.AddCert(a.cert)
@@ -115,12 +122,12 @@ func (w *world) rotate(dir string, cert tls.Certificate, callers *authority) {
 	w.t.Helper()
 	key, err := x509.MarshalECPrivateKey(cert.PrivateKey.(*ecdsa.PrivateKey))
 	w.Expect(err).NotTo(HaveOccurred())
-	for name, block := range map[string]*pem.Block{
-		"tls.crt": {Type: "CERTIFICATE", Bytes: cert.Certificate[0]},
-		"tls.key": {Type: "EC PRIVATE KEY", Bytes: key},
-		"ca.crt":  {Type: "CERTIFICATE", Bytes: callers.cert.Raw},
+	for name, text := range map[string][]byte{
+		"tls.crt": pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: cert.Certificate[0]}),
+		"tls.key": pem.EncodeToMemory(&pem.Block{Type: "EC PRIVATE KEY", Bytes: key}),
+		"ca.crt":  callers.pem(),
 	} {
-		w.replace(filepath.Join(dir, name), pem.EncodeToMemory(block))
+		w.replace(filepath.Join(dir, name), text)
 	}
 }
 

@@ -92,7 +92,7 @@ func (s *Server) end(g *grpc.Server) {
 
 func (s *Server) options(at endpoint) []grpc.ServerOption {
 	return []grpc.ServerOption{
-		grpc.Creds(at.credentials()),
+		grpc.Creds(at.credentials()), grpc.InTapHandle(s.begin),
 		grpc.ChainUnaryInterceptor(s.observeUnary, s.recoverUnary()),
 		grpc.ChainStreamInterceptor(s.observeStream, s.recoverStream()),
 		grpc.MaxRecvMsgSize(maxRequest), grpc.MaxSendMsgSize(maxResponse), grpc.MaxHeaderListSize(maxHeaders),

@@ -94,6 +94,7 @@ type Server struct {
 // pauses are how long things are waited for. Tests have shorter ones.
 type pauses struct {
 	retry    time.Duration // before a server that could not serve tries again
+	request  time.Duration // for the request of a call that has begun
 	unread   time.Duration // for a reader to take something
 	words    time.Duration // for the last words of a call that is over
 	end      time.Duration // for calls to end when the daemon does
@@ -104,7 +105,7 @@ type pauses struct {
 
 func patience() pauses {
 	return pauses{
-		retry: 10 * time.Second, unread: 30 * time.Second, words: 2 * time.Second, end: 5 * time.Second, place: 20 * time.Second,
+		retry: 10 * time.Second, request: 20 * time.Second, unread: 30 * time.Second, words: 2 * time.Second, end: 5 * time.Second, place: 20 * time.Second,
 		progress: 500 * time.Millisecond, tls: time.Minute,
 	}
 }

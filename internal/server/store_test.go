@@ -237,6 +237,39 @@ func TestExportsHavePlaces(t *testing.T) {
 	w.Eventually(w.running).Should(BeZero())
 }
 
+// An export that has begun ends well although its workspace goes meanwhile: it is of a backup, which stays. Nobody begins another one.
+func TestAnExportOutlivesItsWorkspace(t *testing.T) {
+	noLeaks(t)
+	web := workspace("team-a", "web")
+	w := newWorld(t, web.DeepCopy()).start()
+	text := noise()
+	w.saved("team-a", "web", map[string]string{"file": text})
+	stream, err := w.local().Export(t.Context(), &daemonv1.ExportRequest{Namespace: "team-a", Name: "web"})
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(second(stream.Recv())).To(Succeed())
+	w.remove(web)
+	var all bytes.Buffer
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		w.Expect(err).NotTo(HaveOccurred())
+		all.Write(m.GetData())
+	}
+	r := tar.NewReader(&all)
+	for name := ""; name != "file"; {
+		h, err := r.Next()
+		w.Expect(err).NotTo(HaveOccurred())
+		name = h.Name
+	}
+	got, err := io.ReadAll(r)
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(string(got) == text).To(BeTrue())
+	w.Expect(outcome(drained(w.local().Export, &daemonv1.ExportRequest{Namespace: "team-a", Name: "web"})(t.Context()))).
+		To(HavePrefix("NotFound: node node-a has no workspace team-a/web"))
+}
+
 func TestUsage(t *testing.T) {
 	noLeaks(t)
 	at := time.Unix(1_700_000_000, 0)

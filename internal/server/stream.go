@@ -15,17 +15,16 @@ import (
 // watchedStream is a stream of which somebody sees how long a message waits for its reader.
 type watchedStream struct {
 	grpc.ServerStream
-	ctx   context.Context //nolint:containedctx // gRPC gives a stream's context by a method
 	call  *call
 	since atomic.Int64 // when the message began to be sent that is being sent, in nanoseconds; 0 if none is
 }
 
 // Context has the deadline of the call.
-func (w *watchedStream) Context() context.Context { return w.ctx }
+func (w *watchedStream) Context() context.Context { return w.call.ctx }
 
 // SendMsg waits until the reader has room for a message.
 func (w *watchedStream) SendMsg(m any) error {
-	if err := context.Cause(w.ctx); err != nil {
+	if err := context.Cause(w.call.ctx); err != nil {
 		return err
 	}
 	w.since.Store(time.Now().UnixNano())
@@ -43,8 +42,8 @@ func (w *watchedStream) RecvMsg(m any) error {
 
 // watched runs a handler, and leaves it when the call is over: a send or a receive that waits for the other side cannot be ended
 // otherwise. It ends by itself then, since the stream has ended.
-func (s *Server) watched(ctx context.Context, c *call, stream grpc.ServerStream, handle func(grpc.ServerStream) error) error {
-	w := &watchedStream{ServerStream: stream, ctx: ctx, call: c}
+func (s *Server) watched(c *call, stream grpc.ServerStream, handle func(grpc.ServerStream) error) error {
+	w := &watchedStream{ServerStream: stream, call: c}
 	ended := make(chan error, 1)
 	s.ending.Go(func() { ended <- handle(w) })
 	look := time.NewTicker(max(s.pauses.unread/4, time.Millisecond))
@@ -53,8 +52,8 @@ func (s *Server) watched(ctx context.Context, c *call, stream grpc.ServerStream,
 		select {
 		case err := <-ended:
 			return err
-		case <-ctx.Done():
-			return s.leave(ctx, ended)
+		case <-c.ctx.Done():
+			return s.leave(c.ctx, ended)
 		case <-look.C:
 			if since := w.since.Load(); since != 0 && time.Since(time.Unix(0, since)) > s.pauses.unread {
 				c.end(errUnread)

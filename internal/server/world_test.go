@@ -259,6 +259,7 @@ type fakeEngine struct {
 	entries  map[string]state.Entry
 	requests []*fakeRequest
 	panics   bool
+	quick    bool // backups end as soon as they are asked for
 	measured error
 }
 
@@ -282,6 +283,10 @@ func (e *fakeEngine) RequestBackup(_ context.Context, ws *v1.Workspace) (BackupR
 		panic("at the engine")
 	}
 	r := &fakeRequest{uid: string(ws.UID), done: make(chan struct{})}
+	if e.quick {
+		r.end(state.Backup{Name: "3.2", Complete: true}, false, nil)
+		return r, nil
+	}
 	e.requests = append(e.requests, r)
 	return r, nil
 }

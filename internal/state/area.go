@@ -75,7 +75,7 @@ type Area struct {
 func Open(dir string) (*Area, error) {
 	root, err := os.OpenRoot(dir)
 	if err != nil {
-		return nil, fmt.Errorf("open working area: %w", err)
+		return nil, fmt.Errorf("open working area: %w: make the directory, or mount its disk, or name another one (content.workingArea)", err)
 	}
 	a := &Area{dir: dir, root: root, reserve: &reserve{root: root}}
 	if err := a.load(); err != nil {
