@@ -41,7 +41,7 @@ func TestConfigCheckProbesTheStore(t *testing.T) {
 	file := filepath.Join(t.TempDir(), "config.json")
 	g.Expect(os.WriteFile(file, data, 0o600)).To(Succeed())
 	url := "file://" + c.Storage.Filesystem.Path
-	g.Expect(refused(t, "config", "check", file)).To(ContainSubstring("make a new store with `ws-daemon archive init --store " + url + "`"))
+	g.Expect(refused(t, "config", "check", file)).To(ContainSubstring("make a new store with `ws-daemon archive init --store '" + url + "'`"))
 	must(t, "archive", "init", "--store", url)
 	g.Expect(must(t, "config", "check", file)).To(Equal(file + ": ok\nstore " + url +
 		": ok (creates only what is absent, also when writers race; reads and lists what was just written; deletes)\n"))

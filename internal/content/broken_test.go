@@ -43,13 +43,16 @@ func roads(t *testing.T) map[string]func(t *testing.T) road {
 	maps.Copy(faults, map[string]proxy.Fault{
 		"403": {Answer: http.StatusForbidden}, "404": {Answer: http.StatusNotFound}, "412": {Answer: http.StatusPreconditionFailed},
 		"reply corrupted": {CorruptReply: true},
-		// With success, by something that is no store, and by a store that has failed when it had begun to answer.
-		"200 with a page":   {Answer: http.StatusOK, Body: "<html></html>", Header: http.Header{"Content-Type": {"text/html"}}},
-		"200 with an error": {Answer: http.StatusOK, Body: "<Error><Code>InternalError</Code></Error>", Header: http.Header{"Content-Type": {"application/xml"}}},
+		// With success, by something that is no store.
+		"200 with a page": {Answer: http.StatusOK, Body: "<html></html>", Header: http.Header{"Content-Type": {"text/html"}}},
 	})
 	for kind, server := range servers(t) {
 		for name, fault := range faults {
 			all[kind+"/"+name] = func(t *testing.T) road { t.Helper(); return remote(t, server, fault) }
+		}
+		if kind == "s3" { // a store that has failed when it had begun to answer
+			late := proxy.Fault{Answer: http.StatusOK, Body: "<Error><Code>InternalError</Code></Error>"}
+			all["s3/200 with an error"] = func(t *testing.T) road { t.Helper(); return remote(t, server, late) }
 		}
 	}
 	return all

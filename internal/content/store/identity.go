@@ -75,9 +75,9 @@ func parseIdentity(s Store, data []byte) (string, error) {
 	return i.ID, nil
 }
 
-// NotInitialized is what a driver answers where it finds no store.
+// NotInitialized is what a driver answers where it finds no store. The command in it is good to be pasted.
 func NotInitialized(url string) error {
-	return fmt.Errorf("%w: %s has no %s: mount it, or make a new store with `ws-daemon archive init --store %s`",
+	return fmt.Errorf("%w: %s has no %s: mount it, or make a new store with `ws-daemon archive init --store '%s'`",
 		ErrNotInitialized, url, IdentityKey, url)
 }
 

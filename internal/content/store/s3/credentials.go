@@ -96,9 +96,16 @@ type rereading struct {
 	stamp string
 }
 
-func (r *rereading) RetrieveWithCredContext(cc *credentials.CredContext) (credentials.Value, error) {
-	r.stamp = bucket.Stamp(r.files...) // before, so that a change meanwhile is seen
-	return r.Provider.RetrieveWithCredContext(cc)
+// RetrieveWithCredContext reads until nothing has changed meanwhile: a key and the secret of another one are of no use.
+func (r *rereading) RetrieveWithCredContext(cc *credentials.CredContext) (value credentials.Value, err error) {
+	for range 3 {
+		r.stamp = bucket.Stamp(r.files...)
+		value, err = r.Provider.RetrieveWithCredContext(cc)
+		if bucket.Stamp(r.files...) == r.stamp {
+			break
+		}
+	}
+	return value, err
 }
 
 func (r *rereading) IsExpired() bool {

@@ -2,10 +2,12 @@ package s3_test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"net/url"
 	"os"
 	"path/filepath"
+	"sync"
 	"testing"
 	"time"
 
@@ -146,6 +148,42 @@ func TestS3CredentialsAreReadAgain(t *testing.T) {
 			g.Expect(s.Get(ctx, "key", 10)).To(Equal([]byte("x")))
 		})
 	}
+}
+
+// Credentials that are rotated while requests are under way, from one valid account to another and back, let none of them fail.
+func TestS3CredentialsRotateUnderLoad(t *testing.T) {
+	g, ctx := NewWithT(t), t.Context()
+	const everything = `{"Version": "2012-10-17", "Statement": [{"Effect": "Allow", "Principal": {"AWS": ["USER"]}, "Action": ["s3:*"],
+		"Resource": ["arn:aws:s3:::BUCKET", "arn:aws:s3:::BUCKET/PREFIX/*"]}]}`
+	user(t, "second", everything)
+	dir := t.TempDir()
+	g.Expect(mountSecret(dir, stores.AccessKey, stores.SecretKey)).To(Succeed())
+	s := open(t, "", "credentials-dir="+dir)
+	g.Expect(store.Init(ctx, s)).Error().NotTo(HaveOccurred())
+	var group sync.WaitGroup
+	rotated := make(chan struct{})
+	for w := range 6 {
+		group.Go(func() {
+			for i := 0; ; i++ {
+				select {
+				case <-rotated:
+					return
+				default:
+				}
+				key := fmt.Sprintf("load/%d/%d", w, i)
+				g.Expect(s.Put(ctx, key, []byte(key))).To(Succeed())
+				g.Expect(s.Get(ctx, key, 100)).To(BeEquivalentTo(key))
+				g.Expect(s.Delete(ctx, key)).To(Succeed())
+			}
+		})
+	}
+	for i := range 20 {
+		account := []string{"second", "second-secret", stores.AccessKey, stores.SecretKey}[2*(i%2):]
+		g.Expect(mountSecret(dir, account[0], account[1])).To(Succeed())
+		g.Expect(s.List(ctx, "nothing/", "", 0)).To(BeEmpty())
+	}
+	close(rotated)
+	group.Wait()
 }
 
 // mountSecret writes credentials like a kubelet: all files change at once, by one rename of a link.

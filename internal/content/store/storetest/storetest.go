@@ -55,7 +55,7 @@ func testIdentity(t *testing.T, s store.Store) {
 	g := gomega.NewWithT(t)
 	_, err := store.Identity(t.Context(), s)
 	g.Expect(err).To(gomega.MatchError(store.ErrNotInitialized))
-	g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring("ws-daemon archive init --store " + s.String())))
+	g.Expect(err).To(gomega.MatchError(gomega.ContainSubstring("`ws-daemon archive init --store '" + s.String() + "'`")))
 	id, err := store.Init(t.Context(), s)
 	g.Expect(err).NotTo(gomega.HaveOccurred())
 	g.Expect(id).To(gomega.MatchRegexp(`^[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$`))
