@@ -68,9 +68,9 @@ alive() {
 	[[ -n ${processes[$1]:-} ]] && kill -0 "${processes[$1]}" 2>/dev/null
 }
 
-# finish NAME SIGNAL sends a signal and waits for the end, a minute at most. It returns the exit status of the process.
+# finish NAME SIGNAL sends a signal and waits for the end, a minute at most, or as much longer as all is slower. It returns the exit status of the process.
 finish() {
-	local pid=${processes[$1]:-} status=0 deadline=$((SECONDS + 60))
+	local pid=${processes[$1]:-} status=0 deadline=$((SECONDS + 60 * slow))
 	[[ -n $pid ]] || return 0
 	unset "processes[$1]"
 	{

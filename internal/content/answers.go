@@ -11,8 +11,12 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
 
-// answerTime is how long a disk may take to answer what asks for no work.
-const answerTime = 20 * time.Second
+const (
+	// answerTime is how long a disk may take to answer what asks for no work.
+	answerTime = 20 * time.Second
+	// lastWords is the part of that, one in so many, which is left to a program that was ended to tell what it was at.
+	lastWords = 10
+)
 
 // ErrHangs means that a disk does not answer.
 var ErrHangs = fmt.Errorf("the disk does not answer: look at its device (dmesg), and for LVM at what lvs says on the node: %w", context.DeadlineExceeded)
@@ -36,13 +40,16 @@ type waiting struct {
 // question is one of them.
 type question struct{ ended, givenUp bool }
 
-// inTime asks a disk, and gives the question a context that ends then.
+// inTime asks a disk, and gives the question a context that ends shortly before: the answer of a program that hangs and was killed says
+// more than that there was none.
 func inTime[T any](ctx context.Context, k *Keeper, disk string, put func(context.Context) (T, error)) (T, error) {
 	var none T
 	if err := k.answers.refuse(disk); err != nil {
 		return none, err
 	}
-	limited, cancel := context.WithTimeoutCause(ctx, cmp.Or(k.Patience, answerTime), fmt.Errorf("%s: %w", disk, ErrHangs))
+	patience := cmp.Or(k.Patience, answerTime)
+	rest := patience / lastWords
+	limited, cancel := context.WithTimeoutCause(ctx, patience-rest, fmt.Errorf("%s: %w", disk, ErrHangs))
 	type answer struct {
 		value T
 		err   error
@@ -60,7 +67,15 @@ func inTime[T any](ctx context.Context, k *Keeper, disk string, put func(context
 	case <-limited.Done():
 	}
 	cause := context.Cause(limited)
-	if k.answers.giveUp(disk, q, errors.Is(cause, ErrHangs)) {
+	hangs := errors.Is(cause, ErrHangs)
+	if hangs {
+		select {
+		case got := <-answered:
+			return got.value, got.err
+		case <-time.After(rest):
+		}
+	}
+	if k.answers.giveUp(disk, q, hangs) {
 		return none, cause
 	}
 	got := <-answered

@@ -3,6 +3,7 @@ package content_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -90,6 +91,34 @@ func TestS7_DiskThatHangs(t *testing.T) {
 		g.Expect(observe("bad")).To(Succeed())
 		c, err := n.Capacity(t.Context(), "bad")
 		g.Expect([]any{c.Allocated, err}).To(Equal([]any{int64(1), nil}))
+	})
+}
+
+// ending is a driver whose program is killed when its time is over, and tells what it said.
+type ending struct{ volume.Driver }
+
+func (ending) Capacity(ctx context.Context) (volume.Capacity, error) {
+	<-ctx.Done()
+	time.Sleep(time.Second) // synthetic: what it takes to end it
+	return volume.Capacity{}, fmt.Errorf("lvm lvs: %w: Device pv0 does not answer.", context.Cause(ctx))
+}
+
+func (ending) Identify(context.Context, string, bool) error { return nil }
+
+// What a program said before it was killed is told, within the deadline; then the disk is asked again.
+func TestS7_LastWordsOfAProgramThatHangs(t *testing.T) {
+	f := newFixture(t)
+	n := f.node("node-a")
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		n.Volumes = map[string]volume.Driver{"bad": ending{}}
+		for range 2 {
+			began := time.Now()
+			_, err := n.Capacity(t.Context(), "bad")
+			g.Expect(err).To(And(MatchError(content.ErrHangs), MatchError(And(
+				HavePrefix("lvm lvs: volume class bad: the disk does not answer"), HaveSuffix(": Device pv0 does not answer.")))))
+			g.Expect(time.Since(began)).To(Equal(19 * time.Second))
+		}
 	})
 }
 

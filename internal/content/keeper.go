@@ -171,9 +171,12 @@ func grow(ctx context.Context, driver volume.Driver, spec volume.Spec) error {
 	return err
 }
 
-// bare makes sure that a volume without a marker holds nothing, wherever content may lie. A marker may get lost; what lay
-// beside it is not for us to remove, or to give to anybody.
+// bare makes sure that a volume without a marker holds nothing, wherever content may lie, and is no directory of somebody else. A
+// marker may get lost; what lay beside it is not for us to remove, or to give to anybody.
 func bare(driver volume.Driver, info volume.Info) error {
+	if err := nothingStrange(info.Dir); err != nil {
+		return err
+	}
 	for _, at := range []volume.Position{volume.Published, volume.Withdrawn, volume.Staged} {
 		path := driver.Path(info.ID, at)
 		names, err := os.ReadDir(path)
@@ -187,6 +190,22 @@ func bare(driver volume.Driver, info volume.Info) error {
 			return fmt.Errorf("%w: volume %s has no marker: %w", ErrNotOurs, info.Dir,
 				&volume.ForeignError{Path: path, Reason: "whose content it is cannot be told"})
 		}
+	}
+	return nil
+}
+
+// nothingStrange makes sure that the directory of a volume has nothing in it that is not of a volume.
+func nothingStrange(path string) error {
+	dir, err := os.Open(path)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("look for content without a marker: %w", err)
+	}
+	defer dir.Close()
+	if err := volume.Strange(dir, path); err != nil {
+		return fmt.Errorf("%w: %s has no marker: %w", ErrNotOurs, path, err)
 	}
 	return nil
 }

@@ -465,6 +465,24 @@ func TestS1_ContentWithoutMarkerStays(t *testing.T) {
 	f.Expect(a.files()).To(Equal("file=one"))
 }
 
+// A directory among the volumes that somebody else made is left alone: at a start, and under the name of a workspace.
+func TestS1_DirectoryOfOthersStays(t *testing.T) {
+	t.Parallel()
+	f := newFixture(t)
+	a := f.node("node-a")
+	file := filepath.Join(a.dir(), "precious")
+	f.Expect(os.MkdirAll(a.dir(), 0o700)).To(Succeed())
+	f.Expect(os.WriteFile(file, []byte("text"), 0o600)).To(Succeed())
+	found, err := a.Recover(f.ctx)
+	f.Expect(found).To(BeEmpty())
+	f.Expect(err).To(And(MatchError(content.ErrNotOurs), MatchError(ContainSubstring(file+" is in the way"))))
+	f.Expect(a.Provision(f.ctx, subject(1), 1<<20, 0)).To(MatchError(ContainSubstring(file + " is in the way")))
+	_, err = a.Remove(f.ctx, subject(1), content.Consent{}, idle)
+	f.Expect(err).To(MatchError(content.ErrNotOurs))
+	f.Expect(os.ReadFile(file)).To(BeEquivalentTo("text"))
+	f.Expect(os.ReadDir(a.dir())).To(HaveLen(1))
+}
+
 func TestS1_LostContentIsNotRemovedAsSaved(t *testing.T) {
 	t.Parallel()
 	f := newFixture(t)

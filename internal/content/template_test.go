@@ -25,6 +25,8 @@ type templating struct {
 	dir  string
 	full bool  // there is room for nothing but templates
 	fail error // of a clone
+
+	meanwhile func() // something happens while a clone is being made
 }
 
 // templating gives a node a driver that keeps templates, and lets its class have some.
@@ -71,6 +73,9 @@ func (d *templating) CloneTemplate(
 	info, err := d.Ensure(ctx, spec)
 	if err != nil {
 		return info, err
+	}
+	if d.meanwhile != nil {
+		d.meanwhile()
 	}
 	path := d.Path(spec.ID, volume.Staged)
 	if err := exec.CommandContext(ctx, "cp", "-a", filepath.Join(d.at(name), ".ws", "staging"), path).Run(); err != nil {

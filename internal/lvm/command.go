@@ -8,6 +8,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"syscall"
 	"time"
@@ -24,8 +25,8 @@ const (
 	endTimeout = 5 * time.Second
 	// maxLeft is how many programs may be left behind before no more are started: each waits for a disk that hangs, and so would the next.
 	maxLeft = 4
-	// maxWords is how much of what a program says is kept.
-	maxWords = 1 << 10
+	// maxHeard is how much of what a program says on the side is kept, to tell what kind of error it is, and maxWords how much is shown.
+	maxHeard, maxWords = 64 << 10, 1 << 10
 )
 
 // tools runs programs; nothing else in this package does.
@@ -65,8 +66,9 @@ func (t tools) run(ctx context.Context, name string, args ...string) ([]byte, er
 	cmd.Env = []string{"LC_ALL=C", "PATH=" + strings.Join(t.dirs, ":"), "LVM_SUPPRESS_FD_WARNINGS=1"}
 	cmd.Dir = "/"
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
-	var stdout, stderr bytes.Buffer
-	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	var stdout bytes.Buffer
+	said := &speech{}
+	cmd.Stdout, cmd.Stderr = &stdout, said
 	cmd.WaitDelay = t.end // a child that was left behind must not hold the pipes for ever
 	if err := cmd.Start(); err != nil {
 		return nil, &CommandError{Command: command, Kind: err}
@@ -76,13 +78,13 @@ func (t tools) run(ctx context.Context, name string, args ...string) ([]byte, er
 	select {
 	case err = <-ended:
 	case <-ctx.Done():
-		return nil, t.kill(ctx, cmd.Process.Pid, command, ended)
+		return nil, t.kill(ctx, cmd.Process.Pid, command, ended, said)
 	}
 	if _, exited := errors.AsType[*exec.ExitError](err); err != nil && !exited { // what it printed may not be all
 		return nil, &CommandError{Command: command, Kind: err}
 	}
 	if err != nil {
-		return nil, failure(command, cmd.ProcessState.ExitCode(), stderr.String())
+		return nil, failure(command, cmd.ProcessState.ExitCode(), said.String())
 	}
 	return stdout.Bytes(), nil
 }
@@ -97,18 +99,22 @@ func (t tools) find(name string) (string, error) {
 	return "", fmt.Errorf("there is no program %q in %s: install its package", name, strings.Join(t.dirs, ", "))
 }
 
-// kill ends a group of processes, first kindly: LVM ends between two steps then.
-func (t tools) kill(ctx context.Context, group int, command string, ended <-chan error) error {
-	words := ""
+// kill ends a group of processes, first kindly: LVM ends between two steps then. What the program has said until then may tell what it
+// waits for.
+func (t tools) kill(ctx context.Context, group int, command string, ended <-chan error, said *speech) error {
+	stubborn := ""
+	failed := func() error {
+		return &CommandError{Command: command, Kind: context.Cause(ctx), Words: strings.Trim(shown(said.String())+"; "+stubborn, "; ")}
+	}
 	for _, signal := range []unix.Signal{unix.SIGTERM, unix.SIGKILL} {
 		_ = unix.Kill(-group, signal)
 		timer := time.NewTimer(t.end)
 		select {
 		case <-ended: //nolint:errcheck // how it ended says less than why
 			timer.Stop()
-			return &CommandError{Command: command, Kind: context.Cause(ctx), Words: words}
+			return failed()
 		case <-timer.C:
-			words = fmt.Sprintf("process %d does not end on %s", group, signal)
+			stubborn = fmt.Sprintf("process %d does not end on %s", group, signal)
 		}
 	}
 	t.left.Add(1)
@@ -116,8 +122,32 @@ func (t tools) kill(ctx context.Context, group int, command string, ended <-chan
 		<-ended //nolint:errcheck // that it ended is all there is to know
 		t.left.Add(-1)
 	}()
-	return &CommandError{Command: command, Kind: context.Cause(ctx), Words: words}
+	return failed()
 }
+
+// speech keeps the beginning of what a program says. It may be read while the program goes on.
+type speech struct {
+	mu   sync.Mutex
+	text []byte
+}
+
+// Write never fails: what is too much is dropped.
+func (s *speech) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.text = append(s.text, p[:min(len(p), maxHeard-len(s.text))]...)
+	return len(p), nil
+}
+
+// String returns it in one line.
+func (s *speech) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return strings.Join(strings.Fields(string(s.text)), " ")
+}
+
+// shown cuts words to what an error shows of them.
+func shown(words string) string { return words[:min(len(words), maxWords)] }
 
 // CommandError is a program that failed.
 type CommandError struct {
@@ -125,7 +155,7 @@ type CommandError struct {
 	Command string
 	// Code is its exit code, 0 if it did not get that far.
 	Code int
-	// Words are the program's own.
+	// Words are the program's own; of one that was killed also that it does not end, if it does not.
 	Words string
 	// Kind is one of this package's errors, or what kept the program from running; nil if it is not known.
 	Kind error
@@ -153,18 +183,23 @@ func (e *CommandError) Unwrap() error { return e.Kind }
 var (
 	// ErrUnfit means that the thin pool is not as volumes need it.
 	ErrUnfit = errors.New("thin pool is not fit for volumes")
-	// ErrHangs means that a program was killed because it did not end.
-	ErrHangs = errors.New("killed")
+	// ErrHangs means that a program was killed because it did not end. It is a [context.DeadlineExceeded].
+	ErrHangs error = hangs{}
 
 	errNoVolume = errors.New("logical volume not found")
 	errExists   = errors.New("logical volume exists")
 	errBusy     = errors.New("logical volume is in use")
 )
 
+type hangs struct{}
+
+func (hangs) Error() string { return "killed" }
+
+func (hangs) Is(target error) bool { return target == context.DeadlineExceeded }
+
 // failure is a program that ended with an exit code. Its words, in the C locale, tell of what kind it is.
-func failure(command string, code int, stderr string) error {
-	words := strings.Join(strings.Fields(stderr), " ")
-	e := &CommandError{Command: command, Code: code, Words: words[:min(len(words), maxWords)]}
+func failure(command string, code int, words string) error {
+	e := &CommandError{Command: command, Code: code, Words: shown(words)}
 	for _, known := range []struct {
 		kind  error
 		words []string

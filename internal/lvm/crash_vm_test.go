@@ -108,9 +108,8 @@ func TestChild(t *testing.T) {
 	g.Expect(operations()[e.Name].do(t.Context(), d, e.ID)).To(Succeed())
 }
 
-// A process that works on a volume is killed, at every point of each operation or at one of them that is printed; and at another one
-// the power of the disk is cut besides. The next process sweeps and gets to the end; nothing is left, and nothing happens to the
-// neighbour.
+// A process that works on a volume is killed at every point of each operation; and at one of them, or all, the power of the disk is cut
+// besides. The next process sweeps and gets to the end; nothing is left, and nothing happens to the neighbour.
 func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
 	binary := faultstest.Build(t)
 	class, disk := newCutClass(t, "xfs")
@@ -118,11 +117,11 @@ func TestS5_EveryCrashLeadsToOneRightEnd(t *testing.T) {
 	for _, name := range []string{"create", "grow", "snapshot", "clone", "keep", "begin", "evict", "withdraw", "remove"} {
 		c := crash{operation: operations()[name], binary: binary, class: class, name: name}
 		points := c.points(t)
-		for i, point := range volumetest.Some(points) {
+		for i, point := range points {
 			t.Run(name+"/killed/"+point, func(t *testing.T) { c.run(t, fmt.Sprintf("%s-%d", name, i), point) })
 		}
 		c.reboot = func(t *testing.T) { t.Helper(); reboot(t, class, disk) }
-		for i, point := range volumetest.Some(points) {
+		for i, point := range volumetest.Some(t, "power cut during "+name, points) {
 			t.Run(name+"/cut/"+point, func(t *testing.T) { c.run(t, fmt.Sprintf("%s-cut-%d", name, i), point) })
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/quota"
 	"wsdaemon.dev/ws-daemon/internal/volume"
 )
@@ -214,14 +215,16 @@ func (d *Driver) Stage(ctx context.Context, id string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	return path, d.With(ctx, id, "limit content of", func(v *volume.Opened) error {
-		staging, err := v.OpenContent(volume.Staged)
-		if err != nil {
-			return err
-		}
-		defer staging.Close()
-		return quota.EncloseWhole(staging)
-	})
+	return path, d.With(ctx, id, "limit content of", quota.EncloseWhole)
+}
+
+// Publish moves finished content to where users find it, under the limits that are theirs.
+func (d *Driver) Publish(ctx context.Context, id string) error {
+	if err := d.With(ctx, id, "limit content of", quota.LimitWholeForUsers); err != nil {
+		return err
+	}
+	faults.Point("lvm.limited")
+	return d.Contents.Publish(ctx, id)
 }
 
 // Audit looks for files that the limit of inodes does not count. The size of a device nobody gets round.

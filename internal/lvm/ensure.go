@@ -53,7 +53,7 @@ func (d *Driver) ensure(ctx context.Context, spec volume.Spec) (volume.Info, err
 		}
 	}
 	if now.Size == 0 {
-		if err := quota.LimitWhole(v.Descriptor(), spec.Inodes); err != nil {
+		if err := quota.LimitWhole(v, spec.Inodes); err != nil {
 			return volume.Info{}, err
 		}
 	}
@@ -173,7 +173,7 @@ func (d *Driver) resize(ctx context.Context, v *volume.Opened, spec volume.Spec)
 		err = d.sizeAtLeast(ctx, spec)
 	}
 	if err == nil && (spec.Inodes != now.Inodes || spec.Size != now.Size) {
-		err = quota.LimitWhole(v.Descriptor(), spec.Inodes)
+		err = quota.LimitWhole(v, spec.Inodes)
 	}
 	faults.Point("lvm.limited")
 	if err != nil {

@@ -76,6 +76,44 @@ func TestWritersStopAtTheirLimits(t *testing.T) {
 	}
 }
 
+// What is being restored may take some blocks more than what users can, and is finished all the same.
+func TestStagedContentHasSomeRoomMore(t *testing.T) {
+	for _, fs := range Filesystems() {
+		t.Run(fs, func(t *testing.T) {
+			g := NewWithT(t)
+			d := newDriver(t, newClass(t, fs))
+			info, err := d.Ensure(t.Context(), volume.Spec{ID: "a", Size: 304 * mebibyte, Inodes: 100})
+			g.Expect(err).NotTo(HaveOccurred())
+			path, err := d.Stage(t.Context(), "a")
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(os.Chown(path, 33333, 33333)).To(Succeed())
+			taken := func() int64 {
+				usage, err := d.Usage(t.Context(), "a")
+				g.Expect(err).NotTo(HaveOccurred())
+				return usage.Bytes
+			}
+			stopped := Or(ContainSubstring("No space left"), ContainSubstring("quota exceeded"))
+			out, err := as(t, 33333, path, "head -c 400M /dev/zero > large")
+			g.Expect([]any{out, err}).To(HaveExactElements(stopped, HaveOccurred()))
+			most := taken()
+
+			sealed, err := volume.Seal(t.Context(), path, volume.Content{Source: "Backup"})
+			g.Expect(err).NotTo(HaveOccurred())
+			marker := volume.Marker{UID: "a", Content: &sealed}
+			g.Expect(volume.WriteMarker(info, marker)).To(Succeed())
+			g.Expect(d.Publish(t.Context(), "a")).To(Succeed())
+			out, err = as(t, 33333, info.Path, "head -c 4k /dev/zero >> large")
+			g.Expect([]any{out, err}).To(HaveExactElements(stopped, HaveOccurred()))
+			g.Expect(taken()).To(BeNumerically("~", most, mebibyte/16))
+			g.Expect(volume.WriteMarker(info, marker)).To(Succeed())
+
+			out, err = as(t, 33333, info.Path, "rm large && sync -f . && head -c 400M /dev/zero > large")
+			g.Expect([]any{out, err}).To(HaveExactElements(stopped, HaveOccurred()))
+			g.Expect(most-taken()).To(BeNumerically("~", 4*mebibyte, mebibyte), "users have less")
+		})
+	}
+}
+
 // A file with another project id does not count as an inode, and is found. What a backup has seen spares a look at the tree, but only
 // as long as it is no more than what is counted.
 func TestS9_EscapedFileIsFound(t *testing.T) {

@@ -191,7 +191,7 @@ func (d *Driver) adopt(spec volume.Spec, point string, do func(*volume.Opened) e
 	if err := do(v); err != nil {
 		return err
 	}
-	if err := quota.LimitWhole(v.Descriptor(), spec.Inodes); err != nil {
+	if err := quota.LimitWhole(v, spec.Inodes); err != nil {
 		return err
 	}
 	return v.Finish(spec)

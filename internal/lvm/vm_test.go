@@ -67,11 +67,16 @@ func reboot(t *testing.T, class Class, disk *volumetest.PowerCut) {
 
 func newClassIn(t *testing.T, fs, group string) Class {
 	t.Helper()
+	return newClassOf(t, fs, group, "1228m")
+}
+
+func newClassOf(t *testing.T, fs, group, size string) Class {
+	t.Helper()
 	class := Class{
 		Root: t.TempDir(), Group: group, Pool: "test-" + strings.ToLower(rand.Text()[:8]), Filesystem: fs, Overcommit: true,
 	}
 	NewWithT(t).Expect(os.Chmod(filepath.Dir(class.Root), 0o755)).To(Succeed()) // users have to get there
-	lvm(t, "lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", "1228m", "--poolmetadatasize", "4m",
+	lvm(t, "lvcreate", "--yes", "--quiet", "--type", "thin-pool", "--size", size, "--poolmetadatasize", "4m",
 		"--zero", "y", "--name", class.Pool, class.Group)
 	t.Cleanup(func() {
 		g := NewWithT(t)

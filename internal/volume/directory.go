@@ -93,6 +93,9 @@ func (d *Directory) ensure(ctx context.Context, spec Spec) error {
 		return err
 	}
 	defer root.Close()
+	if err := d.unoccupied(root, spec.ID); err != nil {
+		return err
+	}
 	if err := mkdir(int(root.Fd()), spec.ID, 0o755); err != nil {
 		return err
 	}

@@ -2,6 +2,7 @@ package volume_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -240,6 +241,26 @@ func TestPositionTellsAReusedInodeApart(t *testing.T) {
 	marker.Content.Device++
 	g.Expect(volume.WriteMarker(info, marker)).To(Succeed())
 	g.Expect(d.Position(t.Context(), "a")).To(Equal(volume.Published), "device numbers change when a node starts")
+}
+
+// What somebody else made at the name of a volume stays as it is; an empty directory may be ours.
+func TestDirectoryOfOthersIsNeverTouched(t *testing.T) {
+	g := NewWithT(t)
+	d, root := newDirectory(t)
+	dir := filepath.Join(root, "a")
+	g.Expect(os.MkdirAll(filepath.Join(dir, "content"), 0o700)).To(Succeed())
+	for _, path := range []string{filepath.Join(dir, "precious"), filepath.Join(dir, "content", "precious")} {
+		g.Expect(os.WriteFile(path, []byte("text"), 0o600)).To(Succeed())
+		var foreign *volume.ForeignError
+		_, err := d.Ensure(t.Context(), volume.Spec{ID: "a", Size: 1})
+		g.Expect(errors.As(err, &foreign)).To(BeTrue())
+		g.Expect(path).To(HavePrefix(foreign.Path))
+		g.Expect(os.ReadFile(path)).To(BeEquivalentTo("text"))
+		g.Expect(os.Stat(dir)).To(HaveField("Mode()", os.ModeDir|0o700))
+		g.Expect(filepath.Join(dir, ".ws")).NotTo(BeADirectory())
+		g.Expect(os.Remove(path)).To(Succeed())
+	}
+	g.Expect(d.Ensure(t.Context(), volume.Spec{ID: "a", Size: 1})).To(HaveField("ID", "a"))
 }
 
 func TestContentUnderAMountIsForeign(t *testing.T) {

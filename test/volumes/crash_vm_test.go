@@ -68,7 +68,7 @@ func TestS5_InstantStart(t *testing.T) {
 		if !way.cloned {
 			forgetTemplates(t, root, "traced-first")
 		}
-		for _, point := range volumetest.Some(points) {
+		for _, point := range volumetest.Some(t, "kill during the start of the "+way.name+" workspace", points) {
 			t.Run(way.name+"/"+point, func(t *testing.T) {
 				g := NewWithT(t)
 				uid := way.name + "-" + strings.NewReplacer(".", "-", ":", "-").Replace(point)

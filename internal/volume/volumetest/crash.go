@@ -50,6 +50,16 @@ type goal struct {
 
 func (g goal) String() string { return fmt.Sprintf("%s/%d", g.at, g.size) }
 
+// way to a goal, by others.
+type way struct {
+	goal  goal
+	first []goal
+}
+
+func (w way) String() string {
+	return fmt.Sprintf("power cut on the way from %v to %v", w.first, w.goal)
+}
+
 func parseGoal(text string) (goal, error) {
 	at, size, _ := strings.Cut(text, "/")
 	g := goal{at: volume.Position(at)}
@@ -120,10 +130,7 @@ func (c Crashes) Run(t *testing.T) {
 	binary := faultstest.Build(t)
 	published := goal{volume.Published, crashSize}
 	withdrawn := goal{volume.Withdrawn, crashSize}
-	for _, way := range []struct {
-		goal  goal
-		first []goal
-	}{
+	for _, way := range []way{
 		{goal: published},
 		{goal: goal{volume.Published, largeSize}, first: []goal{published}},
 		{goal: withdrawn, first: []goal{published}},
@@ -131,11 +138,11 @@ func (c Crashes) Run(t *testing.T) {
 		{goal: goal{volume.None, 0}, first: []goal{published, withdrawn}},
 		{goal: goal{volume.None, 0}, first: []goal{published}},
 	} {
-		crash := crash{Crashes: c, binary: binary, first: way.first, goal: way.goal}
+		crash := crash{Crashes: c, binary: binary, way: way}
 		var points []string
 		t.Run(way.goal.String()+"/points", func(t *testing.T) { points = crash.points(t) })
 		if c.Reboot != nil {
-			points = Some(points)
+			points = Some(t, way.String(), points)
 		}
 		for _, point := range points {
 			t.Run(fmt.Sprintf("%s/%s", way.goal, point), func(t *testing.T) { crash.run(t, point) })
@@ -145,9 +152,9 @@ func (c Crashes) Run(t *testing.T) {
 
 type crash struct {
 	Crashes
+	way
+
 	binary faultstest.Program
-	first  []goal
-	goal   goal
 }
 
 // disk returns a disk on which everything before the goal was reached.

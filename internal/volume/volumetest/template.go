@@ -33,11 +33,16 @@ func (s *suite) templates() {
 		s.begins(driver, id, size)
 	}
 	s.Expect(os.WriteFile(filepath.Join(s.driver.Path("b", volume.Staged), "file"), []byte("second"), 0o600)).To(Succeed())
-	for range 2 {
-		s.Expect(driver.DropTemplate(s.ctx, "t1")).To(Succeed())
-	}
+	evicted, err := driver.CloneTemplate(s.ctx, "t1", volume.Spec{ID: "d", Size: gibibyte}, func(m volume.Marker, _ string) (volume.Marker, error) {
+		return volume.Marker{UID: "d", Prepared: m.Content}, driver.DropTemplate(s.ctx, "t1") // evicted while it is copied
+	})
+	s.Expect(err).NotTo(HaveOccurred())
+	s.at(evicted, volume.Staged, "first")
+	s.Expect(driver.DropTemplate(s.ctx, "t1")).To(Succeed(), "it is gone already")
 	s.Expect(driver.Templates(s.ctx)).To(BeEmpty())
 	s.Expect(os.ReadFile(filepath.Join(s.driver.Path("c", volume.Staged), "file"))).To(BeEquivalentTo("first"))
+	_, err = driver.CloneTemplate(s.ctx, "t1", volume.Spec{ID: "e", Size: gibibyte}, func(m volume.Marker, _ string) (volume.Marker, error) { return m, nil })
+	s.Expect(err).To(MatchError(volume.ErrNotFound))
 }
 
 // refused tries what leaves no volume.

@@ -137,7 +137,11 @@ func (s *suite) names() {
 		_, err = s.driver.Get(s.ctx, id)
 		s.Expect(err).To(HaveOccurred(), "%q", id)
 	}
-	s.must(strings.Repeat("x", 64))
+	for _, id := range []string{strings.Repeat("x", 64), "--all", "-f"} { // some look like options
+		s.at(s.filled(id), volume.Staged, "first")
+	}
+	s.Expect(s.driver.Remove(s.ctx, "--all")).To(Succeed())
+	s.Expect(s.driver.List(s.ctx)).To(HaveExactElements(HaveField("ID", "-f"), HaveField("ID", strings.Repeat("x", 64))))
 }
 
 func (s *suite) absent() {
