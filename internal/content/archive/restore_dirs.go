@@ -22,6 +22,7 @@ type cursor struct {
 	marks []mark  // directories held open on the way to a deep one, each below the one before
 	way   []int32 // scratch
 	path  []byte  // scratch
+	text  []byte  // scratch
 }
 
 // mark is a directory that is held open.
@@ -90,7 +91,7 @@ func (c *cursor) follow(at int) (int, error) {
 	for _, d := range slices.Backward(c.way) {
 		name := c.plan.dirs[d].name
 		if len(c.path)+len(name) > maxLookup {
-			fd, err := openDirAt(at, string(c.path))
+			fd, err := openDirAt(at, c.path)
 			if err != nil {
 				return -1, err
 			}
@@ -105,13 +106,21 @@ func (c *cursor) follow(at int) (int, error) {
 		passed = d
 	}
 	if len(c.path) == 0 { // the directory itself is marked
-		return openDirAt(at, ".")
+		c.path = append(c.path, '.')
 	}
-	return openDirAt(at, string(c.path))
+	return openDirAt(at, c.path)
 }
 
-func openDirAt(at int, path string) (int, error) {
-	return openat2(at, path, &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: beneath})
+// openDirAt opens a directory by a path that it ends with a zero byte.
+func openDirAt(at int, path []byte) (int, error) {
+	path = append(path, 0)
+	return openName(at, &path[0], &unix.OpenHow{Flags: unix.O_PATH | unix.O_DIRECTORY | unix.O_CLOEXEC | unix.O_NOFOLLOW, Resolve: beneath})
+}
+
+// named returns a name as the calls of calls.go take it, until the next one is asked for.
+func (c *cursor) named(name string) *byte {
+	c.text = append(append(c.text[:0], name...), 0)
+	return &c.text[0]
 }
 
 // look finds an entry and its directory. Entries come in their order, so they are mostly where the last one was.
