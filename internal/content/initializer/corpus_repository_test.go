@@ -381,7 +381,7 @@ func TestS7_AnSSHServerThatOnlyTalks(t *testing.T) {
 				for tick := time.Tick(50 * time.Millisecond); err == nil; <-tick {
 					_, err = io.WriteString(conn, words)
 					if words == "" || strings.HasPrefix(words, "SSH") {
-						_, err = io.Copy(io.Discard, conn) // until the client hangs up
+						_, _ = io.Copy(io.Discard, conn) // until the client hangs up
 						return
 					}
 				}
