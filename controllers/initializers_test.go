@@ -253,6 +253,24 @@ func TestGitStatusIsReportedWithBackups(t *testing.T) {
 	w.Expect(git.Branch).To(Equal("main"))
 }
 
+// A repository that cannot be looked at keeps no backup from being made, the final one included, and what was seen last stays.
+func TestGitStatusThatFailsIsNoMatterOfBackups(t *testing.T) {
+	w := newWorld(t)
+	s := newGitServer(t, w)
+	w.start()
+	ws := w.create("web", fromGit(s, "", ""))
+	w.running(ws)
+	w.write(ws, "new file", "x")
+	w.backup(ws, "one")
+	w.Eventually(func() []string { return w.now(ws).Status.Git.UntrackedFiles }).Should(Equal([]string{"new file"}))
+	w.write(ws, ".git/index", "nonsense")
+	w.write(ws, "another", "x")
+	w.backup(ws, "two")
+	w.stopped(ws)
+	w.becomes(ws, "FinalBackup", "True/Committed")
+	w.Expect(w.now(ws).Status.Git.UntrackedFiles).To(Equal([]string{"new file"}))
+}
+
 // Ten clones whose server says nothing take the places of clones, and no more: ten restores meanwhile come to their end, a stop does not
 // wait, nor does the stop of one of themselves.
 func TestNobodyIsStuckBehindClones(t *testing.T) {

@@ -163,6 +163,7 @@ func TestImage(t *testing.T) {
 	t.Run("has every program, and it runs", func(t *testing.T) { hasPrograms(t, tree) })
 	t.Run("has nothing else", func(t *testing.T) { hasNothingElse(t, tree) })
 	t.Run("runs the daemon", func(t *testing.T) { runsDaemon(t, tree) })
+	t.Run("has a git that withstands the published attacks", func(t *testing.T) { withstandsAttacks(t, tree) })
 	t.Run("is the same when it is built again", func(t *testing.T) {
 		again := build(t)
 		NewWithT(t).Expect(differences(s.entries(t), again.entries(t))).To(BeEmpty())
@@ -264,6 +265,45 @@ func runsDaemon(t *testing.T, tree string) {
 	g.Expect(err).NotTo(HaveOccurred(), words)
 	g.Expect(out).To(HavePrefix(file + ": ok\nstore file:///var/lib/ws-daemon-store: ok ("))
 }
+
+// asRoot is the script by which a program becomes one in a container: the tree is its root, with processes and devices of its own. Changing
+// the root alone would not do: the kernel makes no namespaces of users for whoever has only done that.
+const asRoot = `set -e
+mount --make-rprivate /
+mount --bind "$1" "$1"
+cd "$1"
+mount -t proc proc proc
+mount --rbind /dev dev
+mount -t tmpfs tmpfs tmp
+cp --parents "$2" tmp
+printf '127.0.0.1 localhost\n' >etc/hosts
+pivot_root . mnt
+umount -l mnt
+exec "/tmp$2" -test.run="$3" -test.v`
+
+// withstandsAttacks runs the tests of published attacks, and all of hostile content, where the image's git is the only one.
+func withstandsAttacks(t *testing.T, tree string) {
+	t.Helper()
+	g := NewWithT(t)
+	program := filepath.Join(t.TempDir(), "attacks")
+	build := exec.CommandContext(t.Context(), "go", "test", "-c", "-o", program, "./internal/content/initializer")
+	build.Dir, build.Env = root, append(os.Environ(), "CGO_ENABLED=0")
+	out, err := build.CombinedOutput()
+	g.Expect(err).NotTo(HaveOccurred(), "%s", out)
+	git, _, err := inside(t, tree, "/usr/bin/git", "version", "--build-options")
+	g.Expect(err).NotTo(HaveOccurred())
+	cmd := exec.CommandContext(t.Context(), "unshare", "--mount", "--pid", "--fork", "--kill-child", "sh", "-c", asRoot, "sh", tree, program, attacks)
+	cmd.Env = []string{"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/nonexistent"}
+	out, err = cmd.CombinedOutput()
+	g.Expect(err).NotTo(HaveOccurred(), "%s\n%s", git, out)
+	for _, name := range []string{"TestS6_PublishedAttacks", "TestS6_PublishedAttacksOnGitItself", "TestS6_HostileRepositories", "TestS8_GitCredentialsAreNowhere"} {
+		g.Expect(string(out)).To(ContainSubstring("--- PASS: "+name+" ("), "%s", out)
+	}
+	g.Expect(string(out)).NotTo(ContainSubstring("--- SKIP"))
+}
+
+// attacks are the tests that say what the git of the image may not do.
+const attacks = "PublishedAttacks|HostileRepositories|HostileSubmodules|SubmodulesThat|GitRunsNoHooks|GitCredentialsAreNowhere|InAHostileOne|VersionsOfGit"
 
 // An image of one's own may lack something: the daemon's first words are what, and what to do.
 func namesMissing(t *testing.T, tree string) {

@@ -4,10 +4,13 @@ import (
 	"archive/tar"
 	"archive/zip"
 	"bytes"
+	"compress/flate"
 	"compress/gzip"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"io"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"os"
@@ -322,6 +325,44 @@ func TestS6_ZipsOfMillions(t *testing.T) {
 				g.Expect(read(t, target.Dir, "f")).To(BeEmpty())
 				return
 			}
+			g.Expect(err).To(And(MatchError(tt.is), MatchError(ContainSubstring(tt.want))))
+		})
+	}
+}
+
+// Ten gigabytes in ten megabytes are refused by what the zip says of them, or, where that is a lie, by what comes.
+func TestS6_AZipOfTenGigabytes(t *testing.T) {
+	const mebibytes = 10 << 10
+	var one bytes.Buffer
+	c, err := flate.NewWriter(&one, flate.BestCompression)
+	NewWithT(t).Expect(err).NotTo(HaveOccurred())
+	_, err = c.Write(make([]byte, 1<<20))
+	NewWithT(t).Expect(errors.Join(err, c.Flush())).To(Succeed())
+	data := append(bytes.Repeat(one.Bytes(), mebibytes), 3, 0) // an empty block that is the last
+	for name, tt := range map[string]struct {
+		says uint64
+		is   error
+		want string
+	}{
+		"as it says":        {mebibytes << 20, initializer.ErrFull, `entry "bomb" does not fit: the volume may have 16 MiB`},
+		"of a hundred":      {100, initializer.ErrInvalid, "the archive is damaged: zip: not a valid zip file"},
+		"of more than fits": {16 << 20, initializer.ErrFull, `entry "bomb" does not fit`},
+		"of 16 EB":          {math.MaxUint64, initializer.ErrFull, `entry "bomb" does not fit`},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			var b bytes.Buffer
+			z := zip.NewWriter(&b)
+			f, err := z.CreateRaw(&zip.FileHeader{Name: "bomb", Method: zip.Deflate, CompressedSize64: uint64(len(data)), UncompressedSize64: tt.says})
+			g.Expect(err).NotTo(HaveOccurred())
+			_, err = f.Write(data)
+			g.Expect(errors.Join(err, z.Close())).To(Succeed())
+			target := newTarget(t)
+			target.MaxBytes = 16 << 20
+			if tt.says == 16<<20 {
+				target.MaxBytes--
+			}
+			_, err = newDownload(t).Run(t.Context(), target, initializer.DownloadSpec{URL: newFileServer(t, b.Bytes()).URL, Unpack: true})
 			g.Expect(err).To(And(MatchError(tt.is), MatchError(ContainSubstring(tt.want))))
 		})
 	}

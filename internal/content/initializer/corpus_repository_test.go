@@ -13,12 +13,14 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 
@@ -357,6 +359,42 @@ func TestLFSOntoAFullVolume(t *testing.T) {
 	url := s.lfsRepositoryOf(t, "r", "", strings.Repeat("0123456789abcdef", 1<<18))
 	_, err := newGit(t).Run(t.Context(), mounted(t, "size=2m"), initializer.GitSpec{URL: url, LFS: true})
 	g.Expect(err).To(And(MatchError(initializer.ErrFull), MatchError(ContainSubstring("no space left on device"))))
+}
+
+// A server that talks, and never comes to its version or to its key, is left when it has had its time.
+func TestS7_AnSSHServerThatOnlyTalks(t *testing.T) {
+	web := newServer(t)
+	web.repo(t, "r")
+	s, key := newSSHServer(t, web.root)
+	for name, words := range map[string]string{"before its version": "hello\r\n", "after its version": "SSH-2.0-x\r\n", "nothing": ""} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			l, err := new(net.ListenConfig).Listen(t.Context(), "tcp", "127.0.0.1:0")
+			g.Expect(err).NotTo(HaveOccurred())
+			t.Cleanup(func() { _ = l.Close() })
+			go func() {
+				conn, err := l.Accept()
+				if err != nil {
+					return
+				}
+				defer conn.Close()
+				for tick := time.Tick(50 * time.Millisecond); err == nil; <-tick {
+					_, err = io.WriteString(conn, words)
+					if words == "" || strings.HasPrefix(words, "SSH") {
+						_, _ = io.Copy(io.Discard, conn) // until the client hangs up
+						return
+					}
+				}
+			}()
+			git := sshGit(t)
+			git.Stall = 2 * time.Second
+			hosts := strings.Replace(s.knownHosts(), s.address[strings.LastIndexByte(s.address, ':')+1:], l.Addr().String()[strings.LastIndexByte(l.Addr().String(), ':')+1:], 1)
+			_, err = git.Run(t.Context(), newTarget(t), initializer.GitSpec{
+				URL: "ssh://" + l.Addr().String() + "/r.git", Credentials: &initializer.Credentials{Key: key, KnownHosts: hosts},
+			})
+			g.Expect(err).To(And(MatchError(initializer.ErrFailed), MatchError(ContainSubstring("error: ssh: the server does not come to the point"))))
+		})
+	}
 }
 
 // Attributes of a size that nobody writes are refused by what looks at what comes.

@@ -9,6 +9,7 @@ import (
 	"os"
 	"regexp"
 	"strings"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -39,7 +40,7 @@ const (
 	keySecret
 )
 
-func newSecret(c *Credentials, r remote, deny []netip.Prefix) (*secret, error) {
+func newSecret(c *Credentials, r remote, deny []netip.Prefix, stall time.Duration) (*secret, error) {
 	if c == nil {
 		return &secret{}, nil
 	}
@@ -48,7 +49,7 @@ func newSecret(c *Credentials, r remote, deny []netip.Prefix) (*secret, error) {
 	switch {
 	case r.scheme == "ssh":
 		s.kind = keySecret
-		data, err := json.Marshal(sshSecret{Host: r.host, Key: c.Key, KnownHosts: c.KnownHosts, Deny: deny})
+		data, err := json.Marshal(sshSecret{Host: r.host, Key: c.Key, KnownHosts: c.KnownHosts, Deny: deny, Connect: min(sshConnect, stall)})
 		if err != nil {
 			return nil, err
 		}

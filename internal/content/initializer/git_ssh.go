@@ -12,6 +12,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/crypto/ssh"
@@ -34,6 +35,8 @@ type sshSecret struct {
 	KnownHosts string `json:"knownHosts"`
 	// Deny are the networks that must not be connected to.
 	Deny []netip.Prefix `json:"deny,omitempty"`
+	// Connect is how long it may take until the server has let us in.
+	Connect time.Duration `json:"connect"`
 }
 
 // enterSSH makes this process an ssh client, if git started it as one, and then never returns. It has no configuration, no agent and
@@ -63,18 +66,17 @@ func runSSH(ctx context.Context, args []string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
-	conn, err := (&gate{deny: secret.Deny}).dialer(sshConnect).DialContext(ctx, "tcp", address)
+	conn, err := (&gate{deny: secret.Deny}).dialer(secret.Connect).DialContext(ctx, "tcp", address)
 	if err != nil {
 		return 0, err
 	}
 	defer func() { _ = conn.Close() }()
-	if err := conn.SetDeadline(time.Now().Add(sshConnect)); err != nil {
-		return 0, err
-	}
-	transport, channels, requests, err := ssh.NewClientConn(&idleConn{conn}, address, config)
+	idle := &idleConn{Conn: conn, until: time.Now().Add(secret.Connect)}
+	transport, channels, requests, err := ssh.NewClientConn(idle, address, config)
 	if err != nil {
 		return 0, explainSSH(err)
 	}
+	idle.in.Store(true)
 	client := ssh.NewClient(transport, channels, requests)
 	defer func() { _ = client.Close() }()
 	return runRemote(client, command)
@@ -82,6 +84,9 @@ func runSSH(ctx context.Context, args []string) (int, error) {
 
 // explainSSH says what a person can do about a handshake that failed.
 func explainSSH(err error) error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return errors.New("the server does not come to the point: it has not let us in for too long")
+	}
 	if unknown, ok := errors.AsType[*knownhosts.KeyError](err); ok {
 		if len(unknown.Want) == 0 {
 			return errors.New("host key verification failed: the host is not in known_hosts of the Secret")
@@ -217,18 +222,29 @@ func (noKey) Type() string                        { return "none" }
 func (noKey) Marshal() []byte                     { return nil }
 func (noKey) Verify([]byte, *ssh.Signature) error { return errors.New("no key") }
 
-// idleConn is a connection that ends when nothing comes for a while.
-type idleConn struct{ net.Conn }
+// idleConn is a connection that ends at a time, or, once the server has let us in, when nothing comes for a while.
+type idleConn struct {
+	net.Conn
+	until time.Time
+	in    atomic.Bool
+}
+
+func (c *idleConn) deadline() time.Time {
+	if c.in.Load() {
+		return time.Now().Add(sshIdle)
+	}
+	return c.until
+}
 
 func (c *idleConn) Read(b []byte) (int, error) {
-	if err := c.SetReadDeadline(time.Now().Add(sshIdle)); err != nil {
+	if err := c.SetReadDeadline(c.deadline()); err != nil {
 		return 0, err
 	}
 	return c.Conn.Read(b)
 }
 
 func (c *idleConn) Write(b []byte) (int, error) {
-	if err := c.SetWriteDeadline(time.Now().Add(sshIdle)); err != nil {
+	if err := c.SetWriteDeadline(c.deadline()); err != nil {
 		return 0, err
 	}
 	return c.Conn.Write(b)

@@ -214,7 +214,7 @@ func withRepository(ctx context.Context, call *sandbox.Call, do func(r *reposito
 	if err != nil {
 		return nil, err
 	}
-	secret, err := newSecret(order.Spec.Credentials, remote, order.Deny)
+	secret, err := newSecret(order.Spec.Credentials, remote, order.Deny, order.Stall)
 	if err != nil {
 		return nil, err
 	}

@@ -91,7 +91,8 @@ func (d *MemoryDisk) start() {
 func (d *MemoryDisk) stop() {
 	d.t.Helper()
 	g := NewWithT(d.t)
-	g.Expect(unix.Unmount(d.mount, 0)).To(Succeed())
+	// A process that another test is starting has what is open here until it is itself.
+	g.Eventually(func() error { return unix.Unmount(d.mount, 0) }, "20s", "10ms").Should(Succeed())
 	g.Expect(unix.IoctlSetInt(int(d.loop.Fd()), unix.LOOP_CLR_FD, 0)).To(Succeed())
 	g.Expect(d.loop.Close()).To(Succeed())
 	if d.file != nil {
