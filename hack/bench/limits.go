@@ -36,7 +36,7 @@ func limits() []limit {
 		memory(createMany(large), 512),
 		memory(restoreMany(large), 512),
 		grows("time of "+string(createMany(large))+" / 100,000", createMany(large), createMany(small)),
-		grows("time of "+string(restoreMany(large))+" / 100,000", restoreMany(large), restoreMany(small)),
+		growsAs("cp", "time of "+string(restoreMany(large))+" / 100,000", restoreMany(large), restoreMany(small)),
 		{string(moved) + ": content read", "bytes", constant(0), atMost(moved, readOf, 1)},
 		{string(moved) + ": writing requests", "requests", constant(2), atMost(moved, writingOf, 1)},
 		faster(tmpfs, cloned, "git", 1.0),
@@ -60,9 +60,24 @@ func memory(w work, most float64) limit {
 	return limit{"peak memory of " + string(w), "MB", constant(most), atMost(w, memoryOf, 1e6)}
 }
 
+// linear is how much longer ten times as many files may take.
+const linear = 11
+
 // grows limits the time for ten times as many files.
 func grows(what string, large, small work) limit {
-	return limit{what, "×", constant(11), quotient(key{tmpfs, large, daemonName}, key{tmpfs, small, daemonName}, wallOf)}
+	return limit{what, "×", constant(linear), quotient(key{tmpfs, large, daemonName}, key{tmpfs, small, daemonName}, wallOf)}
+}
+
+// growsAs does the same for what another tool also does. Where the machine takes more than ten times as long for ten times as many files,
+// so that a plain copy grows faster, it may grow a tenth faster than that.
+func growsAs(tool, what string, large, small work) limit {
+	l := grows(what, large, small)
+	copies := quotient(key{tmpfs, large, tool}, key{tmpfs, small, tool}, wallOf)
+	l.most = func(r results) (float64, bool) {
+		growth, ok := copies(r)
+		return max(linear, 1.1*growth), ok
+	}
+	return l
 }
 
 // instant limits the time of a start as a part of that of another one. Templates of any size take the same orders to LVM; the factor is

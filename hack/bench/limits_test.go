@@ -40,6 +40,27 @@ func TestLimitOfUploads(t *testing.T) {
 	g.Expect(ok).To(BeFalse())
 }
 
+func TestGrowthIsJudgedByThatOfACopy(t *testing.T) {
+	small, large := manyCounts()[0], manyCounts()[1]
+	for name, c := range map[string]struct {
+		ours, copies int64 // times as long
+		verdict      string
+	}{
+		"as long for each file":                  {11, 10, "ok"},
+		"longer for each file":                   {12, 10, "missed"},
+		"longer for each file, as a copy takes":  {17, 16, "ok"},
+		"longer for each file than a copy takes": {18, 16, "missed"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			verdict, _ := growsAs("cp", "time", restoreMany(large), restoreMany(small)).verdict(results{samples: map[key][]sample{
+				{tmpfs, restoreMany(small), daemonName}: walls(100), {tmpfs, restoreMany(large), daemonName}: walls(100 * c.ours),
+				{tmpfs, restoreMany(small), "cp"}: walls(100), {tmpfs, restoreMany(large), "cp"}: walls(100 * c.copies),
+			}})
+			NewWithT(t).Expect(verdict).To(Equal(c.verdict))
+		})
+	}
+}
+
 func TestMissed(t *testing.T) {
 	g := NewWithT(t)
 	g.Expect(document{}.missed()).To(Equal(len(limits())), "what was not measured is not kept")

@@ -59,6 +59,7 @@ func fixed() document {
 			{tmpfs, restoreMany(small), daemonName}: three(0.8, 90, 0, none),
 			{tmpfs, restoreMany(small), "cp"}:       three(1.5, 4, 0, none),
 			{tmpfs, restoreMany(large), daemonName}: three(8, 400, 0, none),
+			{tmpfs, restoreMany(large), "cp"}:       three(18, 4, 0, none),
 			{thinPool, start(0), daemonName}:        three(2, 0, 0, none),
 			{thinPool, start(1), daemonName}:        three(2.2, 0, 0, none),
 			{thinPool, start(5), daemonName}:        three(2.4, 0, 0, none),

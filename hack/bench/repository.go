@@ -11,6 +11,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/initializer"
@@ -32,7 +33,7 @@ const (
 func (b *bench) repositories(ctx context.Context) (err error) {
 	say("making a repository of %d files", repositoryFiles)
 	root := filepath.Join(b.dir, "repositories")
-	if err := makeRepository(ctx, root); err != nil {
+	if err := makeRepository(ctx, filepath.Join(b.tree, "web"), root); err != nil {
 		return err
 	}
 	url, stop, err := serveRepositories(ctx, root)
@@ -56,16 +57,15 @@ func (b *bench) repositories(ctx context.Context) (err error) {
 	return nil
 }
 
-// makeRepository makes a bare repository of one commit.
-func makeRepository(ctx context.Context, root string) error {
-	work := filepath.Join(root, "work")
-	if err := makeMany(ctx, work, repositoryFiles); err != nil {
-		return err
-	}
-	_, _, err := execute(ctx, expand("cd {work} && git init --quiet --initial-branch=main && git add . && "+
+// makeRepository makes a bare repository of one commit, of the first files of a tree of packages. What would make git change them on their way
+// is left out.
+func makeRepository(ctx context.Context, tree, root string) error {
+	_, _, err := execute(ctx, expand("mkdir -p {root}/work && cd {tree} && find . -name .git -prune -o -type f ! -name '.git*' -print0 | "+
+		"LC_ALL=C sort -z | head -z -n {files} | tar -c --null -T - | tar -x -C {root}/work && cd {root}/work && "+
+		"git init --quiet --initial-branch=main && git add --force . && "+
 		"git -c user.name=bench -c user.email=bench@example.com commit --quiet --message=all && "+
-		"git clone --quiet --bare . {root}/r.git && git -C {root}/r.git repack -adq && rm -rf {work}", "{work}", work, "{root}", root),
-		"HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1")
+		"git clone --quiet --bare . {root}/r.git && git -C {root}/r.git repack -adq && rm -rf {root}/work",
+		"{tree}", tree, "{root}", root, "{files}", strconv.Itoa(repositoryFiles)), "HOME=/nonexistent", "GIT_CONFIG_NOSYSTEM=1")
 	return err
 }
 

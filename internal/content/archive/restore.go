@@ -92,8 +92,10 @@ type restorer struct {
 
 	ix   *Index
 	left []atomic.Int32 // pieces to come of each large file
+	full chan struct{}  // told when there is much to write out
 
 	mu      sync.Mutex
+	dirty   int64 // bytes written since full was told
 	report  Report
 	lost    map[uint32]bool // entries that are not made: salvage only
 	foreign bool            // something is not as in the backup, because an ordinary user restored it
@@ -316,7 +318,12 @@ func (r *restorer) writeTree(ctx context.Context) error {
 			}
 		})
 	}
-	together(func() error { return r.writeContent(ctx, ready) })
+	r.full = make(chan struct{}, 1)
+	together(func() error {
+		defer close(r.full)
+		return r.writeContent(ctx, ready)
+	})
+	together(func() error { return r.writeOut(ctx) })
 	together(func() error { return r.checkDigest(ctx) })
 	if err := r.prepare(ctx); err != nil {
 		cancel(err)

@@ -12,6 +12,7 @@ import (
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive/format"
 	"wsdaemon.dev/ws-daemon/internal/faults"
+	"wsdaemon.dev/ws-daemon/internal/syncfs"
 )
 
 // createFlags make a file that was not there, and follow nothing.
@@ -19,6 +20,13 @@ const createFlags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW
 
 // writeOutSize is from which size on the content of a file is written out early, in bytes.
 const writeOutSize = 256 << 10
+
+// flushEvery is how much is written between two times that the filesystem is told to write it out, in bytes. What a file takes
+// beside its content is counted as fileCost.
+const (
+	flushEvery = 256 << 20
+	fileCost   = 4 << 10
+)
 
 // decodeSlack is what makes decoding into a buffer faster.
 const decodeSlack = 64
@@ -346,8 +354,26 @@ func (r *restorer) tell(h *hand) {
 	defer r.mu.Unlock()
 	r.report.Files += h.files
 	r.report.Bytes += h.bytes
+	if r.dirty += h.bytes + h.files*fileCost; r.dirty >= flushEvery {
+		select {
+		case r.full <- struct{}{}:
+			r.dirty = 0
+		default: // it is at it
+		}
+	}
 	h.files, h.bytes = 0, 0
 	if r.o.Progress != nil {
 		r.o.Progress(r.report.Files, r.report.Bytes)
 	}
+}
+
+// writeOut has the filesystem write out what is there while more is still to come: whoever flushes it at the end then waits for
+// little. A filesystem tells of an error once, so what it says here is an error of the restore.
+func (r *restorer) writeOut(ctx context.Context) error {
+	for range r.full {
+		if err := r.inRoot(func(fd int) error { return syncfs.Sync(ctx, fd) }); err != nil {
+			return fmt.Errorf("write out: %w", err)
+		}
+	}
+	return nil
 }
