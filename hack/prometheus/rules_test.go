@@ -146,7 +146,7 @@ func alerts() map[string]alert {
 		"WSDaemonQuotaEscaped":     constant("ws_daemon_volumes_escaped", class, 1, 0, "20m"),
 		"WSDaemonConfigInvalid":    constant("ws_daemon_config_last_reload_successful", "", 0, 1, "10m"),
 		// One of a day is renewed in its last eight hours, one of years in its last month.
-		"WSDaemonServiceCertificateEnds": {
+		"WSDaemonCertificateEnds": {
 			certificate("daemon", -20*hour, 4*hour),
 			append(certificate("daemon", -16*hour, 8*hour), certificate("callers", -700*24*hour, 30*24*hour)...), "15m",
 		},

