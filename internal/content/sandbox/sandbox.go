@@ -58,6 +58,12 @@ func All() []Protection {
 // probeTimeout is long enough for a machine that has a lot else to do.
 const probeTimeout = 30 * time.Second
 
+// How often each set of namespaces is tried, and how long is waited in between.
+const (
+	probeAttempts = 3
+	probePause    = 200 * time.Millisecond
+)
+
 // Options of a sandbox.
 type Options struct {
 	// Required refuses to go on where a protection is missing.
@@ -100,8 +106,7 @@ func New(ctx context.Context, o Options) (*Sandbox, error) {
 	_ = scratch.Sweep(os.TempDir(), scratchPrefix) // what killed daemons have left; what cannot be removed is in nobody's way
 	var first error
 	for _, flags := range candidates(o.without) {
-		s := &Sandbox{options: o, flags: flags}
-		err := s.probe(ctx)
+		s, err := tryOut(ctx, o, flags)
 		if err == nil {
 			return s, s.enough()
 		}
@@ -117,6 +122,21 @@ func New(ctx context.Context, o Options) (*Sandbox, error) {
 		s.reasons[p] = "no sandbox can be made: " + first.Error()
 	}
 	return s, s.enough()
+}
+
+// tryOut tells whether these namespaces can be had. Where processes are short for a moment none can be, so one failure proves nothing.
+func tryOut(ctx context.Context, o Options, flags uintptr) (s *Sandbox, err error) {
+	for range probeAttempts {
+		s = &Sandbox{options: o, flags: flags}
+		if err = s.probe(ctx); err == nil || ctx.Err() != nil {
+			break
+		}
+		select {
+		case <-time.After(probePause):
+		case <-ctx.Done():
+		}
+	}
+	return s, err
 }
 
 // candidates are the sets of namespaces to try, the best one first: without a namespace of users only an administrator can make

@@ -7,11 +7,11 @@ import (
 	"wsdaemon.dev/ws-daemon/internal/content/store/bucket"
 )
 
-// checkReply refuses replies of success that are none: content comes with hashes, and everything else that is said is JSON.
+// checkReply refuses replies of success that are none: content comes with what the store says of it, and everything else is JSON.
 func checkReply(req *http.Request, resp *http.Response) error {
 	switch {
 	case req.URL.Query().Get("alt") == "media":
-		if len(resp.Header.Values("X-Goog-Hash")) == 0 {
+		if resp.Header.Get("X-Goog-Hash") == "" && resp.Header.Get("X-Goog-Generation") == "" {
 			return bucket.ErrForeign
 		}
 	case resp.StatusCode != http.StatusNoContent:
