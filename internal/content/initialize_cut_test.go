@@ -86,7 +86,7 @@ func TestS5_APowerCutAtAnyStepOfFilling(t *testing.T) {
 		t.Run(what, func(t *testing.T) {
 			t.Parallel()
 			c := crash{binary: binary, what: what, goal: g}
-			for _, point := range volumetest.Some(c.points(t)) {
+			for _, point := range volumetest.Some(t, "power cut during "+what, c.points(t)) {
 				t.Run(point, func(t *testing.T) {
 					f := newFixture(t)
 					n := f.cutNode()
