@@ -100,7 +100,7 @@ type ending struct{ volume.Driver }
 func (ending) Capacity(ctx context.Context) (volume.Capacity, error) {
 	<-ctx.Done()
 	time.Sleep(time.Second) // synthetic: what it takes to end it
-	return volume.Capacity{}, fmt.Errorf("lvm lvs: %w: Device pv0 does not answer.", context.Cause(ctx))
+	return volume.Capacity{}, fmt.Errorf("lvm lvs: %w: Device pv0 does not answer", context.Cause(ctx))
 }
 
 func (ending) Identify(context.Context, string, bool) error { return nil }
@@ -116,7 +116,7 @@ func TestS7_LastWordsOfAProgramThatHangs(t *testing.T) {
 			began := time.Now()
 			_, err := n.Capacity(t.Context(), "bad")
 			g.Expect(err).To(And(MatchError(content.ErrHangs), MatchError(And(
-				HavePrefix("lvm lvs: volume class bad: the disk does not answer"), HaveSuffix(": Device pv0 does not answer.")))))
+				HavePrefix("lvm lvs: volume class bad: the disk does not answer"), HaveSuffix(": Device pv0 does not answer")))))
 			g.Expect(time.Since(began)).To(Equal(19 * time.Second))
 		}
 	})

@@ -20,7 +20,8 @@ import (
 // so some of theirs.
 func TestVolumesShowNothingOfThoseBefore(t *testing.T) {
 	g := NewWithT(t)
-	d := newDriver(t, newClassOf(t, "ext4", os.Getenv("WS_DAEMON_VM_GROUP"), "400m"))
+	group, _ := newGroup(t, 460*mebibyte)
+	d := newDriver(t, newClassOf(t, "ext4", group, "400m"))
 	secret := []byte("nobody else shall ever read this")
 	info := staged(t, d, volume.Spec{ID: "a", Size: 200 * mebibyte})
 	file := filepath.Join(d.Path("a", volume.Staged), "secrets")

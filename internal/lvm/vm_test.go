@@ -46,11 +46,18 @@ func newClass(t *testing.T, fs string) Class {
 // newCutClass does so on a disk whose power can be cut.
 func newCutClass(t *testing.T, fs string) (Class, *volumetest.PowerCut) {
 	t.Helper()
-	disk := volumetest.NewPowerCut(t, 1300*mebibyte)
+	group, disk := newGroup(t, 1300*mebibyte)
+	return newClassIn(t, fs, group), disk
+}
+
+// newGroup makes a volume group of its own on such a disk.
+func newGroup(t *testing.T, size int64) (string, *volumetest.PowerCut) {
+	t.Helper()
+	disk := volumetest.NewPowerCut(t, size)
 	group := "cut-" + strings.ToLower(rand.Text()[:8])
 	lvm(t, "vgcreate", "--quiet", group, disk.Path())
 	t.Cleanup(func() { volumetest.Program(t, "vgremove", "--yes", "--quiet", group) })
-	return newClassIn(t, fs, group), disk
+	return group, disk
 }
 
 // reboot is a power cut and a start: nothing is mounted, nothing is active, and what the kernel has of the disk is forgotten.

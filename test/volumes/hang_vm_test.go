@@ -25,7 +25,7 @@ func TestS7_OrdersThatHang(t *testing.T) {
 	n := w.node("a")
 	w.workspace("web", n, v1.Initializer{Empty: &v1.EmptyInitializer{}})
 	web := w.await("web", "Running")
-	w.Expect(os.WriteFile(hangingLVM, []byte("#!/bin/sh\necho '  Device pv0 does not answer.' >&2\nexec sleep 1000\n"), 0o755)).To(Succeed()) //nolint:gosec // a program
+	w.Expect(os.WriteFile(hangingLVM, []byte("#!/bin/sh\necho '  Device pv0 does not answer.' >&2\nexec sleep 1000\n"), 0o755)).To(Succeed())
 	t.Cleanup(func() { _ = os.Remove(hangingLVM) })
 
 	w.workspace("late", n, v1.Initializer{Empty: &v1.EmptyInitializer{}})
