@@ -229,7 +229,7 @@ func decideBackedUp(s *scope) (*finding, time.Time) {
 		return found(v1.ReasonFenced, "%s", trouble), time.Time{}
 	case b.Name != "" && !b.Complete:
 		return found(v1.ReasonIncomplete, "%s", clip(b.Problem)), time.Time{}
-	case interval == 0:
+	case interval == 0 && (trouble == "" || !s.triggered()):
 		return found(v1.ReasonDisabled, "periodic backups are turned off"), time.Time{}
 	case b.Name != "" && s.now.Before(fresh):
 		message := "equal to backup " + b.Name
