@@ -47,7 +47,7 @@ func news(before, now *v1.WorkspaceNodeStatus) []note {
 
 // newsOf turns a condition that was different before into an event.
 func newsOf(c metav1.Condition, was string) (note, bool) {
-	bad := (c.Type == v1.ConditionReady) != (c.Status == metav1.ConditionTrue)
+	bad := abnormal(c.Type) == (c.Status == metav1.ConditionTrue)
 	reason := c.Reason
 	if c.Type == v1.ConditionDiskPressure {
 		reason = v1.ConditionDiskPressure
@@ -56,4 +56,14 @@ func newsOf(c metav1.Condition, was string) (note, bool) {
 		return note{corev1.EventTypeWarning, reason, "Guard", c.Message}, true
 	}
 	return note{corev1.EventTypeNormal, reason, "Guard", c.Message}, was != ""
+}
+
+// abnormal says whether a condition of a node is bad when it is True. The others are good then.
+func abnormal(kind string) bool {
+	switch kind {
+	case v1.ConditionDiskPressure, v1.ConditionStalled, v1.ConditionConfigReloadPending:
+		return true
+	default:
+		return false
+	}
 }
