@@ -53,8 +53,8 @@ func All() []Protection {
 	}
 }
 
-// probeTimeout is long enough for a machine that has a lot else to do.
-const probeTimeout = 30 * time.Second
+// probeTimeout is long enough for a machine that has a lot else to do: a node that starts everything at once may need half a minute.
+const probeTimeout = 2 * time.Minute
 
 // Options of a sandbox.
 type Options struct {
