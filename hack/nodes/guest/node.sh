@@ -49,6 +49,7 @@ routes() {
 
 # The disk for volumes, as docs/volumes.md says. What is on it from before stays.
 
+# shellcheck disable=SC2154 # The init has "lvm".
 volumes_lvm() {
 	local device
 	device=$(device lvm)
