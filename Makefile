@@ -24,6 +24,8 @@ VOLUME ?=
 STORE ?= file
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
+# Flags of the test program that `make e2e` runs, as -accel=tcg.
+E2E_FLAGS ?=
 # How often `make bench` has every tool do everything, and its other flags (`go run ./hack/bench --help`).
 BENCH_ROUNDS ?= 5
 BENCH_FLAGS ?=
@@ -115,7 +117,7 @@ lint-fix: $(GOLANGCI_LINT) ## Run the linters and fix what they can.
 
 .PHONY: test
 test: ## Install what the tests need, and run them all.
-	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin openssl python3 zstd e2fsprogs
+	@hack/stage.sh packages hack/packages.sh gcc git git-lfs attr acl libcap2-bin openssl python3 zstd e2fsprogs busybox-static
 	@hack/stage.sh tools $(MAKE) --no-print-directory tools stores $(PROMTOOL) prometheus
 	@hack/stage.sh vet $(MAKE) --no-print-directory vet
 	@hack/stage.sh unit $(MAKE) --no-print-directory test-unit
@@ -146,6 +148,12 @@ vm-test: ## Run the tests of disks in a virtual machine, on XFS, ext4 and LVM (V
 .PHONY: vm-shell
 vm-shell: ## Open a shell in that machine (VM_FLAGS).
 	@go run ./hack/vm/cmd shell $(VM_FLAGS)
+
+.PHONY: e2e
+e2e: ## Run the daemon's image on real nodes, two virtual machines, with pods that use workspaces (E2E_FLAGS).
+	@hack/stage.sh packages hack/packages.sh busybox-static git
+	@hack/stage.sh image $(MAKE) --no-print-directory image IMG=ws-daemon:e2e IMAGE_FILE=bin/e2e.tar
+	@hack/stage.sh e2e $(GO_TEST) -tags e2e -count=1 -timeout 2h -v ./test/e2e -args -image='$(CURDIR)/bin/e2e.tar' $(E2E_FLAGS)
 
 .PHONY: bench
 bench: build ## Measure backup and restore beside tar, cp, restic and borg, and instant starts, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).

@@ -208,25 +208,29 @@ func TestDecideBackedUp(t *testing.T) {
 	tests := map[string]struct {
 		backup  state.Backup
 		off     bool
+		trigger string
 		want    *finding
 		expires time.Time
 	}{
-		"fresh":            {good, false, foundOK("UpToDate", "equal to backup 3.2"), fresh.Add(20 * time.Minute)},
-		"fresh, failing":   {failing(good, ""), false, foundOK("UpToDate", "equal to backup 3.2; %s", trouble), fresh.Add(20 * time.Minute)},
-		"overdue":          {old, false, found("Overdue", "the tree was last compared with backup 3.2 at 2026-03-04 11:40:00"), time.Time{}},
-		"overdue, failing": {failing(old, ""), false, found("UploadFailed", "%s", trouble), time.Time{}},
-		"failing, known":   {failing(old, "StoreUnavailable"), false, found("StoreUnavailable", "%s", trouble), time.Time{}},
-		"none yet":         {state.Backup{}, false, found("NoBackupYet", "the first backup is due 10m0s after the start"), time.Time{}},
-		"none, failing":    {failing(state.Backup{}, ""), false, found("UploadFailed", "%s", trouble), time.Time{}},
-		"incomplete":       {state.Backup{Name: "3.2", CheckedAt: fresh, Problem: "cannot read a"}, false, found("Incomplete", "cannot read a"), time.Time{}},
-		"turned off":       {good, true, found("Disabled", "periodic backups are turned off"), time.Time{}},
-		"incomplete, off":  {state.Backup{Name: "3.2", Problem: "cannot read a"}, true, found("Incomplete", "cannot read a"), time.Time{}},
-		"fenced":           {failing(good, "Fenced"), false, found("Fenced", "%s", trouble), time.Time{}},
+		"fresh":            {good, false, "", foundOK("UpToDate", "equal to backup 3.2"), fresh.Add(20 * time.Minute)},
+		"fresh, failing":   {failing(good, ""), false, "", foundOK("UpToDate", "equal to backup 3.2; %s", trouble), fresh.Add(20 * time.Minute)},
+		"overdue":          {old, false, "", found("Overdue", "the tree was last compared with backup 3.2 at 2026-03-04 11:40:00"), time.Time{}},
+		"overdue, failing": {failing(old, ""), false, "", found("UploadFailed", "%s", trouble), time.Time{}},
+		"failing, known":   {failing(old, "StoreUnavailable"), false, "", found("StoreUnavailable", "%s", trouble), time.Time{}},
+		"none yet":         {state.Backup{}, false, "", found("NoBackupYet", "the first backup is due 10m0s after the start"), time.Time{}},
+		"none, failing":    {failing(state.Backup{}, ""), false, "", found("UploadFailed", "%s", trouble), time.Time{}},
+		"incomplete":       {state.Backup{Name: "3.2", CheckedAt: fresh, Problem: "cannot read a"}, false, "", found("Incomplete", "cannot read a"), time.Time{}},
+		"turned off":       {good, true, "", found("Disabled", "periodic backups are turned off"), time.Time{}},
+		"off, failing":     {failing(good, ""), true, "", found("Disabled", "periodic backups are turned off"), time.Time{}},
+		"off, triggered":   {failing(good, ""), true, "now", found("UploadFailed", "%s", trouble), time.Time{}},
+		"incomplete, off":  {state.Backup{Name: "3.2", Problem: "cannot read a"}, true, "", found("Incomplete", "cannot read a"), time.Time{}},
+		"fenced":           {failing(good, "Fenced"), false, "", found("Fenced", "%s", trouble), time.Time{}},
 	}
 	for name, tt := range tests {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
 			s := running(func(s *scope) { s.seen.Journal.Backup = tt.backup })
+			s.ws.Spec.Backup.Trigger = tt.trigger
 			if tt.off {
 				s.ws.Spec.Backup.Interval = &metav1.Duration{}
 			}

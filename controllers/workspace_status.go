@@ -213,15 +213,7 @@ func (s *scope) setStoppedBackedUp() {
 
 // decideBackedUp also returns when the answer turns from True to False by the mere passing of time.
 func decideBackedUp(s *scope) (*finding, time.Time) {
-	b := s.seen.Journal.Backup
-	trouble := ""
-	if b.Attempts > 0 {
-		trouble = fmt.Sprintf("failing since %s, attempt %d, next attempt %s: %s",
-			b.FailingSince.UTC().Format(time.DateTime), b.Attempts, b.NextAttempt.UTC().Format(time.DateTime), clip(b.Failure))
-	}
-	if trouble == "" && s.failing.attempts > 0 {
-		trouble = fmt.Sprintf("attempt %d failed: %s", s.failing.attempts, clip(s.failing.text))
-	}
+	b, trouble := s.seen.Journal.Backup, s.backupTrouble()
 	interval := intervalOf(s.ws, s.interval)
 	fresh := b.CheckedAt.Add(overdueAfter * interval)
 	switch {
@@ -229,7 +221,7 @@ func decideBackedUp(s *scope) (*finding, time.Time) {
 		return found(v1.ReasonFenced, "%s", trouble), time.Time{}
 	case b.Name != "" && !b.Complete:
 		return found(v1.ReasonIncomplete, "%s", clip(b.Problem)), time.Time{}
-	case interval == 0:
+	case interval == 0 && (trouble == "" || !s.triggered()):
 		return found(v1.ReasonDisabled, "periodic backups are turned off"), time.Time{}
 	case b.Name != "" && s.now.Before(fresh):
 		message := "equal to backup " + b.Name
@@ -246,6 +238,20 @@ func decideBackedUp(s *scope) (*finding, time.Time) {
 		return found(v1.ReasonNoBackupYet, "the first backup is due %s after the start", interval), time.Time{}
 	default:
 		return found(v1.ReasonOverdue, "the tree was last compared with backup %s at %s", b.Name, b.CheckedAt.UTC().Format(time.DateTime)), time.Time{}
+	}
+}
+
+// backupTrouble tells of attempts that fail; "" if none does.
+func (s *scope) backupTrouble() string {
+	b := s.seen.Journal.Backup
+	switch {
+	case b.Attempts > 0:
+		return fmt.Sprintf("failing since %s, attempt %d, next attempt %s: %s",
+			b.FailingSince.UTC().Format(time.DateTime), b.Attempts, b.NextAttempt.UTC().Format(time.DateTime), clip(b.Failure))
+	case s.failing.attempts > 0:
+		return fmt.Sprintf("attempt %d failed: %s", s.failing.attempts, clip(s.failing.text))
+	default:
+		return ""
 	}
 }
 

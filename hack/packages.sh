@@ -11,6 +11,7 @@ for package in "$@"; do
 	acl) programs=(getfacl setfacl) extra=() ;;
 	libcap2-bin) programs=(/sbin/setcap /sbin/getcap) extra=() ;;
 	borgbackup) programs=(borg) extra=() ;;
+	busybox-static) programs=(busybox) extra=() ;;
 	e2fsprogs) programs=(/sbin/mkfs.ext4) extra=() ;;
 	xfsprogs) programs=(/sbin/mkfs.xfs) extra=() ;;
 	*) programs=("$package") extra=() ;;

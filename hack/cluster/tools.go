@@ -23,6 +23,7 @@ const (
 	ControllerManager = "kube-controller-manager"
 	Scheduler         = "kube-scheduler"
 	Kubectl           = "kubectl"
+	Kubelet           = "kubelet"
 )
 
 // packageOf names the main package of a program, as a tool of hack/tools/kubernetes.

@@ -34,10 +34,10 @@ func (i *Image) withCluster(ctx context.Context, o *TestOptions, root, input str
 	if err := c.InstallCRDs(ctx, filepath.Join(root, "config", "crd", "bases")); err != nil {
 		return err
 	}
-	if err := writeKubeconfig(c.Kubeconfig(), filepath.Join(input, "kubeconfig")); err != nil {
+	if err := WriteKubeconfig(c.Kubeconfig(), filepath.Join(input, "kubeconfig")); err != nil {
 		return err
 	}
-	if err := buildProgram(ctx, root, filepath.Join(input, "bin", "ws-daemon"), "."); err != nil {
+	if err := BuildProgram(ctx, root, filepath.Join(input, "bin", "ws-daemon"), "."); err != nil {
 		return err
 	}
 	say(o.Log, "started an API server in %s", since(start))
@@ -45,8 +45,8 @@ func (i *Image) withCluster(ctx context.Context, o *TestOptions, root, input str
 	return do()
 }
 
-// writeKubeconfig copies a kubeconfig, with the address that the guest has to use.
-func writeKubeconfig(from, to string) error {
+// WriteKubeconfig copies a kubeconfig, with the address that the guest has to use.
+func WriteKubeconfig(from, to string) error {
 	access, err := clientcmd.LoadFromFile(from)
 	if err != nil {
 		return fmt.Errorf("read kubeconfig: %w", err)
@@ -62,8 +62,8 @@ func writeKubeconfig(from, to string) error {
 	return clientcmd.WriteToFile(*access, to)
 }
 
-// buildProgram builds a static program of a package.
-func buildProgram(ctx context.Context, root, program, path string) error {
+// BuildProgram builds a static program of a package.
+func BuildProgram(ctx context.Context, root, program, path string) error {
 	cmd := exec.CommandContext(ctx, "go", "build", "-buildvcs=false", "-trimpath", "-ldflags=-s -w", "-o", program, path)
 	cmd.Dir = root
 	cmd.Env = append(os.Environ(), "CGO_ENABLED=0", "GOOS=linux", "GOARCH=amd64")

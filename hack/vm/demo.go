@@ -60,7 +60,7 @@ func prepareDemo(ctx context.Context, o TestOptions, root string) error {
 		return err
 	}
 	for program, path := range map[string]string{"ws-daemon": ".", "demo-gitserver": "./hack/demo/gitserver", "dev-prometheus": "./hack/prometheus/cmd"} {
-		if err := buildProgram(ctx, root, filepath.Join(bin, program), path); err != nil {
+		if err := BuildProgram(ctx, root, filepath.Join(bin, program), path); err != nil {
 			return err
 		}
 	}

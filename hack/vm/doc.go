@@ -4,7 +4,8 @@
 // The kernel and the root file system are Debian's, made once by recipe/build.sh from the mirror that this machine's apt
 // uses, and kept outside the repository. QEMU runs them, with KVM where that boots and without it elsewhere. Nothing that
 // the guest writes stays, except what it sends: the root disk is a snapshot, and the other disks are sparse files that are
-// removed in the end, unless the caller asks for them to be kept.
+// removed in the end, unless the caller asks for them to be kept. A [Machine] is the other kind: it runs beside its caller, with
+// disks that outlive its power, and is reached by the network.
 //
 // How things go in and out:
 //

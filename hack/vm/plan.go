@@ -81,6 +81,9 @@ func shellPlan(o Options, rows, columns int, term string) string {
 	return systemPlan(o) + call("shell", strconv.Itoa(rows), strconv.Itoa(columns), term)
 }
 
+// machinePlan gives the machine to a script.
+func machinePlan(o MachineOptions) string { return call("network", o.Address) + call(".", o.Script) }
+
 // systemPlan prepares what the machine has.
 func systemPlan(o Options) string {
 	var plan strings.Builder

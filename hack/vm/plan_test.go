@@ -26,6 +26,11 @@ func TestShellPlan(t *testing.T) {
 	NewWithT(t).Expect(shellPlan(Options{Disks: []Disk{Ext4}, Network: true}, 50, 132, "xterm")).To(Equal("'network'\n'disk' 'ext4'\n'shell' '50' '132' 'xterm'\n"))
 }
 
+func TestMachinePlan(t *testing.T) {
+	o := MachineOptions{Address: "10.0.2.16", Script: "/vm/node/node.sh"}
+	NewWithT(t).Expect(machinePlan(o)).To(Equal("'network' '10.0.2.16'\n'.' '/vm/node/node.sh'\n"))
+}
+
 // The shell takes every word as it is.
 func TestCallQuotes(t *testing.T) {
 	for _, word := range []string{"", "a b", "it's", "''", `$HOME "x" \`, "a\nb", "*", "-n"} {

@@ -16,8 +16,10 @@ type machine struct {
 	// arguments go to the kernel.
 	arguments []string
 	network   bool
-	drives    []drive
-	ports     []port
+	// forward are the rules by which ports lead into the guest.
+	forward []string
+	drives  []drive
+	ports   []port
 }
 
 // drive is a disk. The guest finds it by its name, which is its serial number.
@@ -67,7 +69,7 @@ func (m machine) args() []string {
 // nic gives the network of the machine.
 func (m machine) nic() string {
 	if m.network {
-		return "user,model=virtio-net-pci,ipv6=off"
+		return strings.Join(append([]string{"user,model=virtio-net-pci,ipv6=off"}, m.forward...), ",")
 	}
 	return "none"
 }

@@ -35,6 +35,11 @@ func TestArgs(t *testing.T) {
 		"-chardev file,id=output,path=/dev/fd/3 -device virtserialport,chardev=output,name=output",
 	}, " ")))
 
+	o := MachineOptions{Address: "10.0.2.16", Forward: map[int]int{2001: 10250, 2000: 80}}
+	m = machine{image: m.image, accel: TCG, network: true, forward: o.forwards()}
+	NewWithT(t).Expect(strings.Join(m.args(), " ")).To(ContainSubstring(
+		" -nic user,model=virtio-net-pci,ipv6=off,hostfwd=tcp:127.0.0.1:2000-10.0.2.16:80,hostfwd=tcp:127.0.0.1:2001-10.0.2.16:10250 "))
+
 	m = machine{image: m.image, accel: KVM, memory: 512, cpus: 1}
 	args := strings.Join(m.args(), " ")
 	NewWithT(t).Expect(args).To(ContainSubstring(" -accel kvm -cpu max "))

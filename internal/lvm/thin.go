@@ -93,7 +93,7 @@ func (d *Driver) create(ctx context.Context, id string, size int64) error {
 // copy makes a snapshot of a logical volume: a thin one, which costs the same whatever is in it. LVM freezes the file system
 // for that moment, so that it is whole.
 func (d *Driver) copy(ctx context.Context, from, name, kind string, options ...string) error {
-	args := append([]string{"--yes", "--quiet", "--snapshot", "--addtag", tagOurs, "--addtag", kind, "--name", name}, options...)
+	args := append([]string{"--yes", "--quiet", "--type", "thin", "--addtag", tagOurs, "--addtag", kind, "--name", name}, options...)
 	_, err := d.lvm(ctx, "lvcreate", append(args, "--", d.full(from))...)
 	faults.Point("lvm.copied")
 	return err

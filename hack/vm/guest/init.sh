@@ -52,10 +52,11 @@ start_system() {
 }
 
 # network lets programs reach the host, at 10.0.2.2.
+# usage: network [ADDRESS]
 network() {
 	modprobe virtio_net
 	udevadm settle
-	{ ip link set eth0 up && ip address add 10.0.2.15/24 dev eth0; } || die "there is no network"
+	{ ip link set eth0 up && ip address add "${1:-10.0.2.15}/24" dev eth0; } || die "there is no network"
 }
 
 # open_ports connects descriptor 3 with the host's reader of results and 4 with its output.

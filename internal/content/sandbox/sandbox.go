@@ -55,8 +55,8 @@ func All() []Protection {
 	}
 }
 
-// probeTimeout is long enough for a machine that has a lot else to do.
-const probeTimeout = 30 * time.Second
+// probeTimeout is long enough for a machine that has a lot else to do: a node that starts everything at once may need half a minute.
+const probeTimeout = 2 * time.Minute
 
 // How often each set of namespaces is tried, and how long is waited in between.
 const (
