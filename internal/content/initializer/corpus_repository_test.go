@@ -18,6 +18,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -439,17 +440,18 @@ func TestS6_PacksThatLie(t *testing.T) {
 	copyAll := []byte{0x80 | 0x40, 0x10} // 1 MiB from the beginning of the base
 	bomb := append(append(varint(1<<20), varint(16<<30)...), bytes.Repeat(copyAll, 16<<10)...)
 	short := append(append(varint(1<<20), varint(4<<30)...), copyAll...)
+	ended := []error{initializer.ErrInvalid, initializer.ErrFailed}
 	for name, tt := range map[string]struct {
 		objects [][]byte
 		count   uint32
-		is      error
+		is      []error // one of them: where a delta ends depends on how much memory git is given before it writes there
 	}{
-		"a delta of 16 GB":         {[][]byte{packedObject(t, blob, 1<<20, nil, base), packedObject(t, refDelta, uint64(len(bomb)), sum[:], bomb)}, 2, initializer.ErrInvalid},
-		"a delta that is shorter":  {[][]byte{packedObject(t, blob, 1<<20, nil, base), packedObject(t, refDelta, uint64(len(short)), sum[:], short)}, 2, initializer.ErrInvalid},
-		"a blob of 1 TB":           {[][]byte{packedObject(t, blob, 1<<40, nil, base)}, 1, initializer.ErrFailed},
-		"a commit of 1 TB":         {[][]byte{packedObject(t, 1, 1<<40, nil, base)}, 1, initializer.ErrInvalid},
-		"4 billion objects":        {[][]byte{packedObject(t, blob, 1<<20, nil, base)}, 1<<32 - 1, initializer.ErrFailed},
-		"a base that is not there": {[][]byte{packedObject(t, refDelta, uint64(len(short)), bytes.Repeat([]byte{1}, 20), short)}, 1, initializer.ErrFailed},
+		"a delta of 16 GB":         {[][]byte{packedObject(t, blob, 1<<20, nil, base), packedObject(t, refDelta, uint64(len(bomb)), sum[:], bomb)}, 2, ended},
+		"a delta that is shorter":  {[][]byte{packedObject(t, blob, 1<<20, nil, base), packedObject(t, refDelta, uint64(len(short)), sum[:], short)}, 2, ended},
+		"a blob of 1 TB":           {[][]byte{packedObject(t, blob, 1<<40, nil, base)}, 1, []error{initializer.ErrFailed}},
+		"a commit of 1 TB":         {[][]byte{packedObject(t, 1, 1<<40, nil, base)}, 1, []error{initializer.ErrInvalid}},
+		"4 billion objects":        {[][]byte{packedObject(t, blob, 1<<20, nil, base)}, 1<<32 - 1, []error{initializer.ErrFailed}},
+		"a base that is not there": {[][]byte{packedObject(t, refDelta, uint64(len(short)), bytes.Repeat([]byte{1}, 20), short)}, 1, []error{initializer.ErrFailed}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			g := NewWithT(t)
@@ -481,7 +483,8 @@ func TestS6_PacksThatLie(t *testing.T) {
 				return true
 			})
 			_, err := newGit(t).Run(t.Context(), newTarget(t), initializer.GitSpec{URL: url})
-			g.Expect(err).To(And(MatchError(tt.is), MatchError(HavePrefix("git clone: "))))
+			g.Expect(err).To(MatchError(MatchRegexp("^(git clone|clone http.*): ")))
+			g.Expect(slices.ContainsFunc(tt.is, func(kind error) bool { return errors.Is(err, kind) })).To(BeTrue(), "%v", err)
 		})
 	}
 }
