@@ -75,7 +75,7 @@ func TestWhoNeverAsksIsLeft(t *testing.T) {
 	defer cancel()
 	stream, err := w.connect().NewStream(ctx, &daemonv1.WorkspaceService_ServiceDesc.Streams[0], "/wsdaemon.daemon.v1.WorkspaceService/Watch")
 	w.Expect(err).NotTo(HaveOccurred())
-	w.Expect(outcome(stream.RecvMsg(&daemonv1.WatchResponse{}))).To(Equal("DeadlineExceeded: context deadline exceeded"))
+	w.Expect(outcome(stream.RecvMsg(&daemonv1.WatchResponse{}))).To(HavePrefix("DeadlineExceeded: "), "whichever end finds it first")
 	w.Eventually(w.running).Should(BeZero())
 }
 
