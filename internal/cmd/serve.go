@@ -19,6 +19,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"wsdaemon.dev/ws-daemon/internal/config"
+	"wsdaemon.dev/ws-daemon/internal/persist"
 )
 
 // serveRetry is the pause before a server that could not serve tries again.
@@ -43,25 +44,6 @@ func alongside(ctx context.Context, run func(context.Context) error) (stop func(
 	}
 }
 
-// persist serves until ctx ends, and again after each failure. It tells of one that is another than before.
-func persist(ctx context.Context, serve func() error, failed func(error)) {
-	for said := ""; ; {
-		err := serve()
-		if ctx.Err() != nil {
-			return
-		}
-		if err.Error() != said {
-			said = err.Error()
-			failed(err)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(serveRetry):
-		}
-	}
-}
-
 // profiles serves them for go tool pprof, on an address of this machine.
 type profiles struct {
 	logger  logr.Logger
@@ -73,7 +55,7 @@ func (p profiles) run(ctx context.Context) error {
 	if p.address == "" {
 		return nil
 	}
-	persist(ctx, func() error { return p.serve(ctx) }, func(err error) {
+	persist.Serve(ctx, serveRetry, func() error { return p.serve(ctx) }, func(err error) {
 		p.logger.Error(fmt.Errorf("--pprof: %w", err), "nobody can read profiles; trying again", "address", p.address)
 	})
 	return nil
@@ -109,7 +91,7 @@ func (m *metricsServer) run(ctx context.Context) error {
 		return nil
 	}
 	logger := log.FromContext(ctx).WithName("metrics")
-	persist(ctx, func() error { return m.serve(ctx, logger) }, func(err error) {
+	persist.Serve(ctx, serveRetry, func() error { return m.serve(ctx, logger) }, func(err error) {
 		err = fmt.Errorf("nobody can read the metrics: %w", err)
 		logger.Error(err, "trying again", "address", m.config.Address)
 		m.events.tell(corev1.EventTypeWarning, eventMetricsUnavailable, "Serve", err.Error())

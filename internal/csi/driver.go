@@ -20,6 +20,7 @@ import (
 	registration "k8s.io/kubelet/pkg/apis/pluginregistration/v1"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/persist"
 )
 
 const (
@@ -86,21 +87,8 @@ func (d *Driver) Run(ctx context.Context) error {
 	defer watching.Wait()
 	watching.Go(func() { d.Node.watch(ctx) })
 	defer context.AfterFunc(ctx, d.Node.end)()
-	for said := ""; ; {
-		err := d.serve(ctx)
-		if ctx.Err() != nil {
-			return nil // it was to end
-		}
-		if err.Error() != said {
-			said = err.Error()
-			d.fail(err, "pods cannot get workspaces as volumes")
-		}
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-time.After(d.retry):
-		}
-	}
+	persist.Serve(ctx, d.retry, func() error { return d.serve(ctx) }, func(err error) { d.fail(err, "pods cannot get workspaces as volumes") })
+	return nil
 }
 
 // registrationSocket is the driver's entry in the kubelet's directory.

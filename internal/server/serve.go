@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/reflection"
 
 	daemonv1 "wsdaemon.dev/ws-daemon/api/daemon/v1"
+	"wsdaemon.dev/ws-daemon/internal/persist"
 )
 
 // What one server and one connection may have.
@@ -37,22 +38,10 @@ type endpoint interface {
 
 // keepServing serves until ctx ends, again after each failure.
 func (s *Server) keepServing(ctx context.Context, at endpoint) {
-	for said := ""; ; {
-		err := s.serve(ctx, at)
-		if ctx.Err() != nil {
-			return
-		}
-		if text := fmt.Sprintf("%s: nobody can use the service there: %v", at, err); text != said {
-			said = text
-			s.Log.Error(err, "trying again", "endpoint", at.String())
-			s.Tell(EventServiceUnavailable, text)
-		}
-		select {
-		case <-ctx.Done():
-			return
-		case <-time.After(s.pauses.retry):
-		}
-	}
+	persist.Serve(ctx, s.pauses.retry, func() error { return s.serve(ctx, at) }, func(err error) {
+		s.Log.Error(err, "trying again", "endpoint", at.String())
+		s.Tell(EventServiceUnavailable, fmt.Sprintf("%s: nobody can use the service there: %v", at, err))
+	})
 }
 
 func (s *Server) serve(ctx context.Context, at endpoint) error {
