@@ -13,6 +13,8 @@ import (
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/client-go/dynamic"
 	"sigs.k8s.io/yaml"
+
+	"wsdaemon.dev/ws-daemon/hack/process"
 )
 
 var crdResource = apiextensionsv1.SchemeGroupVersion.WithResource("customresourcedefinitions")
@@ -71,7 +73,7 @@ func (c *Cluster) WaitCRDs(ctx context.Context, names ...string) error {
 			if err == nil {
 				break
 			}
-			if pause(ctx, pollInterval) != nil {
+			if process.Pause(ctx, pollInterval) != nil {
 				return fmt.Errorf("wait for CRD %s: %w", name, err)
 			}
 		}

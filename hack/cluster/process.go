@@ -29,7 +29,7 @@ func wait(ctx context.Context, name string, p *process.Process, check func(conte
 		if err == nil || !p.Alive() {
 			return alive(name, p)
 		}
-		if pause(ctx, pollInterval) != nil {
+		if process.Pause(ctx, pollInterval) != nil {
 			return fmt.Errorf("wait for %s: %w; it says:\n%s", name, err, p.Tail(15))
 		}
 	}

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"wsdaemon.dev/ws-daemon/hack/process"
 	"wsdaemon.dev/ws-daemon/hack/repository"
 )
 
@@ -149,7 +150,7 @@ func (b *builder) lock(ctx context.Context) (unlock func(), err error) {
 			b.say("waiting for another process that builds the tools (%s)", file.Name())
 			said = true
 		}
-		if err := pause(ctx, 200*time.Millisecond); err != nil {
+		if err := process.Pause(ctx, 200*time.Millisecond); err != nil {
 			_ = file.Close()
 			return nil, fmt.Errorf("lock tools cache: %w", err)
 		}
@@ -158,16 +159,4 @@ func (b *builder) lock(ctx context.Context) (unlock func(), err error) {
 
 func (b *builder) say(format string, args ...any) {
 	_, _ = fmt.Fprintf(b.log, format+"\n", args...)
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }

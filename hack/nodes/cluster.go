@@ -14,6 +14,7 @@ import (
 	"k8s.io/client-go/kubernetes"
 
 	"wsdaemon.dev/ws-daemon/hack/cluster"
+	"wsdaemon.dev/ws-daemon/hack/process"
 	"wsdaemon.dev/ws-daemon/hack/repository"
 	"wsdaemon.dev/ws-daemon/hack/tools"
 	"wsdaemon.dev/ws-daemon/hack/vm"
@@ -151,11 +152,7 @@ func eventually(ctx context.Context, what string, check func(context.Context) er
 		if err == nil {
 			return nil
 		}
-		timer := time.NewTimer(pollInterval)
-		select {
-		case <-timer.C:
-		case <-ctx.Done():
-			timer.Stop()
+		if process.Pause(ctx, pollInterval) != nil {
 			return errors.Join(fmt.Errorf("wait until %s: %w", what, context.Cause(ctx)), err)
 		}
 	}

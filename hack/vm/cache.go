@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"wsdaemon.dev/ws-daemon/hack/process"
 )
 
 // cache is the directory in which images and the files of runs lie.
@@ -45,7 +47,7 @@ func (c cache) lock(ctx context.Context, name string, log io.Writer) (unlock fun
 			say(log, "waiting for another process (%s)", file.Name())
 		}
 		if errors.Is(err, unix.EWOULDBLOCK) {
-			err = pause(ctx, 200*time.Millisecond)
+			err = process.Pause(ctx, 200*time.Millisecond)
 		}
 		if err != nil {
 			_ = file.Close()
@@ -116,18 +118,6 @@ func lockDir(path string) (*os.File, error) {
 		return nil, fmt.Errorf("lock %s: %w", path, err)
 	}
 	return dir, nil
-}
-
-// pause waits for d or the end of ctx.
-func pause(ctx context.Context, d time.Duration) error {
-	timer := time.NewTimer(d)
-	defer timer.Stop()
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-timer.C:
-		return nil
-	}
 }
 
 // say prints a line of progress.

@@ -56,13 +56,11 @@ func cutLookup(path string) (piece, rest string) {
 }
 
 func openat2(dir int, path string, how *unix.OpenHow) (int, error) {
-	for range 1000 {
-		fd, err := unix.Openat2(dir, path, how)
-		if !errors.Is(err, unix.EAGAIN) && !errors.Is(err, unix.EINTR) {
-			return fd, err
-		}
+	name, err := unix.BytePtrFromString(path)
+	if err != nil {
+		return -1, err
 	}
-	return -1, unix.EAGAIN
+	return openName(dir, name, how)
 }
 
 // openRoot opens the directory that everything happens below. Only this path is trusted.

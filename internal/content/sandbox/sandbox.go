@@ -125,18 +125,19 @@ func New(ctx context.Context, o Options) (*Sandbox, error) {
 }
 
 // tryOut tells whether these namespaces can be had. Where processes are short for a moment none can be, so one failure proves nothing.
-func tryOut(ctx context.Context, o Options, flags uintptr) (s *Sandbox, err error) {
-	for range probeAttempts {
-		s = &Sandbox{options: o, flags: flags}
-		if err = s.probe(ctx); err == nil || ctx.Err() != nil {
-			break
+func tryOut(ctx context.Context, o Options, flags uintptr) (*Sandbox, error) {
+	for left := probeAttempts - 1; ; left-- {
+		s := &Sandbox{options: o, flags: flags}
+		err := s.probe(ctx)
+		if err == nil || left == 0 {
+			return s, err
 		}
 		select {
 		case <-time.After(probePause):
 		case <-ctx.Done():
+			return s, err
 		}
 	}
-	return s, err
 }
 
 // candidates are the sets of namespaces to try, the best one first: without a namespace of users only an administrator can make
