@@ -235,8 +235,9 @@ func TestProgressOfAnInitializerIsSeen(t *testing.T) {
 	w.Expect(w.now(ws).Status.Content.Steps).To(HaveExactElements(And(HaveField("Files", BeEquivalentTo(1)), HaveField("Bytes", BeEquivalentTo(len(data))))))
 }
 
-// What is not committed is seen with each backup, the final one included.
-func TestGitStatusIsReportedWithBackups(t *testing.T) {
+// newWithUntracked has a repository with a "new file", which a backup has seen.
+func newWithUntracked(t *testing.T) (*world, *v1.Workspace) {
+	t.Helper()
 	w := newWorld(t)
 	s := newGitServer(t, w)
 	w.start()
@@ -245,6 +246,12 @@ func TestGitStatusIsReportedWithBackups(t *testing.T) {
 	w.write(ws, "new file", "x")
 	w.backup(ws, "one")
 	w.Eventually(func() []string { return w.now(ws).Status.Git.UntrackedFiles }).Should(Equal([]string{"new file"}))
+	return w, ws
+}
+
+// What is not committed is seen with each backup, the final one included.
+func TestGitStatusIsReportedWithBackups(t *testing.T) {
+	w, ws := newWithUntracked(t)
 	w.write(ws, "README", "changed")
 	w.stopped(ws)
 	git := w.now(ws).Status.Git
@@ -255,14 +262,7 @@ func TestGitStatusIsReportedWithBackups(t *testing.T) {
 
 // A repository that cannot be looked at keeps no backup from being made, the final one included, and what was seen last stays.
 func TestGitStatusThatFailsIsNoMatterOfBackups(t *testing.T) {
-	w := newWorld(t)
-	s := newGitServer(t, w)
-	w.start()
-	ws := w.create("web", fromGit(s, "", ""))
-	w.running(ws)
-	w.write(ws, "new file", "x")
-	w.backup(ws, "one")
-	w.Eventually(func() []string { return w.now(ws).Status.Git.UntrackedFiles }).Should(Equal([]string{"new file"}))
+	w, ws := newWithUntracked(t)
 	w.write(ws, ".git/index", "nonsense")
 	w.write(ws, "another", "x")
 	w.backup(ws, "two")

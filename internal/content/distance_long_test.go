@@ -11,18 +11,12 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
-
-	"wsdaemon.dev/ws-daemon/internal/content"
 )
 
 // TestADistantStoreRestoresAlmostAsFast restores 100,000 files of 1 GB from a store that takes 20 ms more for each request: ranges that
 // run ahead hide that. Both are measured in turn, and the best of each compared.
 func TestADistantStoreRestoresAlmostAsFast(t *testing.T) {
-	f := newFixture(t)
-	far := &distant{Store: f.store}
-	f.store = far
-	d, _ := f.open()
-	a := content.Standalone{Domain: d, Namespace: "team", Workspace: "web"}
+	f, far, a := newDistance(t)
 	from := t.TempDir()
 	makeFiles(f, from, 100, 1000)
 	made, err := a.Create(f.ctx, from, "", "")

@@ -56,17 +56,23 @@ func (d *distant) List(ctx context.Context, prefix, after string, limit int) ([]
 	return d.Store.List(ctx, prefix, after, limit)
 }
 
+// newDistance has a workspace without a cluster, whose store is far away.
+func newDistance(t *testing.T) (*fixture, *distant, content.Standalone) {
+	t.Helper()
+	f := newFixture(t)
+	far := &distant{Store: f.store}
+	f.store = far
+	d, _ := f.open()
+	return f, far, content.Standalone{Domain: d, Namespace: "team", Workspace: "web"}
+}
+
 // TestDistanceIsHidden restores in a world in which only the way to the store takes time: 20 ms for each request. So it does not matter how
 // busy this machine is, and what is measured is what distance adds at most, since nothing else is done meanwhile. Eight ranges of 8 MiB
 // are under way at once, and little comes one after the other: the 150 ranges of a whole GiB add four tenths of a second at most, to a restore
 // of 100,000 files that takes some seconds.
 func TestDistanceIsHidden(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	far := &distant{Store: f.store}
-	f.store = far
-	d, _ := f.open()
-	a := content.Standalone{Domain: d, Namespace: "team", Workspace: "web"}
+	f, far, a := newDistance(t)
 	from := t.TempDir()
 	data := make([]byte, 1<<20)
 	random := rand.NewChaCha8([32]byte{1})

@@ -11,11 +11,7 @@ import (
 // A template that goes while it is copied costs a restore, and nothing else.
 func TestTemplateIsEvictedWhileItIsCopied(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.snapshots("one")
-	b := f.node("node-b")
-	d := b.templating(2)
-	b.begin("uid-2", "one")
+	f, b, d := templated(t, 2, "one")
 	d.meanwhile = func() { f.Expect(b.EvictTemplate(f.ctx, "default")).To(BeTrue()) }
 	c, read := b.begin("uid-3", "one")
 	f.Expect([]any{c.Cloned, read}).To(Equal([]any{false, true}))
@@ -29,11 +25,7 @@ func TestTemplateIsEvictedWhileItIsCopied(t *testing.T) {
 // What a volume began with is given to nobody once the snapshot is deleted; who has it already keeps it.
 func TestSnapshotIsDeletedWhileItIsCopied(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.snapshots("one")
-	b := f.node("node-b")
-	d := b.templating(2)
-	b.begin("uid-2", "one")
+	f, b, d := templated(t, 2, "one")
 	d.meanwhile = func() { f.Expect(b.DropSnapshot(f.ctx, "team", "one")).To(Succeed()) }
 	r := fillRequest(1)
 	r.UID, r.Name, r.Initializer.SnapshotID = "uid-3", "uid-3", named("one")

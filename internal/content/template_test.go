@@ -37,6 +37,17 @@ func (n *node) templating(most int) *templating {
 	return d
 }
 
+// templated is a node that may keep so many templates and has that of the first of some snapshots, with which a workspace has begun.
+func templated(t *testing.T, most int, snapshots ...string) (*fixture, *node, *templating) {
+	t.Helper()
+	f := newFixture(t)
+	f.snapshots(snapshots...)
+	n := f.node("node-b")
+	d := n.templating(most)
+	n.begin("uid-2", snapshots[0])
+	return f, n, d
+}
+
 func (d *templating) at(name string) string { return filepath.Join(d.dir, name) }
 
 func (d *templating) Templates(context.Context) ([]volume.Template, error) {
@@ -165,11 +176,7 @@ func TestSecondWorkspaceOfASnapshotIsCloned(t *testing.T) {
 // A workspace whose newest backup equals a snapshot begins with that one's template, too.
 func TestWorkspaceComesBackFromATemplate(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.snapshots("one")
-	b := f.node("node-b")
-	b.templating(1)
-	b.begin("uid-2", "one")
+	f, b, _ := templated(t, 1, "one")
 	s := content.SaveRequest{Subject: content.Subject{UID: "uid-2", Namespace: "team", Name: "uid-2", Class: "default", Claim: 1}}
 	f.Expect(b.Release(f.ctx, s, idle)).To(Equal("1.1"))
 	_, err := b.Remove(f.ctx, s.Subject, content.Consent{}, idle)
@@ -187,11 +194,7 @@ func TestWorkspaceComesBackFromATemplate(t *testing.T) {
 // What has the same files in another domain is other content.
 func TestTemplatesStayInTheirDomain(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.snapshots("one")
-	b := f.node("node-b")
-	d := b.templating(5)
-	b.begin("uid-2", "one")
+	f, b, d := templated(t, 5, "one")
 	other := content.Subject{UID: "uid-3", Namespace: "other", Name: "web", Class: "default", Claim: 1}
 	f.Expect(b.Provision(f.ctx, other, 1<<20, 0)).To(Succeed())
 	f.Expect(b.try(content.FillRequest{Subject: other, InUse: idle})).To(Succeed())
@@ -226,11 +229,7 @@ func TestTemplateThatCannotBeUsed(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t)
-			f.snapshots("one")
-			b := f.node("node-b")
-			d := b.templating(2)
-			b.begin("uid-2", "one")
+			f, b, d := templated(t, 2, "one")
 			test.spoil(f, d)
 			c, read := b.begin("uid-3", "one")
 			f.Expect([]any{c.Cloned, read}).To(Equal([]any{false, true}))
@@ -257,11 +256,7 @@ func TestPreparedContentIsVerified(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			f := newFixture(t)
-			f.snapshots("one", "two")
-			b := f.node("node-b")
-			b.templating(2)
-			b.begin("uid-2", "one")
+			f, b, _ := templated(t, 2, "one", "two")
 			r := fillRequest(1)
 			r.UID, r.Name, r.Initializer.SnapshotID = "uid-3", "uid-3", named("one")
 			f.Expect(b.Prepare(f.ctx, r, 1<<20, 0)).To(Succeed())
@@ -332,11 +327,7 @@ func TestTemplatesAreBounded(t *testing.T) {
 // A volume is worth more than templates.
 func TestTemplatesMakeRoom(t *testing.T) {
 	t.Parallel()
-	f := newFixture(t)
-	f.snapshots("one", "two")
-	b := f.node("node-b")
-	d := b.templating(2)
-	b.begin("uid-2", "one")
+	f, b, d := templated(t, 2, "one", "two")
 	b.begin("uid-3", "two")
 	d.full = true
 	r := fillRequest(1)

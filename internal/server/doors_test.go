@@ -14,8 +14,6 @@ import (
 
 	. "github.com/onsi/gomega"
 	"google.golang.org/grpc/credentials"
-
-	"wsdaemon.dev/ws-daemon/internal/config"
 )
 
 // doorway is a listener for tests, to which others come by visit.
@@ -90,10 +88,7 @@ func TestWhoeverStandsLongestAtTheDoorMakesRoom(t *testing.T) {
 func TestWhoeverSaysNothingKeepsNobodyOut(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
-	ours := newAuthority(w, "ours")
-	w.network(ours.issue("daemon"), ours)
-	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
-	w.start()
+	ours := w.serveNetwork(1000)
 	connected := w.remote(mutual(ours, ours.issue("reader")))
 	w.Expect(outcome(get(connected, "team-a", "web"))).To(Equal("OK"))
 
@@ -115,10 +110,7 @@ func TestWhoeverSaysNothingKeepsNobodyOut(t *testing.T) {
 func TestNoiseAtTheDoor(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
-	ours := newAuthority(w, "ours")
-	w.network(ours.issue("daemon"), ours)
-	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
-	w.start()
+	ours := w.serveNetwork(1000)
 	for name, noise := range map[string]string{
 		"nothing": "", "HTTP": "GET / HTTP/1.1\r\nHost: x\r\n\r\n", "HTTP/2": "PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", "zeros": string(make([]byte, 70_000)),
 		"a hello without an end": "\x16\x03\x01\x40\x00\x01\x00\x3f\xfc\x03\x03", "an alert": "\x15\x03\x03\x00\x02\x02\x28",

@@ -256,10 +256,7 @@ func TestAConnectionHasSoManyCalls(t *testing.T) {
 func TestACallerHasSoManyCalls(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
-	ours := newAuthority(w, "ours")
-	w.network(ours.issue("daemon"), ours)
-	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 10_000, Exports: 1})
-	w.start()
+	ours := w.serveNetwork(10_000)
 	cert := ours.issue("reader")
 	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()

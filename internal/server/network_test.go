@@ -154,10 +154,7 @@ func TestOnlyTheSocketHasHealthAndReflection(t *testing.T) {
 func TestRightsAreTakenAtOnce(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
-	ours := newAuthority(w, "ours")
-	w.network(ours.issue("daemon"), ours)
-	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
-	w.start()
+	ours := w.serveNetwork(1000)
 	reader := w.remote(mutual(ours, ours.issue("reader")))
 	stream, err := reader.Watch(t.Context(), &daemonv1.WatchRequest{Namespace: "team-a"})
 	w.Expect(err).NotTo(HaveOccurred())
@@ -180,10 +177,7 @@ func TestRightsAreTakenAtOnce(t *testing.T) {
 func TestACallEndsWithItsCertificate(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"))
-	ours := newAuthority(w, "ours")
-	w.network(ours.issue("daemon"), ours)
-	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
-	w.start()
+	ours := w.serveNetwork(1000)
 	short := w.remote(mutual(ours, ours.issue("reader", ends(time.Now().Add(3*time.Second)))))
 	stream, err := short.Watch(t.Context(), &daemonv1.WatchRequest{Namespace: "team-a"})
 	w.Expect(err).NotTo(HaveOccurred())

@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/credentials"
 
 	daemonv1 "wsdaemon.dev/ws-daemon/api/daemon/v1"
+	"wsdaemon.dev/ws-daemon/internal/config"
 )
 
 var serial atomic.Int64
@@ -115,6 +116,16 @@ func (w *world) network(cert tls.Certificate, callers *authority) string {
 	c.CertFile, c.KeyFile, c.ClientCAFile = filepath.Join(dir, "tls.crt"), filepath.Join(dir, "tls.key"), filepath.Join(dir, "ca.crt")
 	w.rotate(dir, cert, callers)
 	return dir
+}
+
+// serveNetwork starts the server for the callers of an authority, who have the rights of [rights] and so many calls in a second.
+func (w *world) serveNetwork(perSecond int) *authority {
+	w.t.Helper()
+	ours := newAuthority(w, "ours")
+	w.network(ours.issue("daemon"), ours)
+	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: perSecond, Exports: 1})
+	w.start()
+	return ours
 }
 
 // rotate writes certificates as a Secret's volume does: each file is another one then.

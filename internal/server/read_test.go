@@ -15,7 +15,6 @@ import (
 
 	daemonv1 "wsdaemon.dev/ws-daemon/api/daemon/v1"
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
-	"wsdaemon.dev/ws-daemon/internal/config"
 )
 
 // full is a workspace with everything in its status.
@@ -187,10 +186,7 @@ func TestAPageIsNotTooLarge(t *testing.T) {
 func TestAllNamespacesAreThoseOfTheCaller(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web"), workspace("team-b", "web"))
-	ours := newAuthority(w, "ours")
-	w.network(ours.issue("daemon"), ours)
-	w.server.Configure(config.Service{Rights: rights(), RequestsPerSecond: 1000, Exports: 1})
-	w.start()
+	ours := w.serveNetwork(1000)
 	reader := w.remote(mutual(ours, ours.issue("reader")))
 	page, err := reader.List(t.Context(), &daemonv1.ListRequest{})
 	w.Expect(err).NotTo(HaveOccurred())

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	"google.golang.org/grpc"
 
 	daemonv1 "wsdaemon.dev/ws-daemon/api/daemon/v1"
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
@@ -174,6 +175,21 @@ func TestFilesOfEveryKind(t *testing.T) {
 	g.Expect(fileOf(archive.Row{Kind: format.KindFile, Flags: format.FlagUnreadable}).GetUnreadable()).To(BeTrue())
 }
 
+// rest is what is still to come of an export.
+func rest(w *world, stream grpc.ServerStreamingClient[daemonv1.ExportResponse]) *bytes.Buffer {
+	w.t.Helper()
+	var all bytes.Buffer
+	for {
+		m, err := stream.Recv()
+		if errors.Is(err, io.EOF) {
+			return &all
+		}
+		w.Expect(err).NotTo(HaveOccurred())
+		w.Expect(len(m.GetData())).To(BeNumerically("<=", fullMessage))
+		all.Write(m.GetData())
+	}
+}
+
 func TestExportIsATar(t *testing.T) {
 	noLeaks(t)
 	w := newWorld(t, workspace("team-a", "web")).start()
@@ -186,18 +202,9 @@ func TestExportIsATar(t *testing.T) {
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(m.GetBackup().GetName()).To(Equal("1.2"))
 	w.Expect(m.GetData()).To(BeEmpty())
-	var all bytes.Buffer
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		w.Expect(err).NotTo(HaveOccurred())
-		w.Expect(len(m.GetData())).To(BeNumerically("<=", fullMessage))
-		all.Write(m.GetData())
-	}
+	all := rest(w, stream)
 	got := map[string]string{}
-	for r := tar.NewReader(&all); ; {
+	for r := tar.NewReader(all); ; {
 		h, err := r.Next()
 		if errors.Is(err, io.EOF) {
 			break
@@ -248,16 +255,8 @@ func TestAnExportOutlivesItsWorkspace(t *testing.T) {
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(second(stream.Recv())).To(Succeed())
 	w.remove(web)
-	var all bytes.Buffer
-	for {
-		m, err := stream.Recv()
-		if errors.Is(err, io.EOF) {
-			break
-		}
-		w.Expect(err).NotTo(HaveOccurred())
-		all.Write(m.GetData())
-	}
-	r := tar.NewReader(&all)
+	all := rest(w, stream)
+	r := tar.NewReader(all)
 	for name := ""; name != "file"; {
 		h, err := r.Next()
 		w.Expect(err).NotTo(HaveOccurred())
