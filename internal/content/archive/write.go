@@ -18,9 +18,6 @@ import (
 // createFlags make a file that was not there, and follow nothing.
 const createFlags = unix.O_WRONLY | unix.O_CREAT | unix.O_EXCL | unix.O_NOFOLLOW | unix.O_CLOEXEC
 
-// writeOutSize is from which size on the content of a file is written out early, in bytes.
-const writeOutSize = 256 << 10
-
 // flushEvery is how much is written between two times that the filesystem is told to write it out, in bytes. What a file takes
 // beside its content is counted as fileCost.
 const (
@@ -120,7 +117,6 @@ func (r *restorer) writeFile(h *hand, entry uint32) error {
 		return err
 	}
 	if err = writeFull(fd, data); err == nil {
-		beginWriteOut(fd, 0, e.Size)
 		err = r.finishFile(h, fd, entry)
 	}
 	if closeErr := unix.Close(fd); err == nil {
@@ -259,19 +255,7 @@ func (r *restorer) writePiece(h *hand, fd int, piece *format.Piece) error {
 		return errContent
 	}
 	h.bytes += int64(len(data))
-	if err := pwriteFull(fd, data, piece.At); err != nil {
-		return err
-	}
-	beginWriteOut(fd, piece.At, int64(piece.Len))
-	return nil
-}
-
-// beginWriteOut has the filesystem begin to write out what is large, while other files are still to come: whoever flushes it at the
-// end then waits for little, and learns of errors.
-func beginWriteOut(fd int, at, length int64) {
-	if length >= writeOutSize {
-		_ = unix.SyncFileRange(fd, at, length, unix.SYNC_FILE_RANGE_WRITE)
-	}
+	return pwriteFull(fd, data, piece.At)
 }
 
 // reopen opens a file that was made without content. It is not kept open: there may be many of them.
