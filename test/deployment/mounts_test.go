@@ -1,6 +1,7 @@
 package deployment
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -103,8 +104,9 @@ func TestWhatTheConfigurationNamesIsMounted(t *testing.T) {
 					host(t, d.daemon, "/dev")
 				}
 			}
-			for port, address := range map[string]string{"health": d.config.Health.Address, "metrics": d.config.Metrics.Address} {
-				g.Expect(d.daemon.Containers[0].Ports).To(ContainElement(HaveField("Name", port)), address)
+			for _, port := range d.daemon.Containers[0].Ports {
+				address := map[string]string{"health": d.config.Health.Address, "metrics": d.config.Metrics.Address}[port.Name]
+				g.Expect(address).To(Equal(fmt.Sprintf(":%d", port.ContainerPort)), "%s has to be reached from outside", port.Name)
 			}
 		})
 	}
