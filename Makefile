@@ -24,7 +24,8 @@ VOLUME ?=
 STORE ?= file
 # Node name of `make run`.
 NODE_NAME ?= $(shell hostname)
-# Flags of the test program that `make e2e` runs, as -accel=tcg.
+# What `make e2e` runs: what every change has to pass, or full; and flags of its test program, as -accel=tcg.
+E2E ?=
 E2E_FLAGS ?=
 # How often `make bench` has every tool do everything, and its other flags (`go run ./hack/bench --help`).
 BENCH_ROUNDS ?= 5
@@ -150,10 +151,10 @@ vm-shell: ## Open a shell in that machine (VM_FLAGS).
 	@go run ./hack/vm/cmd shell $(VM_FLAGS)
 
 .PHONY: e2e
-e2e: ## Run the daemon's image on real nodes, two virtual machines, with pods that use workspaces (E2E_FLAGS).
+e2e: ## Run the daemon's image on real nodes, two virtual machines, with pods that use workspaces (E2E=full, E2E_FLAGS).
 	@hack/stage.sh packages hack/packages.sh busybox-static git
 	@hack/stage.sh image $(MAKE) --no-print-directory image IMG=ws-daemon:e2e IMAGE_FILE=bin/e2e.tar
-	@hack/stage.sh e2e $(GO_TEST) -tags e2e -count=1 -timeout 2h -v ./test/e2e -args -image='$(CURDIR)/bin/e2e.tar' $(E2E_FLAGS)
+	@hack/stage.sh e2e $(GO_TEST) -tags 'e2e $(E2E)' -count=1 -timeout 2h -v ./test/e2e -args -image='$(CURDIR)/bin/e2e.tar' $(E2E_FLAGS)
 
 .PHONY: bench
 bench: build ## Measure backup and restore beside tar, cp, restic and borg, and instant starts, into docs/benchmarks.md (BENCH_ROUNDS, BENCH_FLAGS=-check).

@@ -19,9 +19,20 @@ import (
 // inside is where pods have their workspace.
 const inside = "/workspace"
 
-// pod runs a shell script in a workspace, as its owner, and waits until it runs, which it does when the content is there. It needs no token,
-// and nothing of the node but its volume.
+// pod runs a shell script in a workspace, as its owner, and waits until it runs, which it does when the content is there.
 func (w *world) pod(name string, ws *v1.Workspace, script string) {
+	w.t.Helper()
+	w.createPod(name, ws, volume(ws), script)
+	w.podRuns(name, 0)
+}
+
+// volume is a workspace as the CSI driver gives it.
+func volume(ws *v1.Workspace) corev1.VolumeSource {
+	return corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: v1.CSIDriver, VolumeAttributes: map[string]string{v1.CSIAttributeWorkspace: ws.Name}}}
+}
+
+// createPod makes a pod on a workspace's node. It needs no token, and nothing of the node but its volume.
+func (w *world) createPod(name string, ws *v1.Workspace, source corev1.VolumeSource, script string) {
 	w.t.Helper()
 	grace, who, no := int64(1), int64(owner), false
 	w.create(&corev1.Pod{
@@ -35,12 +46,9 @@ func (w *world) pod(name string, ws *v1.Workspace, script string) {
 				Command: []string{"sh", "-c", script}, WorkingDir: inside,
 				VolumeMounts: []corev1.VolumeMount{{Name: "workspace", MountPath: inside}},
 			}},
-			Volumes: []corev1.Volume{{Name: "workspace", VolumeSource: corev1.VolumeSource{
-				CSI: &corev1.CSIVolumeSource{Driver: v1.CSIDriver, VolumeAttributes: map[string]string{v1.CSIAttributeWorkspace: ws.Name}},
-			}}},
+			Volumes: []corev1.Volume{{Name: "workspace", VolumeSource: source}},
 		},
 	})
-	w.podRuns(name, 0)
 }
 
 // podRuns waits until a pod's container runs that was restarted so many times.

@@ -1,0 +1,159 @@
+//go:build e2e && full
+
+package e2e
+
+import (
+	"fmt"
+	"net/url"
+	"strings"
+	"testing"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/hack/nodes"
+)
+
+// A snapshot of a workspace in whose pod somebody writes is the beginning of a second one, on the other node.
+func TestSnapshotAndSecondPod(t *testing.T) {
+	w := newWorld(t)
+	w.pod("first", w.workspace("web", env.a, empty()), "umask 077; mkdir -p tree; "+log)
+	w.exec("first", "cd tree; "+write)
+	w.create(&v1.Snapshot{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "lunch"},
+		Spec:       v1.SnapshotSpec{WorkspaceName: "web", NodeName: env.a.Name, DeletionPolicy: v1.DeletionDelete},
+	})
+	var snapshot v1.Snapshot
+	w.Eventually(func() (bool, error) {
+		err := w.get(&snapshot, "lunch")
+		return apimeta.IsStatusConditionTrue(snapshot.Status.Conditions, v1.ConditionReady), err
+	}).Should(BeTrue(), func() string { return text(&snapshot.Status) })
+	w.pod("second", w.workspace("again", env.b, v1.Initializer{Snapshot: &v1.SnapshotInitializer{Name: "lunch"}}), idle)
+	w.Expect(w.exec("second", "cd tree; "+list)).To(Equal(w.exec("first", "cd tree; "+list)))
+	w.uninterrupted(w.exec("second", "cat log"))
+	w.uninterrupted(w.exec("first", "cat log"))
+	w.podRuns("first", 0)
+}
+
+// A kubelet that restarts disturbs no pod, and goes on with new ones.
+func TestKubeletRestarted(t *testing.T) {
+	w := newWorld(t)
+	ws := w.workspace("web", env.b, empty())
+	w.pod("first", ws, log)
+	w.exec("first", write)
+	_, err := env.b.Run(t.Context(), "old=$(pgrep -x kubelet); kill -KILL $old; until new=$(pgrep -x kubelet) && [[ $new != $old ]]; do sleep 0.1; done")
+	w.Expect(err).NotTo(HaveOccurred())
+	w.pod("second", ws, idle)
+	w.podRuns("first", 0)
+	w.uninterrupted(w.exec("first", "cat log"))
+	const others = " | grep -v ./log"
+	w.Expect(w.exec("second", "("+list+")"+others)).To(Equal(w.exec("first", "("+list+")"+others)))
+}
+
+// A workspace whose store cannot be reached while it stops keeps its content, and goes when the store is back.
+func TestStoreDownDuringStop(t *testing.T) {
+	w := newWorld(t)
+	w.pod("first", w.workspace("web", env.b, empty()), idle)
+	w.exec("first", write)
+	before := w.exec("first", list)
+	store, err := url.Parse(env.store.Endpoint)
+	w.Expect(err).NotTo(HaveOccurred())
+	_, err = env.b.Run(t.Context(), `nft "add table ip cut; add chain ip cut store { type filter hook forward priority 0; };
+		add rule ip cut store tcp dport `+store.Port()+` reject with tcp reset"`)
+	w.Expect(err).NotTo(HaveOccurred())
+	w.removePod("first")
+	w.patch("web", `{"spec":{"state":"Stopped"}}`)
+	w.condition("web", v1.ConditionFinalBackup, v1.ReasonUploadFailed)
+	files, err := env.b.Run(t.Context(), "find /mnt/workspaces/volumes -name blob")
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(strings.Fields(files)).To(HaveLen(1), "the content stays")
+	_, err = env.b.Run(t.Context(), "nft delete table ip cut")
+	w.Expect(err).NotTo(HaveOccurred())
+	w.await("web", "Stopped", nil)
+	w.patch("web", fmt.Sprintf(`{"spec":{"state":"Running","nodeName":%q}}`, env.a.Name))
+	w.pod("second", w.await("web", "Running", env.a), idle)
+	w.Expect(w.exec("second", list)).To(Equal(before))
+}
+
+// condition waits until a condition of a workspace has a reason.
+func (w *world) condition(name, kind, reason string) {
+	w.t.Helper()
+	var ws v1.Workspace
+	w.Eventually(func() (string, error) {
+		err := w.get(&ws, name)
+		if c := apimeta.FindStatusCondition(ws.Status.Conditions, kind); c != nil {
+			return c.Reason, err
+		}
+		return "", err
+	}).Should(Equal(reason), func() string { return text(&ws.Status) })
+	w.say("%s of workspace %s is %s", kind, name, reason)
+}
+
+// Two pods share a workspace, one of them without the driver. It waits for both before it stops.
+func TestTwoPodsOnOneWorkspace(t *testing.T) {
+	w := newWorld(t)
+	w.pod("first", w.workspace("web", env.a, empty()), idle)
+	ws := w.await("web", "Running", env.a)
+	w.createPod("second", ws, hostPath(ws), idle)
+	w.podRuns("second", 0)
+	w.exec("first", write)
+	w.exec("second", "echo hello >from-second")
+	before := w.exec("first", list)
+	w.Expect(w.exec("second", list)).To(Equal(before))
+	w.patch("web", `{"spec":{"state":"Stopped"}}`)
+	w.removePod("first")
+	w.condition("web", v1.ConditionFinalBackup, v1.ReasonWaitingForPods)
+	w.Expect(w.exec("second", list)).To(Equal(before), "its content is not taken away")
+	w.removePod("second")
+	w.await("web", "Stopped", nil)
+	w.patch("web", fmt.Sprintf(`{"spec":{"state":"Running","nodeName":%q}}`, env.b.Name))
+	w.pod("third", w.await("web", "Running", env.b), idle)
+	w.Expect(w.exec("third", list)).To(Equal(before))
+}
+
+// hostPath is a workspace that runs as pods have it without the driver.
+func hostPath(ws *v1.Workspace) corev1.VolumeSource {
+	directory := corev1.HostPathDirectory
+	return corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: ws.Status.Volume.Path, Type: &directory}}
+}
+
+// A pod that is deleted by force is gone from the API server before its processes are from the node. All the same, nothing that they had
+// written is lost.
+func TestPodDeletedByForce(t *testing.T) {
+	w := newWorld(t)
+	for name, way := range map[string][2]*nodes.Node{"lvm": {env.a, env.b}, "xfs": {env.b, env.a}} {
+		w.pod(name, w.workspace(name, way[0], empty()), idle)
+		w.exec(name, write)
+		before := w.exec(name, list)
+		_, err := env.kube(t.Context(), "", "delete", "pod", name, "--namespace="+w.namespace, "--force", "--grace-period=0")
+		w.Expect(err).NotTo(HaveOccurred())
+		w.patch(name, `{"spec":{"state":"Stopped"}}`)
+		w.await(name, "Stopped", nil)
+		w.patch(name, fmt.Sprintf(`{"spec":{"state":"Running","nodeName":%q}}`, way[1].Name))
+		w.pod(name+"-again", w.await(name, "Running", way[1]), idle)
+		w.Expect(w.exec(name+"-again", list)).To(Equal(before))
+	}
+}
+
+// A node that is drained is safe to remove once all that its pods had written is in the store.
+func TestDrain(t *testing.T) {
+	w := newWorld(t)
+	ws := w.workspace("web", env.b, empty())
+	w.pod("first", ws, idle)
+	w.exec("first", write+"; head -c 100000000 /dev/urandom >large")
+	before := w.exec("first", list)
+	_, err := env.kube(t.Context(), "", "drain", env.b.Name, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout="+patience.String())
+	w.Expect(err).NotTo(HaveOccurred())
+	_, err = env.kube(t.Context(), "", "wait", "workspacenode/"+env.b.Name, "--for=condition=SafeToRemove", "--timeout="+patience.String())
+	w.Expect(err).NotTo(HaveOccurred())
+	w.say("%s is safe to remove", env.b.Name)
+	w.patch("web", fmt.Sprintf(`{"spec":{"nodeName":%q,"fencedNode":%q}}`, env.a.Name, env.b.Name))
+	w.pod("second", w.await("web", "Running", env.a), idle)
+	w.Expect(w.exec("second", list)).To(Equal(before))
+	_, err = env.kube(t.Context(), "", "uncordon", env.b.Name)
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Eventually(func() (string, error) { return env.b.Run(t.Context(), "ls /mnt/workspaces/volumes") }).Should(BeEmpty())
+}

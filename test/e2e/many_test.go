@@ -1,0 +1,130 @@
+//go:build e2e && full
+
+package e2e
+
+import (
+	"fmt"
+	"slices"
+	"testing"
+	"time"
+
+	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/hack/nodes"
+)
+
+// A pod with a new workspace runs little later than the same pod with an empty directory.
+func TestStartBesideEmptyDir(t *testing.T) {
+	const rounds = 10
+	w := newWorld(t)
+	for kind, n := range map[string]*nodes.Node{"lvm": env.a, "xfs": env.b} {
+		var with, without []time.Duration
+		for i := range rounds {
+			with = append(with, w.start(fmt.Sprintf("%s-%d", kind, i), n, true))
+			without = append(without, w.start(fmt.Sprintf("%s-empty-%d", kind, i), n, false))
+		}
+		slices.Sort(with)
+		slices.Sort(without)
+		more := with[rounds/2] - without[rounds/2]
+		w.say("%s: with a workspace %s, with an empty directory %s: %s more (medians of %d)", kind, with[rounds/2], without[rounds/2], more, rounds)
+		w.Expect(more).To(BeNumerically("<=", 3*time.Second), kind)
+	}
+}
+
+// start returns how long it takes from the first object to a running container. All of it is removed.
+func (w *world) start(name string, n *nodes.Node, workspace bool) time.Duration {
+	w.t.Helper()
+	ws, source := &v1.Workspace{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}, Spec: v1.WorkspaceSpec{NodeName: n.Name}},
+		corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
+	began := time.Now()
+	if workspace {
+		ws = w.workspace(name, n, empty())
+		source = volume(ws)
+	}
+	w.createPod(name, ws, source, idle)
+	var pod corev1.Pod
+	w.Eventually(func() (string, error) {
+		err := w.get(&pod, name)
+		return containerState(&pod), err
+	}).WithPolling(50*time.Millisecond).Should(Equal("running, restarted 0 times"), func() string { return w.describe(&pod) })
+	took := time.Since(began)
+	w.removePod(name)
+	if workspace {
+		w.remove(ws)
+	}
+	return took
+}
+
+// Thirty workspaces with pods run beside each other on a node, and nothing of them stays.
+func TestThirtyWorkspaces(t *testing.T) {
+	for _, n := range []*nodes.Node{env.a, env.b} {
+		w := newWorld(t)
+		w.settle()
+		before := w.inventory(n)
+		all := w.runMany(n, 30)
+		w.say("%d pods run on %s", len(all), n.Name)
+		w.Expect(env.client.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(w.namespace))).To(Succeed())
+		for _, ws := range all {
+			w.await(ws.Name, "Stopped", nil)
+		}
+		for _, ws := range all {
+			w.remove(ws)
+		}
+		w.Eventually(func() string { return w.inventory(n) }).Should(Equal(before))
+	}
+}
+
+// runMany runs a pod in each of many new workspaces, and has them stop when their pods end.
+func (w *world) runMany(n *nodes.Node, many int) []*v1.Workspace {
+	w.t.Helper()
+	all := make([]*v1.Workspace, 0, many)
+	for i := range many {
+		ws := w.workspace(fmt.Sprintf("web-%d", i), n, empty())
+		w.createPod(ws.Name, ws, volume(ws), "echo $HOSTNAME >who; "+idle)
+		all = append(all, ws)
+	}
+	for _, ws := range all {
+		w.podRuns(ws.Name, 0)
+	}
+	for _, ws := range all {
+		w.Expect(w.exec(ws.Name, "cat who")).To(Equal(ws.Name))
+		w.patch(ws.Name, `{"spec":{"state":"Stopped"}}`)
+	}
+	return all
+}
+
+// inventory lists what workspaces and pods leave on a node if they leave something.
+const inventory = `
+	findmnt --raw --noheadings --output TARGET | grep -E '^/var/lib/ws-daemon/|kubernetes.io~csi' | sort || true
+	find /var/lib/ws-daemon -mindepth 1 -maxdepth 2 | sort
+	! mountpoint --quiet /mnt/workspaces || find /mnt/workspaces -mindepth 1 -maxdepth 2 | sort
+	ls -d /var/lib/kubelet/pods/*/volumes/kubernetes.io~csi/* 2>/dev/null || true
+	ls -A /var/lib/kubelet/plugins /var/lib/kubelet/plugins/workspace.wsdaemon.dev /var/lib/kubelet/plugins_registry
+	! vgs ws >/dev/null 2>&1 || lvs --noheadings --options lv_name ws
+	! mountpoint --quiet /mnt/workspaces || xfs_quota -x -c 'report -p -n -N' /mnt/workspaces | awk '{print $1}'`
+
+func (w *world) inventory(n *nodes.Node) string {
+	w.t.Helper()
+	out, err := n.Run(w.t.Context(), inventory)
+	w.Expect(err).NotTo(HaveOccurred())
+	return out
+}
+
+// settle waits until what earlier tests have removed is gone.
+func (w *world) settle() {
+	w.t.Helper()
+	w.Eventually(func() (going []string, err error) {
+		var list corev1.NamespaceList
+		err = env.client.List(w.t.Context(), &list)
+		for i := range list.Items {
+			if !list.Items[i].DeletionTimestamp.IsZero() {
+				going = append(going, list.Items[i].Name)
+			}
+		}
+		return going, err
+	}).Should(BeEmpty())
+}

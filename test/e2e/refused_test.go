@@ -1,0 +1,92 @@
+//go:build e2e && full
+
+package e2e
+
+import (
+	"testing"
+
+	. "github.com/onsi/gomega"
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/hack/nodes"
+)
+
+// A pod that cannot have its workspace has an event that says why, and what to do.
+func TestPodsThatAreRefused(t *testing.T) {
+	w := newWorld(t)
+	w.workspace("foreign", env.b, empty())
+	w.workspace("stopped", env.a, empty())
+	w.patch("stopped", `{"spec":{"state":"Stopped"}}`)
+	w.workspace("failed", env.a, v1.Initializer{Git: &v1.GitInitializer{URL: outside(env.git.URL) + "/nobody.git"}})
+	for name, tt := range map[string]struct{ workspace, attribute, want string }{
+		"missing":   {"nobody", v1.CSIAttributeWorkspace, "does not exist: create it, or correct"},
+		"foreign":   {"foreign", v1.CSIAttributeWorkspace, "belongs to node " + env.b.Name + " and this pod is on node " + env.a.Name},
+		"stopped":   {"stopped", v1.CSIAttributeWorkspace, "is stopped: set its spec.state to Running"},
+		"failed":    {"failed", v1.CSIAttributeWorkspace, "cannot be used: CloneFailed: "},
+		"attribute": {"stopped", "workspase", `"workspase" is not known, only "workspace": remove it`},
+	} {
+		ws := &v1.Workspace{Spec: v1.WorkspaceSpec{NodeName: env.a.Name}}
+		ws.Name = tt.workspace
+		source := volume(ws)
+		source.CSI.VolumeAttributes = map[string]string{tt.attribute: tt.workspace}
+		w.createPod(name, ws, source, idle)
+		w.told(tt.want)
+		w.removePod(name)
+	}
+}
+
+// told waits until an event has some words.
+func (w *world) told(words string) {
+	w.t.Helper()
+	w.Eventually(w.events).Should(ContainElement(ContainSubstring(words)))
+	w.say("an event says %q", words)
+}
+
+// A workspace that is deleted under a pod stays until the pod has ended, and no other pod gets it.
+func TestWorkspaceDeletedUnderAPod(t *testing.T) {
+	w := newWorld(t)
+	ws := w.workspace("web", env.a, empty())
+	w.pod("first", ws, idle)
+	w.exec("first", write)
+	before := w.exec("first", list)
+	w.Expect(env.client.Delete(t.Context(), ws)).To(Succeed())
+	w.condition("web", v1.ConditionFinalBackup, v1.ReasonWaitingForPods)
+	w.createPod("second", ws, volume(ws), idle)
+	w.told("is being deleted")
+	w.Expect(w.exec("first", list)).To(Equal(before))
+	w.removePod("second")
+	w.removePod("first")
+	w.remove(ws)
+}
+
+// A workspace for a node that never was says so, and goes when it is deleted.
+func TestUnknownNode(t *testing.T) {
+	w := newWorld(t)
+	ws := w.workspace("web", &nodes.Node{Name: "node-z"}, empty())
+	w.condition("web", v1.ConditionNodeGone, v1.ReasonNodeNotFound)
+	w.remove(ws)
+}
+
+// A node without its volume group says so in each workspace, and begins when it has it again.
+func TestVolumeGroupMissing(t *testing.T) {
+	w := newWorld(t)
+	w.settle()
+	run := func(script string) {
+		out, err := env.a.Run(t.Context(), script)
+		w.Expect(err).NotTo(HaveOccurred(), out)
+	}
+	run("vgrename ws away")
+	ws := w.workspace("web", env.a, empty())
+	var now v1.Workspace
+	w.Eventually(func() (string, error) {
+		err := w.get(&now, "web")
+		if c := apimeta.FindStatusCondition(now.Status.Conditions, v1.ConditionVolumeReady); c != nil {
+			return c.Reason + ": " + c.Message, err
+		}
+		return "", err
+	}).Should(And(HavePrefix(v1.ReasonVolumeGroupNotFound), ContainSubstring(`"ws"`)), func() string { return text(&now.Status) })
+	run("vgrename away ws")
+	w.pod("shell", ws, idle)
+	w.Expect(w.exec("shell", "echo hello >file; cat file")).To(Equal("hello"))
+}
