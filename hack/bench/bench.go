@@ -64,14 +64,14 @@ func (b *bench) remember(tree string) (err error) {
 
 // all does all rounds.
 func (b *bench) all(ctx context.Context) error {
-	for n := 1; n <= b.rounds; n++ {
-		say("round %d of %d", n, b.rounds)
-		if err := b.round(ctx, n); err != nil {
+	if b.git { // before what takes much longer
+		if err := b.repositories(ctx); err != nil {
 			return err
 		}
 	}
-	if b.git {
-		if err := b.repositories(ctx); err != nil {
+	for n := 1; n <= b.rounds; n++ {
+		say("round %d of %d", n, b.rounds)
+		if err := b.round(ctx, n); err != nil {
 			return err
 		}
 	}

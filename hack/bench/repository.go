@@ -61,7 +61,7 @@ func (b *bench) repositories(ctx context.Context) (err error) {
 // is left out.
 func makeRepository(ctx context.Context, tree, root string) error {
 	_, _, err := execute(ctx, expand("mkdir -p {root}/work && cd {tree} && find . -name .git -prune -o -type f ! -name '.git*' -print0 | "+
-		"LC_ALL=C sort -z | head -z -n {files} | tar -c --null -T - | tar -x -C {root}/work && cd {root}/work && "+
+		"LC_ALL=C sort -z | sed -nz 1,{files}p | tar -c --null -T - | tar -x -C {root}/work && cd {root}/work && "+
 		"git init --quiet --initial-branch=main && git add --force . && "+
 		"git -c user.name=bench -c user.email=bench@example.com commit --quiet --message=all && "+
 		"git clone --quiet --bare . {root}/r.git && git -C {root}/r.git repack -adq && rm -rf {root}/work",
