@@ -148,7 +148,7 @@ func (e *environment) writeConfig(node string, class config.Class) error {
 	c := config.Default()
 	c.Content.WorkingArea = "/var/lib/ws-daemon"
 	c.Content.Git.AllowedSchemes = []string{"http"}
-	c.Content.Timeouts.RetryMax.Duration = 5 * time.Second
+	c.Content.Timeouts.StoreTotal.Duration, c.Content.Timeouts.RetryMax.Duration = time.Minute, 5*time.Second
 	c.Storage = e.storage()
 	c.Volumes.Classes = map[string]config.Class{"default": class}
 	c.CSI.Socket = "/var/lib/kubelet/plugins/workspace.wsdaemon.dev/csi.sock"
