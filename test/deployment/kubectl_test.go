@@ -15,7 +15,7 @@ func TestWhichKubectlDeploys(t *testing.T) {
 	script := func(path, text string) string {
 		path = filepath.Join(dir, path)
 		g.Expect(os.MkdirAll(filepath.Dir(path), 0o755)).To(Succeed())
-		g.Expect(os.WriteFile(path, []byte("#!/bin/bash\n"+text+"\n"), 0o755)).To(Succeed()) //nolint:gosec // it is a program
+		g.Expect(os.WriteFile(path, []byte("#!/bin/bash\n"+text+"\n"), 0o755)).To(Succeed())
 		return path
 	}
 	told := script("told/kubectl", `echo "told: $*"`)

@@ -28,9 +28,7 @@ func typed(t *testing.T, document, program string) []string {
 	NewWithT(t).Expect(err).NotTo(HaveOccurred())
 	var commands []string
 	for _, block := range regexp.MustCompile("(?s)\n *```sh\n(.*?)\n *```\n").FindAllStringSubmatch(string(text), -1) {
-		for _, found := range regexp.MustCompile("(?m)^"+program+" .*(\n  .*)*").FindAllString(block[1], -1) {
-			commands = append(commands, found)
-		}
+		commands = append(commands, regexp.MustCompile("(?m)^"+program+" .*(\n  .*)*").FindAllString(block[1], -1)...)
 	}
 	for _, found := range regexp.MustCompile("`("+program+" [^`]+)`").FindAllStringSubmatch(string(text), -1) {
 		commands = append(commands, strings.ReplaceAll(found[1], "\n", " "))
