@@ -18,14 +18,17 @@ RUN --mount=type=cache,target=/go/pkg/mod --mount=type=cache,target=/root/.cache
 
 FROM ${BASE}
 # All programs that the daemon runs: git and git-lfs bring repositories into new workspaces (the daemon itself is git's ssh), lvm2 with
-# the tools of thin pools, xfsprogs and e2fsprogs make volumes. Of xfsprogs it needs mkfs.xfs, not what checks file systems by Python and
-# ICU, so these stay out, against what the package says. What differs from build to build goes in the same layer: logs, caches, what dpkg
-# keeps of before, and settings of git-lfs that the daemon's git never reads.
+# the tools of thin pools, xfsprogs and e2fsprogs make volumes. Of xfsprogs it needs mkfs.xfs, not what checks and edits file systems by
+# Python, ICU and libedit: the package is told that it can do without them, so that apt goes on working in images on top of this one.
+# What differs from build to build goes in the same layer: logs, caches, what dpkg keeps of before, and settings of git-lfs that the
+# daemon's git never reads.
 RUN export DEBIAN_FRONTEND=noninteractive \
     && apt-get update \
     && apt-get install --yes --no-install-recommends \
        ca-certificates e2fsprogs git git-lfs libinih1 liburcu8 lvm2 thin-provisioning-tools \
-    && cd /tmp && apt-get -o APT::Sandbox::User=root download xfsprogs && dpkg --install --force-depends xfsprogs_*.deb \
+    && cd /tmp && apt-get -o APT::Sandbox::User=root download xfsprogs && dpkg-deb --raw-extract xfsprogs_*.deb xfsprogs \
+    && sed --regexp-extended --in-place '/^Depends:/s/, (python3|libicu|libedit)[^,]*//g' xfsprogs/DEBIAN/control \
+    && dpkg-deb --build xfsprogs && dpkg --install xfsprogs.deb && apt-get check \
     && rm -rf /tmp/* /var/lib/apt/lists/* /var/cache/apt/* /var/cache/debconf/*-old /var/cache/ldconfig/* /var/lib/dpkg/*-old \
        /var/log/* /etc/passwd- /etc/group- /etc/shadow- /etc/gshadow- /etc/gitconfig
 COPY --from=build /ws-daemon /usr/bin/ws-daemon

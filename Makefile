@@ -14,6 +14,9 @@ DEPLOY ?= config/default
 INSTALLER ?= dist/install.yaml
 # Container engine: docker, podman or buildah.
 CONTAINER_TOOL ?= docker
+# kubectl of the deployment; empty: the one that is installed, or one that is built once.
+KUBECTL ?=
+export KUBECTL
 # Version that `ws-daemon version` prints.
 VERSION ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Repository that the demo clones; empty: one that it makes itself.
@@ -48,8 +51,6 @@ BUF := $(CACHE)/buf-$(call version_of,github.com/bufbuild/buf,buf)
 PROTOC_GEN_GO := $(CACHE)/protoc-gen-go-$(call version_of,google.golang.org/protobuf,proto)
 PROTOC_GEN_GO_GRPC := $(CACHE)/protoc-gen-go-grpc-$(call version_of,google.golang.org/grpc/cmd/protoc-gen-go-grpc,proto)
 GOLANGCI_LINT := $(CACHE)/golangci-lint-$(call version_of,github.com/golangci/golangci-lint/v2,lint)
-# Directory of kubectl, kube-apiserver and etcd; asked for only by the recipes that need it, for it may be built first.
-KUBE_TOOLS = $$(go run ./hack/cluster/cmd tools)
 
 LDFLAGS := -s -w -X wsdaemon.dev/ws-daemon/internal/cmd.version=$(VERSION)
 
@@ -217,11 +218,11 @@ build-installer: manifests ## Write everything that `make deploy` applies into I
 clean: ## Remove what was built here. The tools' cache and the data of `make run` stay.
 	rm -rf bin dist cover.out
 
-##@ Deployment (with the current kubeconfig)
+##@ Deployment (with the current kubeconfig, and KUBECTL)
 
 .PHONY: install
 install: manifests ## Install the CRDs.
-	"$(KUBE_TOOLS)/kubectl" apply --server-side -k config/crd
+	hack/kubectl.sh apply --server-side -k config/crd
 
 .PHONY: uninstall
 uninstall: ## Remove the CRDs; refused while there are objects.
@@ -229,7 +230,7 @@ uninstall: ## Remove the CRDs; refused while there are objects.
 
 .PHONY: deploy
 deploy: manifests ## Install the CRDs, the daemons with the image IMG, and what they need (DEPLOY, a directory).
-	hack/render.sh '$(IMG)' '$(DEPLOY)' | "$(KUBE_TOOLS)/kubectl" apply --server-side -f -
+	hack/render.sh '$(IMG)' '$(DEPLOY)' | hack/kubectl.sh apply --server-side -f -
 
 .PHONY: undeploy
 undeploy: ## Remove what deploy has installed, but not the CRDs, the objects, and the namespace with its Secrets.

@@ -5,5 +5,4 @@ set -euo pipefail
 
 image=$1 directory=$2
 cd "$(dirname "$0")/.."
-kubectl=$(go run ./hack/cluster/cmd tools)/kubectl
-"$kubectl" kustomize "$directory" | sed "s|image: ws-daemon:latest\$|image: $image|"
+hack/kubectl.sh kustomize "$directory" | sed "s|image: ws-daemon:latest\$|image: $image|"

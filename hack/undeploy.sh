@@ -6,10 +6,12 @@ set -euo pipefail
 
 directory=$1
 cd "$(dirname "$0")/.."
-kubectl=$(go run ./hack/cluster/cmd tools)/kubectl
 
 # One document each, without those whose deletion would delete what is in them.
 hack/render.sh unused "$directory" |
 	awk 'BEGIN { RS = "---\n" } !/(^|\n)kind: (CustomResourceDefinition|Namespace)\n/ { printf "---\n%s", $0 }' |
-	"$kubectl" delete --ignore-not-found -f -
+	hack/kubectl.sh delete --ignore-not-found -f -
+# Each configuration that there was has its own ConfigMap.
+hack/kubectl.sh -n ws-daemon-system get configmaps -o name | sed -n '/^configmap\/ws-daemon-config-/p' |
+	xargs --no-run-if-empty hack/kubectl.sh -n ws-daemon-system delete
 echo "The CRDs, all objects and the namespace ws-daemon-system stay. Without daemons nothing is backed up. To remove the CRDs: make uninstall"

@@ -6,15 +6,14 @@
 set -euo pipefail
 
 cd "$(dirname "$0")/.."
-kubectl=$(go run ./hack/cluster/cmd tools)/kubectl
 
 for resource in workspaces snapshots; do
 	name=$resource.workspace.wsdaemon.dev
-	[[ -n $("$kubectl" get crd "$name" --ignore-not-found -o name) ]] || continue
-	objects=$("$kubectl" get "$name" --all-namespaces -o name)
+	[[ -n $(hack/kubectl.sh get crd "$name" --ignore-not-found -o name) ]] || continue
+	objects=$(hack/kubectl.sh get "$name" --all-namespaces -o name)
 	if [[ -n $objects ]]; then
 		echo "error: there are $(wc -l <<<"$objects") $resource: delete them first, and wait until they are gone" >&2
 		exit 1
 	fi
 done
-"$kubectl" delete --ignore-not-found -k config/crd
+hack/kubectl.sh delete --ignore-not-found -k config/crd

@@ -32,7 +32,10 @@ type admission struct {
 func (a admission) wait(ctx context.Context) (string, error) {
 	var cluster string
 	err := wait.PollUntilContextCancel(ctx, 2*time.Second, true, func(ctx context.Context) (bool, error) {
-		err := a.modern(ctx)
+		var err error
+		if a.version != nil {
+			err = modern(ctx, a.version, "nothing of its objects is done, and what lies on the node is only backed up")
+		}
 		if err == nil {
 			cluster, err = clusterUID(ctx, a.reader)
 		}
@@ -53,12 +56,9 @@ func (a admission) wait(ctx context.Context) (string, error) {
 }
 
 // modern makes sure that the API server selects objects by field, and says in tokens which node they are of. An older one may be
-// upgraded at any time.
-func (a admission) modern(ctx context.Context) error {
-	if a.version == nil {
-		return nil
-	}
-	text, err := a.version(ctx)
+// upgraded at any time; meanwhile says what is not done until then.
+func modern(ctx context.Context, ask func(context.Context) (string, error), meanwhile string) error {
+	text, err := ask(ctx)
 	if err != nil {
 		return err
 	}
@@ -67,8 +67,8 @@ func (a admission) modern(ctx context.Context) error {
 		return fmt.Errorf("the API server's version: %w", err)
 	}
 	if v.LessThan(oldestAPI()) {
-		return fmt.Errorf("the API server is %s, and ws-daemon needs %s or newer: upgrade the control plane of the cluster; "+
-			"until then nothing of its objects is done, and what lies on the node is only backed up", text, oldestAPI())
+		return fmt.Errorf("the API server is %s, and ws-daemon needs %s or newer: upgrade the control plane of the cluster; until then %s",
+			text, oldestAPI(), meanwhile)
 	}
 	return nil
 }

@@ -100,6 +100,13 @@ func runController(ctx context.Context, o controllerOptions) error {
 	if err != nil {
 		return err
 	}
+	ask, err := apiVersion(rest)
+	if err == nil {
+		err = modern(ctx, ask, "no object is let go without its node, and the daemons tend the store")
+	}
+	if err != nil {
+		return err
+	}
 	mgr, err := c.manager(rest)
 	if err != nil {
 		return err

@@ -13,7 +13,7 @@ import (
 var (
 	// shells are blocks of a document in which somebody types, typed the command lines of ws-daemon in them: also after a prompt, or in a pod.
 	shells = regexp.MustCompile("(?s)\n```(?:sh|console)\n(.*?)\n```\n")
-	typed  = regexp.MustCompile(`(?m)^(?:\$ |kubectl .* -- )?ws-daemon ([^\n]*)$`)
+	typed  = regexp.MustCompile(`(?m)^(?:\$ |kubectl .* -- (?:\\\n  )?)?ws-daemon ([^\n]*)$`)
 )
 
 // Whatever a document has somebody type is a command that there is, with flags and arguments that it has.

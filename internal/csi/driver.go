@@ -96,8 +96,10 @@ func (d *Driver) registrationSocket() string {
 	return filepath.Join(d.registrationDir, v1.CSIDriver+"-reg.sock")
 }
 
-// serve serves until ctx ends or it cannot. The kubelet is told of the driver when that can be called.
+// serve serves until ctx ends or it cannot. The kubelet is told of the driver when that can be called; when its socket goes, so does what
+// the kubelet knew.
 func (d *Driver) serve(ctx context.Context) error {
+	defer d.Metrics.registered(false)
 	if err := os.MkdirAll(filepath.Dir(d.socket), 0o750); err != nil {
 		return fmt.Errorf("csi.socket: %w", err)
 	}
@@ -111,10 +113,14 @@ func (d *Driver) serve(ctx context.Context) error {
 		return fmt.Errorf("csi.registrationDir: %w", err)
 	}
 	defer registrations.Close()
+	made, err := identify(d.socket, d.registrationSocket())
+	if err != nil {
+		return err
+	}
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return d.answer(ctx, calls, d.register) })
 	group.Go(func() error { return d.answer(ctx, registrations, d.introduce) })
-	group.Go(func() error { return stay(ctx, d.look, d.socket, d.registrationSocket()) })
+	group.Go(func() error { return stay(ctx, d.look, made) })
 	return group.Wait()
 }
 
@@ -170,16 +176,21 @@ func (d *Driver) answer(ctx context.Context, listener net.Listener, register fun
 	return err
 }
 
-// stay fails when a socket is not there any more.
-func stay(ctx context.Context, look time.Duration, paths ...string) error {
-	made := make([]os.FileInfo, 0, len(paths))
+// identify tells what files are, so that others in their place are found.
+func identify(paths ...string) (map[string]os.FileInfo, error) {
+	files := map[string]os.FileInfo{}
 	for _, path := range paths {
 		info, err := os.Lstat(path)
 		if err != nil {
-			return err
+			return nil, err
 		}
-		made = append(made, info)
+		files[path] = info
 	}
+	return files, nil
+}
+
+// stay fails when a socket is not there any more.
+func stay(ctx context.Context, look time.Duration, made map[string]os.FileInfo) error {
 	tick := time.NewTicker(look)
 	defer tick.Stop()
 	for {
@@ -188,8 +199,8 @@ func stay(ctx context.Context, look time.Duration, paths ...string) error {
 			return ctx.Err()
 		case <-tick.C:
 		}
-		for i, path := range paths {
-			if now, err := os.Lstat(path); err != nil || !os.SameFile(made[i], now) {
+		for path, was := range made {
+			if now, err := os.Lstat(path); err != nil || !os.SameFile(was, now) {
 				return fmt.Errorf("somebody has removed or replaced %s", path)
 			}
 		}

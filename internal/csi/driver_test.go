@@ -61,6 +61,15 @@ func (w *world) answers(d *Driver) {
 	}).Should(Succeed())
 }
 
+// accept has the kubelet say that it knows the driver.
+func (w *world) accept(d *Driver) {
+	w.t.Helper()
+	_, err := registration.NewRegistrationClient(w.dial(d.registrationSocket())).
+		NotifyRegistrationStatus(w.t.Context(), &registration.RegistrationStatus{PluginRegistered: true})
+	w.Expect(err).NotTo(HaveOccurred())
+	w.Expect(w.metric("ws_daemon_csi_registered", d)).To(Equal(1.0))
+}
+
 // A kubelet finds the driver in its directory, asks it who it is, calls it, and says what it makes of it.
 func TestKubeletFindsTheDriver(t *testing.T) {
 	w := newWorld(t)
@@ -73,9 +82,7 @@ func TestKubeletFindsTheDriver(t *testing.T) {
 	w.Expect([]any{info.GetType(), info.GetName(), info.GetEndpoint(), info.GetSupportedVersions()}).
 		To(Equal([]any{registration.CSIPlugin, "workspace.wsdaemon.dev", d.socket, []string{"1.0.0"}}))
 	w.Expect(w.metric("ws_daemon_csi_registered", d)).To(BeZero())
-	_, err = kubelet.NotifyRegistrationStatus(t.Context(), &registration.RegistrationStatus{PluginRegistered: true})
-	w.Expect(err).NotTo(HaveOccurred())
-	w.Expect(w.metric("ws_daemon_csi_registered", d)).To(Equal(1.0))
+	w.accept(d)
 
 	conn := w.dial(info.GetEndpoint())
 	node, err := csi.NewNodeClient(conn).NodeGetInfo(t.Context(), &csi.NodeGetInfoRequest{})
@@ -164,10 +171,14 @@ func TestPanicFailsAlone(t *testing.T) {
 func TestSocketsAreMadeAgain(t *testing.T) {
 	w := newWorld(t)
 	d, stop := w.serve()
+	failures := make(chan string, 9)
+	d.OnFailure(func(message string) { failures <- message })
 	w.answers(d)
-	for _, socket := range []string{d.socket, d.registrationSocket()} {
+	for _, socket := range []string{d.socket, d.socket, d.registrationSocket()} {
+		w.accept(d)
 		w.Expect(os.Remove(socket)).To(Succeed())
-		w.Eventually(func() error { _, err := os.Stat(socket); return err }).Should(Succeed())
+		w.Eventually(failures).Should(Receive(Equal("pods cannot get workspaces as volumes: somebody has removed or replaced "+socket)), "each time")
+		w.Expect(w.metric("ws_daemon_csi_registered", d)).To(BeZero(), "until the kubelet has accepted it anew")
 		w.answers(d)
 	}
 	stop()
@@ -183,8 +194,6 @@ func TestSocketsAreMadeAgain(t *testing.T) {
 	w.Expect(os.RemoveAll(d.socket)).To(Succeed())
 	w.Expect(os.WriteFile(d.socket, nil, 0o600)).To(Succeed())
 	w.run(d)
-	failures := make(chan string, 9)
-	d.OnFailure(func(message string) { failures <- message })
 	w.Eventually(failures).Should(Receive(Equal("pods cannot get workspaces as volumes: csi.socket: " + d.socket + " is there and no socket: remove it")))
 	w.Expect(os.Remove(d.socket)).To(Succeed())
 	w.answers(d)

@@ -40,8 +40,8 @@ type kubelet struct {
 type spot struct {
 	// dir is what is mounted there, or the directory itself; nil if there is none. It can only be the start of other calls.
 	dir *os.File
-	// mounted says whether something is mounted there, readOnly whether it cannot be written to by it.
-	mounted, readOnly bool
+	// mounted says whether something is mounted there.
+	mounted bool
 	// mount is the id of the mount.
 	mount int
 }
@@ -134,17 +134,11 @@ func look(parent *os.File, name string) (spot, error) {
 	}
 	s := spot{dir: dir}
 	var st unix.Statx_t
-	var fs unix.Statfs_t
-	err = unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_MNT_ID, &st)
-	if err == nil {
-		err = unix.Fstatfs(int(dir.Fd()), &fs)
-	}
-	if err != nil {
+	if err := unix.Statx(int(dir.Fd()), "", unix.AT_EMPTY_PATH|unix.AT_STATX_DONT_SYNC, unix.STATX_TYPE|unix.STATX_MNT_ID, &st); err != nil {
 		s.close()
 		return spot{}, err
 	}
 	s.mounted, s.mount = st.Attributes&unix.STATX_ATTR_MOUNT_ROOT != 0, int(st.Mnt_id)
-	s.readOnly = fs.Flags&unix.ST_RDONLY != 0
 	return s, nil
 }
 
@@ -216,20 +210,39 @@ func bind(content, place *os.File, target string, readOnly bool) error {
 	return nil
 }
 
+// entry returns what the table of mounts has about one.
+func entry(mount int) (*mountinfo.Info, error) {
+	table, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.ID != mount, m.ID == mount })
+	if err != nil {
+		return nil, fmt.Errorf("read the table of mounts: %w", err)
+	}
+	if len(table) == 0 {
+		return nil, fmt.Errorf("mount %d is not in the table of mounts", mount)
+	}
+	return table[0], nil
+}
+
+// readOnly says whether a mount was made so. A file system that is read-only as a whole, as after an error of its disk, does not make
+// its mounts so.
+func readOnly(mount int) (bool, error) {
+	m, err := entry(mount)
+	if err != nil {
+		return false, err
+	}
+	return slices.Contains(strings.Split(m.Options, ","), "ro"), nil
+}
+
 // shared fails unless what is mounted on a mount appears in the namespaces that it was made for: that of the node, where the kubelet
 // and the containers are.
 func shared(mount int) error {
-	table, err := mountinfo.GetMounts(func(m *mountinfo.Info) (skip, stop bool) { return m.ID != mount, false })
+	m, err := entry(mount)
 	if err != nil {
-		return fmt.Errorf("read the table of mounts: %w", err)
+		return err
 	}
-	if len(table) == 0 {
-		return fmt.Errorf("mount %d is not in the table of mounts", mount)
-	}
-	if strings.Contains(" "+table[0].Optional, " shared:") {
+	if strings.Contains(" "+m.Optional, " shared:") {
 		return nil
 	}
-	return fmt.Errorf("%w: %s is not a shared mount: let the DaemonSet mount it with mountPropagation Bidirectional", errPrivate, table[0].Mountpoint)
+	return fmt.Errorf("%w: %s is not a shared mount: let the DaemonSet mount it with mountPropagation Bidirectional", errPrivate, m.Mountpoint)
 }
 
 // unmount takes away all that is mounted on a target, and the directory. That there is nothing is no error.

@@ -15,7 +15,7 @@ var (
 	callTime  = metrics.Define(metrics.Histogram, "csi_call_duration_seconds",
 		"How long the kubelet waited for an answer: NodePublishVolume waits until the workspace is ready; absent without the driver, and before the first.", "method")
 	published = metrics.Define(metrics.Gauge, "csi_published_volumes", "Workspaces that are mounted for pods by the CSI driver; absent without it.")
-	known     = metrics.Define(metrics.Gauge, "csi_registered", "Whether the kubelet has accepted the CSI driver since the daemon started; absent without the driver.")
+	known     = metrics.Define(metrics.Gauge, "csi_registered", "Whether the kubelet has accepted the CSI driver on the sockets that are served now; absent without the driver.")
 )
 
 // MetricDefinitions are those of the driver.

@@ -102,11 +102,15 @@ func (n *Node) published(ctx context.Context, r request) (bool, error) {
 		return false, nil
 	}
 	s, known := n.Keeper.Recognize(ctx, there.dir)
-	switch {
-	case !known, s.Namespace != r.workspace.Namespace, s.Name != r.workspace.Name:
+	if !known || s.Namespace != r.workspace.Namespace || s.Name != r.workspace.Name {
 		return false, refuse(codes.AlreadyExists, "on %s something else is mounted than workspace %s", r.target, r.workspace)
-	case there.readOnly != r.readOnly:
-		return false, refuse(codes.AlreadyExists, "on %s workspace %s is mounted already, and readOnly is %v there", r.target, r.workspace, there.readOnly)
+	}
+	isReadOnly, err := readOnly(there.mount)
+	switch {
+	case err != nil:
+		return false, refuse(codes.Unavailable, "look at the mount of workspace %s on %s: %v", r.workspace, r.target, err)
+	case isReadOnly != r.readOnly:
+		return false, refuse(codes.AlreadyExists, "on %s workspace %s is mounted already, and readOnly is %v there", r.target, r.workspace, isReadOnly)
 	}
 	if err := n.Keeper.Found(s, r.use()); err != nil {
 		return false, refuse(codes.Unavailable, "write down the mount of workspace %s: %v", r.workspace, err)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -65,6 +66,23 @@ func TestPublishReadOnly(t *testing.T) {
 	w.clean()
 }
 
+// A disk that the kernel has made read-only after an error changes nothing about what pods have mounted, or how.
+func TestPublishAgainOnADiskThatIsReadOnly(t *testing.T) {
+	g, dir := NewWithT(t), t.TempDir()
+	volumes := filepath.Join(dir, "volumes")
+	g.Expect(mountTmpfs(volumes)).To(Succeed())
+	t.Cleanup(func() { g.Expect(unix.Unmount(volumes, unix.MNT_DETACH)).To(Succeed()) })
+	w := newWorldIn(t, dir)
+	w.Expect(w.publish()).To(Succeed())
+	w.Expect(unix.Mount("", volumes, "", unix.MS_REMOUNT|unix.MS_RDONLY, "")).To(Succeed())
+	w.Expect(os.WriteFile(filepath.Join(w.target, "new"), nil, 0o600)).To(MatchError(unix.EROFS))
+	w.Expect(w.publish()).To(Succeed())
+	w.Expect(w.publish(func(q *csi.NodePublishVolumeRequest) { q.Readonly = true })).To(failWith(codes.AlreadyExists, "readOnly is false there"))
+	w.mounted()
+	w.Expect(w.unpublish()).To(Succeed())
+	w.clean()
+}
+
 // Whatever a pod asks for that it cannot have is refused by name.
 func TestS10_PublishRefusesWhatItDoesNotKnow(t *testing.T) {
 	w := newWorld(t)
@@ -80,6 +98,10 @@ func TestS10_PublishRefusesWhatItDoesNotKnow(t *testing.T) {
 	}{
 		"attribute":      {attribute("workspase", "web"), `volumeAttributes: "workspase" is not known, only "workspace": remove it`},
 		"no workspace":   {without("workspace"), `"workspace" must name a workspace in the namespace of the pod`},
+		"of a namespace": {attribute("workspace", "team/web"), `no workspace can be called "team/web": let "workspace" have its name alone, without the namespace, which is the pod's: at most 63 of`},
+		"capital":        {attribute("workspace", "Web"), `no workspace can be called "Web"`},
+		"upwards name":   {attribute("workspace", ".."), `no workspace can be called ".."`},
+		"long name":      {attribute("workspace", strings.Repeat("w", 64)), `no workspace can be called "www`},
 		"no pod":         {without(attributePod), "csi.storage.k8s.io/pod.name): the CSIDriver object workspace.wsdaemon.dev needs podInfoOnMount: true"},
 		"no namespace":   {without(attributeSpace), "csi.storage.k8s.io/pod.namespace): the CSIDriver object"},
 		"no uid":         {without(attributeUID), "csi.storage.k8s.io/pod.uid): the CSIDriver object"},

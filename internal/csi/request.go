@@ -9,19 +9,22 @@ import (
 
 	"github.com/container-storage-interface/spec/lib/go/csi"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/validation"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 )
 
 // What the kubelet tells of a pod, since the CSIDriver object asks for it. Other attributes with that prefix are the kubelet's, too.
 const (
-	kubeletPrefix    = "csi.storage.k8s.io/"
-	attributePod     = kubeletPrefix + "pod.name"
-	attributeSpace   = kubeletPrefix + "pod.namespace"
-	attributeUID     = kubeletPrefix + "pod.uid"
-	attributeInline  = kubeletPrefix + "ephemeral"
-	longestAttribute = 253 // of the names that Kubernetes has
+	kubeletPrefix   = "csi.storage.k8s.io/"
+	attributePod    = kubeletPrefix + "pod.name"
+	attributeSpace  = kubeletPrefix + "pod.namespace"
+	attributeUID    = kubeletPrefix + "pod.uid"
+	attributeInline = kubeletPrefix + "ephemeral"
 )
+
+// longestName is how long the name of a workspace may be, in bytes.
+const longestName = 63
 
 // request is what a pod asks for.
 type request struct {
@@ -73,9 +76,7 @@ func checkAttributes(attributes map[string]string) error {
 			errs = append(errs, fmt.Errorf("volumeAttributes: %q is not known, only %q: remove it", clip(key), v1.CSIAttributeWorkspace))
 		}
 	}
-	if name := attributes[v1.CSIAttributeWorkspace]; name == "" || len(name) > longestAttribute {
-		errs = append(errs, fmt.Errorf("volumeAttributes: %q must name a workspace in the namespace of the pod", v1.CSIAttributeWorkspace))
-	}
+	errs = append(errs, checkName(attributes[v1.CSIAttributeWorkspace]))
 	for _, key := range []string{attributePod, attributeSpace, attributeUID} {
 		if attributes[key] == "" {
 			errs = append(errs, fmt.Errorf("the kubelet does not say whose volume it is (%s): the CSIDriver object %s needs podInfoOnMount: true", key, v1.CSIDriver))
@@ -85,6 +86,18 @@ func checkAttributes(attributes map[string]string) error {
 		errs = append(errs, errors.New("a PersistentVolume cannot be a workspace: name the driver in the pod's own volumes, under csi"))
 	}
 	return errors.Join(errs...)
+}
+
+// checkName refuses what no workspace can be called: the API server would, too, in words that do not say where the mistake is.
+func checkName(name string) error {
+	if name == "" {
+		return fmt.Errorf("volumeAttributes: %q must name a workspace in the namespace of the pod", v1.CSIAttributeWorkspace)
+	}
+	if len(name) > longestName || len(validation.IsDNS1123Subdomain(name)) > 0 {
+		return fmt.Errorf("volumeAttributes: no workspace can be called %q: let %q have its name alone, without the namespace, which is the pod's: "+
+			"at most %d of a-z, 0-9, '-' and '.', with a letter or digit at both ends", clip(name), v1.CSIAttributeWorkspace, longestName)
+	}
+	return nil
 }
 
 // capability refuses what a directory cannot be.

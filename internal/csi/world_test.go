@@ -116,10 +116,14 @@ const (
 
 func newWorld(t *testing.T) *world {
 	t.Helper()
-	g, dir, files := NewWithT(t), filepath.Join(t.TempDir(), "area"), t.TempDir()
-	g.Expect(os.Mkdir(dir, 0o711)).To(Succeed())
-	g.Expect(os.Mkdir(filepath.Join(dir, "volumes"), 0o711)).To(Succeed())
-	w := openWorld(t, dir, files, csitest.KubeletDir(t))
+	return newWorldIn(t, filepath.Join(t.TempDir(), "area"))
+}
+
+// newWorldIn has its working area in a directory, and its volumes in one called volumes below.
+func newWorldIn(t *testing.T, dir string) *world {
+	t.Helper()
+	NewWithT(t).Expect(os.MkdirAll(filepath.Join(dir, "volumes"), 0o711)).To(Succeed())
+	w := openWorld(t, dir, t.TempDir(), csitest.KubeletDir(t))
 	csitest.Target(t, w.kubelet, podUID)
 	w.fill()
 	w.node = w.start()

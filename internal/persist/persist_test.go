@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
@@ -34,4 +35,25 @@ func TestServeEndsWhileItWaits(t *testing.T) {
 	ctx, cancel := context.WithCancel(t.Context())
 	persist.Serve(ctx, time.Hour, func() error { return errors.New("taken") }, func(error) { cancel() })
 	NewWithT(t).Expect(ctx.Err()).To(HaveOccurred())
+}
+
+// What failed an hour ago, and worked since, has failed anew.
+func TestServeTellsOfWhatWasOver(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		ctx, cancel := context.WithCancel(t.Context())
+		lasts := []time.Duration{0, time.Minute, time.Hour, 0}
+		var told []time.Duration
+		began := time.Now()
+		serve := func() error {
+			if len(lasts) == 0 {
+				cancel()
+				return nil
+			}
+			time.Sleep(lasts[0])
+			lasts = lasts[1:]
+			return errors.New("removed")
+		}
+		persist.Serve(ctx, time.Minute, serve, func(error) { told = append(told, time.Since(began)) })
+		NewWithT(t).Expect(told).To(Equal([]time.Duration{0, 3*time.Minute + time.Hour}), "the second has not lasted longer than the pause")
+	})
 }

@@ -34,7 +34,7 @@ func nameOf(o unstructured.Unstructured) string { return o.GetKind() + " " + o.G
 func makefile(t *testing.T, args ...string) string {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), "make", append([]string{"--no-print-directory", "-C", root}, args...)...)
-	cmd.Env = append(os.Environ(), "KUBECONFIG="+api.Kubeconfig())
+	cmd.Env = append(os.Environ(), "KUBECONFIG="+api.Kubeconfig(), "KUBECTL="+kubectl)
 	out, err := cmd.CombinedOutput()
 	NewWithT(t).Expect(err).NotTo(HaveOccurred(), "make %q: %s", args, out)
 	return string(out)
@@ -78,6 +78,8 @@ func TestInstallerDeploysAndUndeployKeepsData(t *testing.T) {
 	mustRun(t, "create", "namespace", "kept")
 	mustRun(t, "-n", "kept", "apply", "-f", filepath.Join(root, "config/samples/workspace_empty.yaml"))
 	mustRun(t, "-n", system, "create", "secret", "generic", "ws-daemon-store", "--from-literal=secret-access-key=x")
+	mustRun(t, "-n", system, "create", "configmap", "ws-daemon-config-earlier")
+	mustRun(t, "-n", system, "create", "configmap", "another")
 	deployed := makefile(t, "deploy", "IMG="+image)
 	for _, o := range objects(t, text) {
 		g.Expect(strings.ToLower(deployed)).To(ContainSubstring("/"+strings.ToLower(o.GetName())+" serverside-applied"), nameOf(o))
@@ -94,10 +96,13 @@ func TestInstallerDeploysAndUndeployKeepsData(t *testing.T) {
 		stays := slices.Contains([]string{"CustomResourceDefinition", "Namespace"}, o.GetKind())
 		g.Expect(mustRun(t, args...) != "").To(Equal(stays), nameOf(o))
 	}
+	g.Expect(mustRun(t, "-n", system, "get", "configmaps", "-o", "name")).
+		To(And(ContainSubstring("configmap/another\n"), Not(ContainSubstring("configmap/ws-daemon-config"))), "nor those of earlier configurations")
+	mustRun(t, "-n", system, "delete", "configmap", "another")
 	g.Expect(mustRun(t, "-n", "kept", "get", "workspaces", "-o", "name")).To(Equal("workspace.workspace.wsdaemon.dev/empty\n"))
 	g.Expect(mustRun(t, "-n", system, "get", "secret", "ws-daemon-store", "-o", "name")).To(Equal("secret/ws-daemon-store\n"))
 
-	out, err := exec.CommandContext(t.Context(), "env", "KUBECONFIG="+api.Kubeconfig(), filepath.Join(root, "hack/uninstall.sh")).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), "env", "KUBECONFIG="+api.Kubeconfig(), "KUBECTL="+kubectl, filepath.Join(root, "hack/uninstall.sh")).CombinedOutput()
 	g.Expect(err).To(HaveOccurred())
 	g.Expect(string(out)).To(ContainSubstring("workspaces: delete them first, and wait until they are gone"))
 	g.Expect(deploy(t.Context())).To(Succeed(), "for the other tests")

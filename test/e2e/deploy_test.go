@@ -173,7 +173,7 @@ func (e *environment) storage() config.Storage {
 // deploy does what a person does to install an image, or to roll the daemons over to it.
 func (e *environment) deploy(ctx context.Context, image string) error {
 	cmd := exec.CommandContext(ctx, "make", "--no-print-directory", "deploy", "IMG="+image, "DEPLOY="+e.overlay())
-	cmd.Dir, cmd.Env = e.root, append(os.Environ(), "KUBECONFIG="+e.cluster.Kubeconfig())
+	cmd.Dir, cmd.Env = e.root, append(os.Environ(), "KUBECONFIG="+e.cluster.Kubeconfig(), "KUBECTL="+e.kubectl)
 	_, err := output(cmd)
 	return err
 }

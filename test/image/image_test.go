@@ -162,6 +162,7 @@ func TestImage(t *testing.T) {
 	t.Run("says what it is", func(t *testing.T) { describes(t, s) })
 	t.Run("has every program, and it runs", func(t *testing.T) { hasPrograms(t, tree) })
 	t.Run("has nothing else", func(t *testing.T) { hasNothingElse(t, tree) })
+	t.Run("can be built upon", func(t *testing.T) { canBeBuiltUpon(t, tree) })
 	t.Run("runs the daemon", func(t *testing.T) { runsDaemon(t, tree) })
 	t.Run("has a git that withstands the published attacks", func(t *testing.T) { withstandsAttacks(t, tree) })
 	t.Run("is the same when it is built again", func(t *testing.T) {
@@ -223,6 +224,16 @@ func hasNothingElse(t *testing.T, tree string) {
 	g.Expect(filepath.Glob(filepath.Join(tree, "var/lib/dpkg/*-old"))).To(BeEmpty())
 	g.Expect(filepath.Join(tree, "src")).NotTo(BeADirectory())
 	g.Expect(filepath.Join(tree, "go")).NotTo(BeADirectory())
+}
+
+// canBeBuiltUpon asks apt whether every package has what it demands: else it installs nothing for whoever adds a program.
+func canBeBuiltUpon(t *testing.T, tree string) {
+	t.Helper()
+	for _, args := range [][]string{{"/usr/bin/apt-get", "check"}, {"/usr/bin/dpkg", "--audit"}} {
+		out, words, err := inside(t, tree, args...)
+		NewWithT(t).Expect(err).NotTo(HaveOccurred(), "%q: %s%s", args, out, words)
+		NewWithT(t).Expect(words).To(BeEmpty())
+	}
 }
 
 // files lists the regular files below a directory; one that is not there has none.

@@ -3,11 +3,11 @@ package main
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/signal"
 	"path/filepath"
+	"strings"
 	"syscall"
 	"time"
 
@@ -95,19 +95,25 @@ func watch(ctx context.Context, c *cluster.Cluster) error {
 }
 
 func toolsCommand() *cobra.Command {
+	all := []string{cluster.Kubectl, cluster.APIServer, cluster.Etcd, cluster.ControllerManager}
 	return &cobra.Command{
-		Use:   "tools",
-		Short: "Build what is missing and print the directory of kubectl, kube-apiserver and etcd",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			names := []string{cluster.Kubectl, cluster.APIServer, cluster.Etcd, cluster.ControllerManager}
+		Use:       "tools [program...]",
+		Short:     "Build what is missing of the programs (kubectl, kube-apiserver, etcd, kube-controller-manager) and print their directory",
+		Args:      cobra.OnlyValidArgs,
+		ValidArgs: all,
+		RunE: func(cmd *cobra.Command, names []string) error {
+			if len(names) == 0 {
+				names = all
+			}
 			tools, err := cluster.FindTools(cmd.Context(), cmd.ErrOrStderr(), names...)
 			if err != nil {
 				return err
 			}
-			dir := filepath.Dir(tools[cluster.Kubectl])
-			if filepath.Dir(tools[cluster.APIServer]) != dir || filepath.Dir(tools[cluster.Etcd]) != dir {
-				return errors.New("KUBEBUILDER_ASSETS holds only some of kubectl, kube-apiserver and etcd: complete or unset it")
+			dir := filepath.Dir(tools[names[0]])
+			for _, name := range names {
+				if filepath.Dir(tools[name]) != dir {
+					return fmt.Errorf("KUBEBUILDER_ASSETS holds only some of %s: complete or unset it", strings.Join(names, ", "))
+				}
 			}
 			_, err = fmt.Fprintln(cmd.OutOrStdout(), dir)
 			return err
