@@ -225,6 +225,9 @@ func (n *Node) PowerOff() {
 	}
 }
 
+// Alive says whether the power is on.
+func (n *Node) Alive() bool { return n.machine.Alive() }
+
 // Reboot restarts the machine without stopping its pods, as a kernel that panics does, but with all that was written on its disks.
 func (n *Node) Reboot(ctx context.Context) error {
 	// The answer does not always get out.

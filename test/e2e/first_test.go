@@ -4,7 +4,6 @@ package e2e
 
 import (
 	"fmt"
-	"os/exec"
 	"path/filepath"
 	"strconv"
 	"testing"
@@ -22,11 +21,7 @@ func TestFirstPodFromGit(t *testing.T) {
 	w := newWorld(t)
 	ws := w.workspace("web", env.a, v1.Initializer{Git: &v1.GitInitializer{URL: outside(env.git.URL) + "/hello.git"}})
 	w.pod("shell", ws, idle)
-	cmd := exec.CommandContext(t.Context(), "sh", "-euc", sources)
-	cmd.Dir = filepath.Join(env.dir, "repository")
-	want, err := output(cmd)
-	w.Expect(err).NotTo(HaveOccurred())
-	w.Expect(w.exec("shell", sources)).To(Equal(want))
+	w.Expect(w.exec("shell", sources)).To(Equal(w.here(filepath.Join(env.dir, "repository"), sources)))
 	w.Expect(w.exec("shell", "cat .git/HEAD; echo mine >>README; cat README")).To(Equal("ref: refs/heads/main\nhello\nmine"))
 }
 

@@ -3,8 +3,9 @@
 package e2e
 
 import (
+	"context"
+	"encoding/json"
 	"fmt"
-	"net/url"
 	"strings"
 	"testing"
 
@@ -56,22 +57,19 @@ func TestKubeletRestarted(t *testing.T) {
 // A workspace whose store cannot be reached while it stops keeps its content, and goes when the store is back.
 func TestStoreDownDuringStop(t *testing.T) {
 	w := newWorld(t)
-	w.pod("first", w.workspace("web", env.b, empty()), idle)
+	ws := w.workspace("web", env.b, empty())
+	w.pod("first", ws, idle)
 	w.exec("first", write)
 	before := w.exec("first", list)
-	store, err := url.Parse(env.store.Endpoint)
-	w.Expect(err).NotTo(HaveOccurred())
-	_, err = env.b.Run(t.Context(), `nft "add table ip cut; add chain ip cut store { type filter hook forward priority 0; };
-		add rule ip cut store tcp dport `+store.Port()+` reject with tcp reset"`)
-	w.Expect(err).NotTo(HaveOccurred())
+	volume := w.volume(ws)
+	mend := w.cutStore(env.b)
 	w.removePod("first")
 	w.patch("web", `{"spec":{"state":"Stopped"}}`)
 	w.condition("web", v1.ConditionFinalBackup, v1.ReasonUploadFailed)
-	files, err := env.b.Run(t.Context(), "find /mnt/workspaces/volumes -name blob")
+	files, err := env.b.Run(t.Context(), "find "+volume+" -name blob")
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(strings.Fields(files)).To(HaveLen(1), "the content stays")
-	_, err = env.b.Run(t.Context(), "nft delete table ip cut")
-	w.Expect(err).NotTo(HaveOccurred())
+	mend()
 	w.await("web", "Stopped", nil)
 	w.patch("web", fmt.Sprintf(`{"spec":{"state":"Running","nodeName":%q}}`, env.a.Name))
 	w.pod("second", w.await("web", "Running", env.a), idle)
@@ -120,12 +118,12 @@ func hostPath(ws *v1.Workspace) corev1.VolumeSource {
 	return corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: ws.Status.Volume.Path, Type: &directory}}
 }
 
-// A pod that is deleted by force is gone from the API server before its processes are from the node. All the same, nothing that they had
-// written is lost.
+// A pod that is deleted by force is gone from the API server before its processes are from the node. All the same, nothing is lost that they
+// write until their end.
 func TestPodDeletedByForce(t *testing.T) {
 	w := newWorld(t)
 	for name, way := range map[string][2]*nodes.Node{"lvm": {env.a, env.b}, "xfs": {env.b, env.a}} {
-		w.pod(name, w.workspace(name, way[0], empty()), idle)
+		w.pod(name, w.workspace(name, way[0], empty()), "trap 'sleep 2; echo last >last; exit' TERM; "+asleep)
 		w.exec(name, write)
 		before := w.exec(name, list)
 		_, err := env.kube(t.Context(), "", "delete", "pod", name, "--namespace="+w.namespace, "--force", "--grace-period=0")
@@ -134,26 +132,97 @@ func TestPodDeletedByForce(t *testing.T) {
 		w.await(name, "Stopped", nil)
 		w.patch(name, fmt.Sprintf(`{"spec":{"state":"Running","nodeName":%q}}`, way[1].Name))
 		w.pod(name+"-again", w.await(name, "Running", way[1]), idle)
-		w.Expect(w.exec(name+"-again", list)).To(Equal(before))
+		w.Expect(w.exec(name+"-again", "cat last; rm last; "+list)).To(Equal("last\n" + before))
 	}
 }
 
-// A node that is drained is safe to remove once all that its pods had written is in the store.
+// A node that is drained is safe to remove once all that its pods had written is in the store, however long that takes.
 func TestDrain(t *testing.T) {
 	w := newWorld(t)
 	ws := w.workspace("web", env.b, empty())
 	w.pod("first", ws, idle)
-	w.exec("first", write+"; head -c 100000000 /dev/urandom >large")
-	before := w.exec("first", list)
+	w.exec("first", write)
+	before, volume := w.exec("first", list), w.volume(ws)
+	mend := w.cutStore(env.b)
+	t.Cleanup(func() { w.uncordon(env.b) })
 	_, err := env.kube(t.Context(), "", "drain", env.b.Name, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout="+patience.String())
 	w.Expect(err).NotTo(HaveOccurred())
-	_, err = env.kube(t.Context(), "", "wait", "workspacenode/"+env.b.Name, "--for=condition=SafeToRemove", "--timeout="+patience.String())
-	w.Expect(err).NotTo(HaveOccurred())
-	w.say("%s is safe to remove", env.b.Name)
+	w.operation("web", v1.OperationBackup)
+	w.safeToRemove(env.b, "false")
+	mend()
+	w.safeToRemove(env.b, "true")
 	w.patch("web", fmt.Sprintf(`{"spec":{"nodeName":%q,"fencedNode":%q}}`, env.a.Name, env.b.Name))
 	w.pod("second", w.await("web", "Running", env.a), idle)
 	w.Expect(w.exec("second", list)).To(Equal(before))
-	_, err = env.kube(t.Context(), "", "uncordon", env.b.Name)
+	w.uncordon(env.b)
+	w.gone(env.b, volume)
+}
+
+// safeToRemove waits until a node says whether it may go.
+func (w *world) safeToRemove(n *nodes.Node, is string) {
+	w.t.Helper()
+	_, err := env.kube(w.t.Context(), "", "wait", "workspacenode/"+n.Name, "--for=condition=SafeToRemove="+is, "--timeout="+patience.String())
 	w.Expect(err).NotTo(HaveOccurred())
-	w.Eventually(func() (string, error) { return env.b.Run(t.Context(), "ls /mnt/workspaces/volumes") }).Should(BeEmpty())
+	w.say("%s is safe to remove: %s", n.Name, is)
+}
+
+func (w *world) uncordon(n *nodes.Node) {
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over when it ends
+	defer cancel()
+	_, err := env.kube(ctx, "", "uncordon", n.Name)
+	w.Expect(err).NotTo(HaveOccurred())
+}
+
+// A backup of a workspace in which a pod writes has all that does not change, and of what grows a beginning.
+func TestBackupWhileAPodWrites(t *testing.T) {
+	w := newWorld(t)
+	for name, n := range map[string]*nodes.Node{"on-lvm": env.a, "on-xfs": env.b} {
+		w.pod(name, w.workspace(name, n, empty()), "umask 077; mkdir -p tree; "+log)
+		w.exec(name, "cd tree; "+write)
+		w.backup(name, "while it writes")
+		backup := w.restore(name)
+		w.Expect(w.here(backup, "cd tree; "+list)).To(Equal(w.exec(name, "cd tree; "+list)))
+		w.uninterrupted(w.here(backup, "cat log"))
+		w.uninterrupted(w.exec(name, "cat log"))
+	}
+}
+
+// The kubelet tells the bytes and inodes of a pod's workspace.
+func TestUsageAtTheKubelet(t *testing.T) {
+	w := newWorld(t)
+	for name, n := range map[string]*nodes.Node{"on-lvm": env.a, "on-xfs": env.b} {
+		w.pod(name, w.workspace(name, n, empty()), idle)
+		w.exec(name, write)
+		w.Eventually(func() (string, error) {
+			out, err := env.kube(t.Context(), "", "get", "--raw", "/api/v1/nodes/"+n.Name+"/proxy/stats/summary")
+			if err != nil {
+				return "", err
+			}
+			return usage(out, w.namespace, name)
+		}).Should(MatchRegexp(`^capacity of \d{9} bytes, \d{7} used, \d+ inodes, 48 used$`))
+	}
+}
+
+// usage finds the usage of a pod's workspace in a kubelet's summary.
+func usage(summary, namespace, pod string) (string, error) {
+	var all struct {
+		Pods []struct {
+			PodRef  struct{ Namespace, Name string }
+			Volumes []struct {
+				Name                                         string
+				CapacityBytes, UsedBytes, Inodes, InodesUsed int64
+			} `json:"volume"`
+		}
+	}
+	if err := json.Unmarshal([]byte(summary), &all); err != nil {
+		return "", err
+	}
+	for _, p := range all.Pods {
+		for _, v := range p.Volumes {
+			if p.PodRef.Namespace == namespace && p.PodRef.Name == pod && v.Name == "workspace" {
+				return fmt.Sprintf("capacity of %d bytes, %d used, %d inodes, %d used", v.CapacityBytes, v.UsedBytes, v.Inodes, v.InodesUsed), nil
+			}
+		}
+	}
+	return "", nil
 }

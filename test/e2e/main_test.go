@@ -252,7 +252,7 @@ func (e *environment) keepLogs() {
 			fmt.Fprintln(os.Stderr, "e2e:", err)
 		}
 	}
-	const kinds = "nodes,pods,daemonsets,deployments,configmaps,csinodes,events,workspaces,snapshots,workspacenodes"
+	const kinds = "nodes,pods,daemonsets,deployments,configmaps,leases,csidrivers,csinodes,events,workspaces,snapshots,workspacenodes"
 	objects, err := e.kube(ctx, "", "get", kinds, "--all-namespaces", "--output=yaml")
 	if err != nil {
 		objects += err.Error()

@@ -3,7 +3,9 @@
 package e2e
 
 import (
+	"context"
 	"fmt"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -11,6 +13,7 @@ import (
 	. "github.com/onsi/gomega"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/hack/nodes"
 )
 
 // A node loses its power. The workspace goes on elsewhere with its last backup; the node that comes back saves what it had, and cleans up.
@@ -23,6 +26,8 @@ func TestNodeKilled(t *testing.T) {
 	w.backup("web", "before")
 	w.exec("first", "echo nobody has a backup of this >unsaved; sync")
 
+	volume := w.volume(ws)
+	t.Cleanup(func() { w.powerOn(env.b) })
 	env.b.PowerOff()
 	w.say("the power of %s is off", env.b.Name)
 	w.patch("web", fmt.Sprintf(`{"spec":{"nodeName":%q,"fencedNode":%q}}`, env.a.Name, env.b.Name))
@@ -32,8 +37,7 @@ func TestNodeKilled(t *testing.T) {
 
 	_, err := env.kube(t.Context(), "", "delete", "pod", "first", "--namespace="+w.namespace, "--force", "--grace-period=0")
 	w.Expect(err).NotTo(HaveOccurred())
-	w.Expect(env.b.Start(t.Context())).To(Succeed())
-	w.say("%s is back", env.b.Name)
+	w.powerOn(env.b)
 	var stray string
 	w.Eventually(func() (string, error) {
 		notes, err := w.events()
@@ -42,8 +46,37 @@ func TestNodeKilled(t *testing.T) {
 	}).ShouldNot(BeEmpty())
 	id := strings.TrimRight(strings.Fields(stray)[3], ".,:;")
 	w.Expect(env.archive(t.Context(), "cat", "--domain", w.namespace, "--workspace", "web", "--snapshot", id, "unsaved")).To(Equal("nobody has a backup of this"))
-	w.Eventually(func() (string, error) { return env.b.Run(t.Context(), "ls /mnt/workspaces/volumes") }).Should(BeEmpty())
+	w.gone(env.b, volume)
 	w.Expect(w.exec("second", list)).To(Equal(before), "the old node's return disturbs nobody")
+}
+
+// powerOn starts a node that does not run.
+func (w *world) powerOn(n *nodes.Node) {
+	if n.Alive() {
+		return
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over when it ends
+	defer cancel()
+	w.Expect(n.Start(ctx)).To(Succeed())
+	w.say("%s is back", n.Name)
+}
+
+// volume returns the directory in which a node keeps a workspace that runs, and nothing else.
+func (w *world) volume(ws *v1.Workspace) string {
+	w.t.Helper()
+	var now v1.Workspace
+	w.Expect(w.get(&now, ws.Name)).To(Succeed())
+	w.Expect(now.Status.Volume.Path).To(ContainSubstring(string(ws.UID)))
+	return filepath.Dir(now.Status.Volume.Path)
+}
+
+// gone waits until a node has no such directory any more.
+func (w *world) gone(n *nodes.Node, dir string) {
+	w.t.Helper()
+	w.Eventually(func() error {
+		_, err := n.Run(w.t.Context(), "! test -e "+dir)
+		return err
+	}).Should(Succeed(), dir)
 }
 
 // A node restarts. Volumes are mounted again, pods come back, and nobody starts from the beginning.

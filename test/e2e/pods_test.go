@@ -31,12 +31,13 @@ func volume(ws *v1.Workspace) corev1.VolumeSource {
 	return corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: v1.CSIDriver, VolumeAttributes: map[string]string{v1.CSIAttributeWorkspace: ws.Name}}}
 }
 
-// createPod makes a pod on a workspace's node. It needs no token, and nothing of the node but its volume.
+// createPod makes a pod on a workspace's node. It needs no token, and nothing of the node but its volume; nor a label, for the daemon knows
+// what its driver has mounted.
 func (w *world) createPod(name string, ws *v1.Workspace, source corev1.VolumeSource, script string) {
 	w.t.Helper()
-	grace, who, no := int64(1), int64(owner), false
+	grace, who, no := int64(10), int64(owner), false
 	w.create(&corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: map[string]string{v1.LabelWorkspace: ws.Name}},
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: labels(ws, source)},
 		Spec: corev1.PodSpec{
 			NodeSelector:                  map[string]string{corev1.LabelHostname: ws.Spec.NodeName},
 			TerminationGracePeriodSeconds: &grace, AutomountServiceAccountToken: &no,
@@ -49,6 +50,14 @@ func (w *world) createPod(name string, ws *v1.Workspace, source corev1.VolumeSou
 			Volumes: []corev1.Volume{{Name: "workspace", VolumeSource: source}},
 		},
 	})
+}
+
+// labels tell the daemon who uses a workspace without its driver.
+func labels(ws *v1.Workspace, source corev1.VolumeSource) map[string]string {
+	if source.HostPath == nil {
+		return nil
+	}
+	return map[string]string{v1.LabelWorkspace: ws.Name}
 }
 
 // podRuns waits until a pod's container runs that was restarted so many times.
@@ -106,8 +115,10 @@ func (w *world) try(pod, script string) (string, error) {
 
 // What pods do.
 const (
-	// idle does nothing.
-	idle = "sleep 2147483647"
+	// idle does nothing, and ends when it is told to.
+	idle = "trap exit TERM; " + asleep
+	// asleep waits for ever, or until a trap was run.
+	asleep = "sleep 2147483647 & wait"
 	// write makes a tree with what is easily lost: empty directories, modes, links of both kinds, holes, times.
 	write = `
 		mkdir -p src/deep empty

@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"testing"
 
 	. "github.com/onsi/gomega"
@@ -72,11 +73,14 @@ func TestUnknownNode(t *testing.T) {
 func TestVolumeGroupMissing(t *testing.T) {
 	w := newWorld(t)
 	w.settle()
-	run := func(script string) {
-		out, err := env.a.Run(t.Context(), script)
-		w.Expect(err).NotTo(HaveOccurred(), out)
-	}
-	run("vgrename ws away")
+	w.rename(t.Context(), "ws", "away")
+	t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over
+		defer cancel()
+		if _, err := env.a.Run(ctx, "vgs ws"); err != nil {
+			w.rename(ctx, "away", "ws")
+		}
+	})
 	ws := w.workspace("web", env.a, empty())
 	var now v1.Workspace
 	w.Eventually(func() (string, error) {
@@ -86,7 +90,14 @@ func TestVolumeGroupMissing(t *testing.T) {
 		}
 		return "", err
 	}).Should(And(HavePrefix(v1.ReasonVolumeGroupNotFound), ContainSubstring(`"ws"`)), func() string { return text(&now.Status) })
-	run("vgrename away ws")
+	w.rename(t.Context(), "away", "ws")
 	w.pod("shell", ws, idle)
 	w.Expect(w.exec("shell", "echo hello >file; cat file")).To(Equal("hello"))
+}
+
+// rename gives the volume group of node-a another name.
+func (w *world) rename(ctx context.Context, from, to string) {
+	w.t.Helper()
+	out, err := env.a.Run(ctx, "vgrename "+from+" "+to)
+	w.Expect(err).NotTo(HaveOccurred(), out)
 }

@@ -3,7 +3,11 @@
 package e2e
 
 import (
+	"encoding/base64"
+	"encoding/json"
+	"strings"
 	"testing"
+	"time"
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
@@ -23,7 +27,9 @@ func TestTokenOfADaemon(t *testing.T) {
 	w.await("mine", "Running", env.a)
 	w.await("other", "Running", env.b)
 	w.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: "secret"}})
-	thief := w.thief()
+	token := w.token()
+	w.Expect(w.lifetime(token)).To(Equal(time.Hour))
+	thief := w.thief(token)
 
 	var secrets corev1.SecretList
 	w.Expect(apierrors.IsForbidden(thief.List(t.Context(), &secrets))).To(BeTrue())
@@ -56,14 +62,32 @@ func TestTokenOfADaemon(t *testing.T) {
 	}
 }
 
-// thief gives a client with the token that the kubelet has given to the daemon on node-a.
-func (w *world) thief() client.Client {
+// token is what the kubelet has given to the daemon on node-a.
+func (w *world) token() string {
 	w.t.Helper()
 	pod, err := env.kube(w.t.Context(), "", "get", "pod", "--namespace="+system, "--selector=app.kubernetes.io/name=ws-daemon",
 		"--field-selector=spec.nodeName="+env.a.Name, "--output=jsonpath={.items[0].metadata.name}")
 	w.Expect(err).NotTo(HaveOccurred())
 	token, err := env.kube(w.t.Context(), "", "exec", "--namespace="+system, pod, "--", "cat", "/var/run/secrets/kubernetes.io/serviceaccount/token")
 	w.Expect(err).NotTo(HaveOccurred())
+	return token
+}
+
+// lifetime says for how long a token is good from the moment at which it was given.
+func (w *world) lifetime(token string) time.Duration {
+	w.t.Helper()
+	parts := strings.Split(token, ".")
+	w.Expect(parts).To(HaveLen(3))
+	raw, err := base64.RawURLEncoding.DecodeString(parts[1])
+	w.Expect(err).NotTo(HaveOccurred())
+	var claims struct{ Iat, Exp int64 }
+	w.Expect(json.Unmarshal(raw, &claims)).To(Succeed())
+	return time.Duration(claims.Exp-claims.Iat) * time.Second
+}
+
+// thief gives a client that has a token.
+func (w *world) thief(token string) client.Client {
+	w.t.Helper()
 	config := rest.AnonymousClientConfig(env.cluster.Config())
 	config.BearerToken = token
 	thief, err := client.New(config, client.Options{Scheme: env.client.Scheme()})

@@ -3,17 +3,19 @@
 package e2e
 
 import (
+	"fmt"
 	"strconv"
 	"strings"
 	"testing"
 
 	. "github.com/onsi/gomega"
 
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/hack/nodes"
 )
 
 // log is what a pod does that writes a number a line, for as long as that works.
-const log = `i=0; while echo $i >>log && tail -n 1 log >/dev/null; do i=$((i + 1)); sleep 0.1; done; exit 1`
+const log = `trap exit TERM; i=0; while echo $i >>log && tail -n 1 log >/dev/null; do i=$((i + 1)); sleep 0.1; done; exit 1`
 
 // The daemons are replaced while pods write and backups are made, and no pod notices.
 func TestRollingUpdate(t *testing.T) {
@@ -29,19 +31,39 @@ func TestRollingUpdate(t *testing.T) {
 		_, err := n.Run(t.Context(), "/vm/node/bin/ctr --namespace k8s.io images tag docker.io/library/"+*image+" docker.io/library/"+next)
 		w.Expect(err).NotTo(HaveOccurred())
 	}
+	const trigger = "while the daemon is replaced"
+	mend := w.cutStore(env.a, env.b)
 	for name := range pods {
-		w.patch(name, `{"spec":{"backup":{"trigger":"while the daemon is replaced"}}}`)
+		w.patch(name, fmt.Sprintf(`{"spec":{"backup":{"trigger":%q}}}`, trigger))
+	}
+	for name := range pods {
+		w.operation(name, v1.OperationBackup)
 	}
 	w.Expect(env.deploy(t.Context(), next)).To(Succeed())
+	mend()
 	w.Expect(env.rolledOut(t.Context())).To(Succeed())
 	w.say("the daemons were replaced")
 	for name := range pods {
-		w.backedUp(name, "while the daemon is replaced")
+		w.backedUp(name, trigger)
 		w.podRuns(name, 0)
 		w.Expect(w.exec(name, "grep "+inside+" /proc/self/mountinfo")).To(Equal(mounts[name]), "nothing was mounted again")
 		w.Expect(w.exec(name, "cd tree; "+list)).To(Equal(before[name]))
 		w.uninterrupted(w.exec(name, "cat log"))
+		backup := w.restore(name)
+		w.Expect(w.here(backup, "cd tree; "+list)).To(Equal(before[name]))
+		w.uninterrupted(w.here(backup, "cat log"))
 	}
+}
+
+// operation waits until work of a kind goes on in a workspace.
+func (w *world) operation(name string, kind v1.OperationType) {
+	w.t.Helper()
+	var ws v1.Workspace
+	w.Eventually(func() (*v1.OperationStatus, error) {
+		err := w.get(&ws, name)
+		return ws.Status.Operation, err
+	}).Should(HaveValue(HaveField("Type", kind)), func() string { return text(&ws.Status) })
+	w.say("%s of workspace %s goes on", kind, name)
 }
 
 // uninterrupted expects a log without a gap.
