@@ -209,7 +209,7 @@ func TestS4_TokenOfTheControllerWritesOnlyWhatIsItsOwn(t *testing.T) {
 	g.Expect(err).NotTo(HaveOccurred())
 	controller := connect(t, access)
 	mayDoAnything(t, admin, system, controllerAccount)
-	awaitAnything(t, controller)
+	awaitAnything(t, controller, nobodys()[:2]...)
 	for _, a := range attempts {
 		t.Run(a.name, func(t *testing.T) {
 			g := NewWithT(t)

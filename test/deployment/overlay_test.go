@@ -73,7 +73,7 @@ func refusalOf(t *testing.T, admin client.Client, in, name string, ws *v1.Worksp
 	g.Expect(err).NotTo(HaveOccurred())
 	thief := connect(t, access)
 	mayDoAnything(t, admin, in, name)
-	awaitAnything(t, thief)
+	awaitAnything(t, thief, nobodys()[:1]...)
 	err = merge(ws, `{"spec":{"nodeName":"node-b"}}`)(client.NewDryRunClient(thief))
 	g.Expect(err).To(HaveOccurred(), "%s/%s may do it", in, name)
 	return err.Error()

@@ -42,12 +42,32 @@ func mayDoAnything(t *testing.T, admin client.Client, namespace, account string)
 	t.Cleanup(func() { _ = admin.Delete(context.WithoutCancel(t.Context()), binding) })
 }
 
-// awaitAnything waits until the API server knows that a service account may do anything.
-func awaitAnything(t *testing.T, c client.Client) {
+// awaitAnything waits until the API server knows that a service account may do anything, and that policies refuse it some objects.
+func awaitAnything(t *testing.T, c client.Client, refused ...client.Object) {
 	t.Helper()
+	g, dry := NewWithT(t), client.NewDryRunClient(c)
 	something := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "any"}}
-	try := func() error { return client.NewDryRunClient(c).Create(t.Context(), something.DeepCopy()) }
-	NewWithT(t).Eventually(try, patience).Should(Succeed(), "it may do anything")
+	g.Eventually(func() error { return create(something)(dry) }, patience).Should(Succeed(), "it may do anything")
+	for _, o := range refused {
+		g.Eventually(func() error { return create(o)(dry) }, patience).Should(MatchError(ContainSubstring("ValidatingAdmissionPolicy 'ws-daemon-")), "%T", o)
+	}
+}
+
+// nobodys are objects that neither a daemon nor the cluster controller may make: a Workspace and an event, and of the daemons' policies a Node
+// and its report.
+func nobodys() []client.Object {
+	pod := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: "default", Name: "any"}
+	return []client.Object{
+		&v1.Workspace{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "any"}, Spec: v1.WorkspaceSpec{Volume: v1.VolumeSpec{Size: resource.MustParse("1Gi")}},
+		},
+		&eventsv1.Event{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "any"}, EventTime: metav1.NowMicro(), Reason: "Test", Action: "Test", Type: "Normal",
+			ReportingController: "any", ReportingInstance: "any", Regarding: pod,
+		},
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "nobody"}},
+		&v1.WorkspaceNode{ObjectMeta: metav1.ObjectMeta{Name: "nobody"}},
+	}
 }
 
 // namespace makes a namespace, unless it is there.
@@ -270,7 +290,7 @@ func TestS4_TokenWritesOnlyWhatIsOfItsNode(t *testing.T) {
 	own, other, unbound := daemonOf(t, "node-a"), daemonOf(t, "node-b"), daemonOf(t, "")
 	mayDoAnything(t, admin, system, account)
 	dry := client.NewDryRunClient
-	awaitAnything(t, other)
+	awaitAnything(t, other, nobodys()...)
 
 	for _, a := range attempts {
 		t.Run(a.name, func(t *testing.T) {
