@@ -24,7 +24,8 @@ const (
 	// ConditionStalled is True when no retry helps until someone changes something. It is absent otherwise.
 	ConditionStalled = "Stalled"
 	// ConditionNodeGone is True on a Workspace or Snapshot while the node that is responsible for it is not in the cluster: the one that
-	// holds the content, else the one that spec.nodeName names. The cluster controller sets it, and it is absent otherwise.
+	// holds the content, else the one that spec.nodeName names. A Snapshot has it as well while its node is not ready, or none is that could
+	// make it. The cluster controller sets it, and it is absent otherwise.
 	ConditionNodeGone = "NodeGone"
 	// ConditionDiskPressure is True on a node on which a disk has too little room: a volume class that lies on it takes no new
 	// workspaces, and none does if it is that of the working area.
@@ -167,6 +168,10 @@ const (
 	ReasonNodeReplaced = "NodeReplaced"
 	// ReasonNodeNotFound means that there is no Node of the name in spec.nodeName. It holds nothing.
 	ReasonNodeNotFound = "NodeNotFound"
+	// ReasonNodeNotReady means that the Node which is to make or remove a Snapshot is in the cluster, and not ready.
+	ReasonNodeNotReady = "NodeNotReady"
+	// ReasonNoNodeReady means that a Snapshot names no node, and that none is ready whose daemon serves workspaces.
+	ReasonNoNodeReady = "NoNodeReady"
 )
 
 // Reasons of StoreAvailable and ConfigReloadPending, beside StoreUnavailable.

@@ -9,16 +9,19 @@ import (
 
 	"github.com/go-logr/logr"
 	"github.com/spf13/cobra"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/client-go/rest"
 	"k8s.io/utils/clock"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 	ctrlconfig "sigs.k8s.io/controller-runtime/pkg/config"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 	"sigs.k8s.io/controller-runtime/pkg/manager"
 	registry "sigs.k8s.io/controller-runtime/pkg/metrics"
 	"sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/config"
 	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/fleet"
@@ -128,7 +131,7 @@ func (c *conductor) manager(rest *rest.Config) (ctrl.Manager, error) {
 	grace := shutdownGrace
 	return ctrl.NewManager(rest, ctrl.Options{
 		Scheme:                        scheme,
-		Cache:                         cache.Options{DefaultTransform: cache.TransformStripManagedFields()},
+		Cache:                         caches(),
 		Controller:                    ctrlconfig.Controller{SkipNameValidation: new(true)},
 		Metrics:                       server.Options{BindAddress: "0"},
 		GracefulShutdownTimeout:       &grace,
@@ -137,6 +140,17 @@ func (c *conductor) manager(rest *rest.Config) (ctrl.Manager, error) {
 		LeaderElectionNamespace:       c.namespace,
 		LeaderElectionReleaseOnCancel: true,
 	})
+}
+
+// caches keep of all objects what is looked at.
+func caches() cache.Options {
+	return cache.Options{
+		DefaultTransform: cache.TransformStripManagedFields(),
+		ByObject: map[client.Object]cache.ByObject{
+			&corev1.Node{}: {Transform: fleet.TrimNode},
+			&v1.Snapshot{}: {Transform: func(o any) (any, error) { return o, nil }}, // who has given one its node stands in the managed fields
+		},
+	}
 }
 
 // register puts everything into the manager.

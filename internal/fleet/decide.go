@@ -135,15 +135,37 @@ func farewell(ws *v1.Workspace) string {
 
 func capital(text string) string { return string(text[0]-'a'+'A') + text[1:] }
 
-// decideSnapshot decides about a snapshot that names a node.
-func decideSnapshot(s *v1.Snapshot, ready, present bool, now time.Time) verdict {
-	if present || s.Spec.NodeName == "" || ready && s.DeletionTimestamp.IsZero() {
-		return verdict{}
+// presence is how the node stands that a snapshot names.
+type presence int
+
+const (
+	nodeUnnamed presence = iota
+	nodeAbsent           // there is no Node of that name
+	nodeSilent           // there is one, which is not ready
+	nodeReady
+)
+
+// decideSnapshot decides about a snapshot that a node still has to make, or to remove.
+func decideSnapshot(s *v1.Snapshot, has presence, now time.Time) verdict {
+	var v verdict
+	switch node := s.Spec.NodeName; has {
+	case nodeReady:
+		return v
+	case nodeUnnamed:
+		v.reason = v1.ReasonNoNodeReady
+		v.message = "no node is ready whose daemon serves workspaces: see kubectl get nodes, and kubectl get workspacenodes"
+	case nodeAbsent:
+		v.reason = v1.ReasonNodeNotFound
+		v.message = fmt.Sprintf("there is no node %s in the cluster: give spec.nodeName another one, which then keeps the newest backup of "+
+			"workspace %s, or let the node join", node, s.Spec.WorkspaceName)
+	case nodeSilent:
+		v.reason = v1.ReasonNodeNotReady
+		v.message = fmt.Sprintf("node %s is not ready, and the snapshot waits for it: give spec.nodeName another one, which then keeps the "+
+			"newest backup of workspace %s, or mend the node", node, s.Spec.WorkspaceName)
 	}
-	v := verdict{reason: v1.ReasonNodeNotFound}
-	v.message = fmt.Sprintf("there is no node %s in the cluster: give spec.nodeName another one, which then keeps the newest backup of "+
-		"workspace %s, or let the node join", s.Spec.NodeName, s.Spec.WorkspaceName)
-	return v.due(false, s.CreationTimestamp.Time, sinceWhen(s.Status.Conditions, s.Spec.NodeName), now, 0)
+	v = v.due(false, s.CreationTimestamp.Time, sinceWhen(s.Status.Conditions, s.Spec.NodeName), now, 0)
+	v.after = min(v.after, lookAgain/10) // a node that serves others may be ready by then
+	return v
 }
 
 // gone returns the condition NodeGone; nil if there is none.
@@ -158,10 +180,21 @@ func gone(conditions []metav1.Condition) *metav1.Condition {
 
 // sinceWhen returns since when NodeGone says of a node that it is gone; the zero time if it does not, or is about another one.
 func sinceWhen(conditions []metav1.Condition, node string) time.Time {
-	if c := gone(conditions); c != nil && strings.Contains(c.Message, "node "+node+" ") {
+	if c := gone(conditions); c != nil && subject(c.Message) == node {
 		return c.LastTransitionTime.Time
 	}
 	return time.Time{}
+}
+
+// subject returns the node that a message of NodeGone is about: all of them begin with it, and a condition has no other place for a name. It is
+// "" if there is none.
+func subject(message string) string {
+	rest, ok := strings.CutPrefix(strings.TrimPrefix(message, "there is no "), "node ")
+	if !ok {
+		return ""
+	}
+	name, _, _ := strings.Cut(rest, " ")
+	return name
 }
 
 // lastSign returns when a daemon last wrote the status of an object, as it was read from the API server; the zero time if none ever did.

@@ -99,31 +99,51 @@ func TestResponsible(t *testing.T) {
 }
 
 func TestDecideSnapshot(t *testing.T) {
-	made := func(node string, deleted bool) *v1.Snapshot {
-		s := &v1.Snapshot{
-			ObjectMeta: metav1.ObjectMeta{CreationTimestamp: metav1.NewTime(now.Add(-time.Hour))}, Spec: v1.SnapshotSpec{NodeName: node, WorkspaceName: "web"},
-		}
-		if deleted {
-			s.DeletionTimestamp = &metav1.Time{Time: now}
-		}
-		return s
-	}
+	young := func(s *v1.Snapshot) { s.CreationTimestamp = metav1.NewTime(now.Add(-4 * time.Second)) }
+	const soon = lookAgain / 10
 	for name, c := range map[string]struct {
-		s              *v1.Snapshot
-		ready, present bool
-		want           string
+		s       *v1.Snapshot
+		has     presence
+		reason  string
+		after   time.Duration
+		message string
 	}{
-		"its node is there":       {made("a", false), false, true, ""},
-		"ready":                   {made("a", false), true, false, ""},
-		"not ready":               {made("a", false), false, false, v1.ReasonNodeNotFound},
-		"ready and to be deleted": {made("a", true), true, false, v1.ReasonNodeNotFound},
-		"without a node":          {made("", false), false, false, ""},
+		"its node is ready": {shot("a"), nodeReady, "", 0, ""},
+		"its node is not in the cluster": {shot("a"), nodeAbsent, v1.ReasonNodeNotFound, soon, "there is no node a in the cluster: give spec.nodeName another one, " +
+			"which then keeps the newest backup of workspace web, or let the node join"},
+		"its node is not ready": {shot("a"), nodeSilent, v1.ReasonNodeNotReady, soon, "node a is not ready, and the snapshot waits for it: give spec.nodeName another one, " +
+			"which then keeps the newest backup of workspace web, or mend the node"},
+		"it has none": {shot(""), nodeUnnamed, v1.ReasonNoNodeReady, soon, "no node is ready whose daemon serves workspaces: see kubectl get nodes, and kubectl get workspacenodes"},
+		"just made":   {shot("", young), nodeUnnamed, "", settle - 4*time.Second, ""},
 	} {
 		t.Run(name, func(t *testing.T) {
-			v := decideSnapshot(c.s, c.ready, c.present, now)
-			NewWithT(t).Expect(v.reason).To(Equal(c.want))
-			NewWithT(t).Expect(v.release).To(BeFalse())
+			v := decideSnapshot(c.s, c.has, now)
+			NewWithT(t).Expect(v).To(Equal(verdict{reason: c.reason, after: c.after, message: c.message}))
 		})
+	}
+}
+
+// A message of NodeGone is about the node that it begins with, whatever words come later.
+func TestSubject(t *testing.T) {
+	for message, want := range map[string]string{
+		decideWorkspace(object(), standing{}, now, grace).message:                              "a",
+		decideWorkspace(object(on("in"), free), standing{}, now, grace).message:                "in",
+		decideWorkspace(object(), standing{present: true, replaced: true}, now, grace).message: "a",
+		decideSnapshot(shot("b.example.com"), nodeAbsent, now).message:                         "b.example.com",
+		decideSnapshot(shot("b"), nodeSilent, now).message:                                     "b",
+		decideSnapshot(shot(""), nodeUnnamed, now).message:                                     "",
+		"there is something else":                                                              "",
+	} {
+		NewWithT(t).Expect(subject(message)).To(Equal(want), message)
+	}
+	for _, word := range []string{"in", "of", "and", "the", "another"} {
+		ws := object(deleted)
+		ws.Status.Conditions = []metav1.Condition{{
+			Type: v1.ConditionNodeGone, Status: metav1.ConditionTrue, Message: decideWorkspace(object(), standing{}, now, grace).message,
+			LastTransitionTime: metav1.NewTime(now.Add(-grace)),
+		}}
+		ws.Spec.NodeName, ws.Status.NodeName = word, word
+		NewWithT(t).Expect(decideWorkspace(ws, standing{}, now, grace).release).To(BeFalse(), "nothing was said of node %s", word)
 	}
 }
 

@@ -37,7 +37,7 @@ type burier interface {
 
 // Fleet looks after objects whose nodes are gone.
 type Fleet struct {
-	// Client reads from caches of all workspaces, snapshots, reports of nodes, and the metadata of nodes.
+	// Client reads from caches of all workspaces, snapshots, reports of nodes, and what [TrimNode] keeps of nodes.
 	client.Client
 	// Reader reads from the API server: nothing is let go by what a cache says.
 	Reader client.Reader
@@ -63,6 +63,31 @@ func (f *Fleet) SetupWithManager(ctx context.Context, mgr ctrl.Manager) error {
 	return nil
 }
 
+// TrimNode keeps of a Node in the caches what is looked at here: that it is there, since when, and whether it is ready.
+func TrimNode(o any) (any, error) {
+	node, ok := o.(*corev1.Node)
+	if !ok {
+		return o, nil
+	}
+	trimmed := &corev1.Node{TypeMeta: node.TypeMeta, ObjectMeta: metav1.ObjectMeta{
+		Name: node.Name, UID: node.UID, ResourceVersion: node.ResourceVersion,
+		CreationTimestamp: node.CreationTimestamp, DeletionTimestamp: node.DeletionTimestamp,
+	}}
+	if i := slices.IndexFunc(node.Status.Conditions, isReady); i >= 0 {
+		trimmed.Status.Conditions = []corev1.NodeCondition{node.Status.Conditions[i]}
+	}
+	return trimmed, nil
+}
+
+func isReady(c corev1.NodeCondition) bool { return c.Type == corev1.NodeReady }
+
+// up says whether a node is there and its kubelet reports. What the daemon of another one has said last is no sign of life.
+func up(node *corev1.Node) bool {
+	return node != nil && node.DeletionTimestamp.IsZero() && slices.ContainsFunc(node.Status.Conditions, func(c corev1.NodeCondition) bool {
+		return isReady(c) && c.Status == corev1.ConditionTrue
+	})
+}
+
 // comesAndGoes passes over whatever happens to a Node but that it is made or deleted: its heartbeats concern nobody here.
 func comesAndGoes() predicate.Predicate {
 	return predicate.Funcs{UpdateFunc: func(event.UpdateEvent) bool { return false }}
@@ -75,17 +100,10 @@ func changesHands() predicate.Predicate {
 	}}
 }
 
-// nodeMeta is a Node of which only the metadata is read.
-func nodeMeta() *metav1.PartialObjectMetadata {
-	node := &metav1.PartialObjectMetadata{}
-	node.SetGroupVersionKind(corev1.SchemeGroupVersion.WithKind("Node"))
-	return node
-}
-
-// node returns the metadata of a Node, nil if there is none. What the cache does not have is asked for: a cache that is behind is no evidence.
-func (f *Fleet) node(ctx context.Context, name string) (*metav1.PartialObjectMetadata, error) {
+// node returns a Node, nil if there is none. What the cache does not have is asked for: a cache that is behind is no evidence.
+func (f *Fleet) node(ctx context.Context, name string) (*corev1.Node, error) {
 	for _, reader := range []client.Reader{f.Client, f.Reader} {
-		node := nodeMeta()
+		node := &corev1.Node{}
 		err := reader.Get(ctx, client.ObjectKey{Name: name}, node)
 		if err == nil {
 			return node, nil

@@ -2,34 +2,49 @@ package fleet
 
 import (
 	"context"
+	"encoding/json"
+	"hash/fnv"
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
+	"sigs.k8s.io/controller-runtime/pkg/event"
 	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/log"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 )
 
-// snapshots gives nodes to snapshots that name none, and says which ones wait for a node that is gone.
+// snapshots gives nodes to snapshots that name none, and says which ones wait for a node that is gone or not ready.
 type snapshots struct{ *Fleet }
 
 func (r *snapshots) setup(mgr ctrl.Manager, o controller.Options) error {
+	ofNode := handler.EnqueueRequestsFromMapFunc(r.ofNode)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("fleet-snapshot").
 		For(&v1.Snapshot{}).
-		WatchesMetadata(nodeMeta(), handler.EnqueueRequestsFromMapFunc(r.ofNode), builder.WithPredicates(comesAndGoes())).
+		Watches(&corev1.Node{}, ofNode, builder.WithPredicates(turns(up))).
+		Watches(&v1.WorkspaceNode{}, ofNode, builder.WithPredicates(turns(serves))).
 		WithOptions(o).
 		Complete(r)
+}
+
+// turns passes over whatever happens to an object but that it comes, goes, or that what is asked of it has another answer.
+func turns[T client.Object](ask func(T) bool) predicate.Predicate {
+	return predicate.Funcs{UpdateFunc: func(e event.UpdateEvent) bool {
+		before, ok := e.ObjectOld.(T)
+		after, also := e.ObjectNew.(T)
+		return ok && also && ask(before) != ask(after)
+	}}
 }
 
 // ofNode are the snapshots that a node makes, and those that wait for one.
@@ -69,40 +84,75 @@ func (r *snapshots) pass(ctx context.Context, s *v1.Snapshot) (time.Duration, er
 	if deleting && !controllerutil.ContainsFinalizer(s, v1.FinalizerContent) {
 		return 0, nil
 	}
-	present := false
-	if s.Spec.NodeName != "" {
-		node, err := r.node(ctx, s.Spec.NodeName)
+	if !deleting && apimeta.IsStatusConditionTrue(s.Status.Conditions, v1.ConditionReady) {
+		return 0, r.say(ctx, s, s.Status.Conditions, verdict{}) // nobody has to do anything for it
+	}
+	has, err := r.presence(ctx, s.Spec.NodeName)
+	if err != nil {
+		return 0, err
+	}
+	if has != nodeReady {
+		node, err := r.choose(ctx, s)
 		if err != nil {
 			return 0, err
 		}
-		present = node != nil
+		if node != "" && node != s.Spec.NodeName && (has == nodeUnnamed || deleting && has == nodeAbsent || given(s)) {
+			return 0, r.assign(ctx, s, node)
+		}
 	}
-	if s.Spec.NodeName == "" || deleting && !present {
-		return r.assign(ctx, s)
-	}
-	ready := apimeta.IsStatusConditionTrue(s.Status.Conditions, v1.ConditionReady)
-	v := decideSnapshot(s, ready, present, r.Clock.Now())
+	v := decideSnapshot(s, has, r.Clock.Now())
 	return v.after, r.say(ctx, s, s.Status.Conditions, v)
 }
 
-// assign names the node that is to make a snapshot, or to remove it: what is stored of it any node can remove.
-func (r *snapshots) assign(ctx context.Context, s *v1.Snapshot) (time.Duration, error) {
-	node, err := r.choose(ctx, s)
-	if err != nil || node == "" {
-		return lookAgain / 10, err
+// presence finds out how the node stands that a snapshot names.
+func (r *snapshots) presence(ctx context.Context, name string) (presence, error) {
+	if name == "" {
+		return nodeUnnamed, nil
 	}
+	node, err := r.node(ctx, name)
+	switch {
+	case err != nil:
+		return 0, err
+	case node == nil:
+		return nodeAbsent, nil
+	case !up(node):
+		return nodeSilent, nil
+	default:
+		return nodeReady, nil
+	}
+}
+
+// given says whether the node of a snapshot is this controller's choice, which it may change: another one's it may not. The API server
+// records who has set a field.
+func given(s *v1.Snapshot) bool {
+	for _, m := range s.ManagedFields {
+		var set struct {
+			Spec map[string]any `json:"f:spec"`
+		}
+		if m.Manager != v1.FieldOwnerFleet || json.Unmarshal(m.FieldsV1.GetRawBytes(), &set) != nil {
+			continue
+		}
+		if _, ok := set.Spec["f:nodeName"]; ok {
+			return true
+		}
+	}
+	return false
+}
+
+// assign names the node that is to make a snapshot, or to remove it: what is stored of it any node can remove.
+func (r *snapshots) assign(ctx context.Context, s *v1.Snapshot, node string) error {
 	changed := s.DeepCopy()
 	changed.Spec.NodeName = node
 	patch := client.MergeFromWithOptions(s, client.MergeFromWithOptimisticLock{})
 	if err := r.Patch(ctx, changed, patch, client.FieldOwner(v1.FieldOwnerFleet)); err != nil {
-		return 0, err
+		return err
 	}
-	log.FromContext(ctx).Info("gave a snapshot to a node", "node", node)
-	return 0, nil
+	log.FromContext(ctx).Info("gave a snapshot to a node", "node", node, "before", s.Spec.NodeName)
+	return nil
 }
 
-// choose returns the node that is responsible for the workspace, if that is there; else any that serves workspaces: it keeps the newest backup.
-// It is "" if there is none.
+// choose returns the node that is responsible for the workspace, if that is ready, or holds what is to be kept; else any that serves
+// workspaces: it keeps the newest backup. It is "" if there is none.
 func (r *snapshots) choose(ctx context.Context, s *v1.Snapshot) (string, error) {
 	var ws v1.Workspace
 	err := r.Reader.Get(ctx, client.ObjectKey{Namespace: s.Namespace, Name: s.Spec.WorkspaceName}, &ws)
@@ -110,35 +160,48 @@ func (r *snapshots) choose(ctx context.Context, s *v1.Snapshot) (string, error) 
 		return "", err
 	}
 	if node := responsible(&ws); err == nil && node != "" {
-		found, err := r.node(ctx, node)
-		if err != nil || found != nil {
+		has, err := r.presence(ctx, node)
+		if err != nil || has == nodeReady {
 			return node, err
 		}
-		if ws.Status.NodeName == node && s.DeletionTimestamp.IsZero() {
-			return node, nil // what is newest is there, should it come back; people are told
+		// What is newest is there, should the node come back, and it may be making the snapshot: people are told.
+		if ws.Status.NodeName == node && (s.DeletionTimestamp.IsZero() || has == nodeSilent) {
+			return node, nil
 		}
 	}
-	var reports v1.WorkspaceNodeList
-	if err := r.List(ctx, &reports); err != nil {
+	names, err := r.serving(ctx)
+	if err != nil || len(names) == 0 {
 		return "", err
 	}
-	for _, name := range serving(reports.Items) {
-		found, err := r.node(ctx, name)
-		if err != nil || found != nil {
-			return name, err
-		}
-	}
-	return "", nil
+	sum := fnv.New32a()
+	_, _ = sum.Write([]byte(s.UID)) // it never fails
+	return names[int(sum.Sum32()>>1)%len(names)], nil
 }
 
-// serving returns the names of nodes whose daemons serve workspaces, in order.
-func serving(reports []v1.WorkspaceNode) []string {
+// serving returns the names of the nodes that are ready and whose daemons serve workspaces, in order.
+func (r *snapshots) serving(ctx context.Context) ([]string, error) {
+	var reports v1.WorkspaceNodeList
+	if err := r.List(ctx, &reports); err != nil {
+		return nil, err
+	}
 	var names []string
-	for i := range reports {
-		if apimeta.IsStatusConditionPresentAndEqual(reports[i].Status.Conditions, v1.ConditionReady, metav1.ConditionTrue) {
-			names = append(names, reports[i].Name)
+	for i := range reports.Items {
+		if !serves(&reports.Items[i]) {
+			continue
+		}
+		node, err := r.node(ctx, reports.Items[i].Name)
+		if err != nil {
+			return nil, err
+		}
+		if up(node) {
+			names = append(names, node.Name)
 		}
 	}
 	slices.Sort(names)
-	return names
+	return names, nil
+}
+
+// serves says whether the daemon of a node has last said that it serves workspaces.
+func serves(report *v1.WorkspaceNode) bool {
+	return apimeta.IsStatusConditionTrue(report.Status.Conditions, v1.ConditionReady)
 }

@@ -25,7 +25,7 @@ func (f *Fleet) say(ctx context.Context, o client.Object, conditions []metav1.Co
 	if before != nil && before.Reason == v.reason && before.Message == message && before.ObservedGeneration == o.GetGeneration() {
 		return nil
 	}
-	status := map[string]any{}
+	status := map[string]any{"conditions": []any{}} // a status of nothing is not valid, and there may be nothing else in it
 	if v.reason != "" {
 		at := v.since
 		if at.IsZero() {

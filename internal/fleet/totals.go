@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -24,7 +25,7 @@ var (
 	fleetGone = metrics.Define(metrics.Gauge, "fleet_node_gone",
 		"Workspaces whose node is not in the cluster, by the reason of their condition NodeGone, and whether they are being deleted.", "reason", "deleting")
 	fleetSnapshots = metrics.Define(metrics.Gauge, "fleet_snapshots", "Snapshots of the cluster, by the status of their condition Ready.", "ready")
-	fleetNodes     = metrics.Define(metrics.Gauge, "fleet_nodes", "Nodes whose daemons have reported, by the status of their condition Ready.", "ready")
+	fleetNodes     = metrics.Define(metrics.Gauge, "fleet_nodes", "Nodes whose daemons have reported, by the status of their condition Ready; Unknown where the node itself is not ready.", "ready")
 	fleetSize      = metrics.Define(metrics.Gauge, "fleet_class_size_bytes", "What the disks of a volume class have together.", "class")
 	fleetFree      = metrics.Define(metrics.Gauge, "fleet_class_free_bytes", "What of that is free, the reserves subtracted.", "class")
 	fleetAllocated = metrics.Define(metrics.Gauge, "fleet_class_allocated_bytes", "The sizes of all volumes of a class together.", "class")
@@ -162,12 +163,17 @@ type room struct{ size, free, allocated, volumes float64 }
 
 func (t *Totals) nodes(ctx context.Context, out chan<- prometheus.Metric) {
 	var all v1.WorkspaceNodeList
-	if t.Reader.List(ctx, &all) != nil {
+	alive, err := t.alive(ctx)
+	if err != nil || t.Reader.List(ctx, &all) != nil {
 		return
 	}
 	ready, classes := map[string]int{}, map[string]room{}
 	for i := range all.Items {
-		ready[readiness(all.Items[i].Status.Conditions)]++
+		status := string(metav1.ConditionUnknown)
+		if alive[all.Items[i].Name] {
+			status = readiness(all.Items[i].Status.Conditions)
+		}
+		ready[status]++
 		for _, c := range all.Items[i].Status.Classes {
 			r := classes[c.Name]
 			classes[c.Name] = room{r.size + bytesOf(c.Size), r.free + bytesOf(c.Free), r.allocated + bytesOf(c.Allocated), r.volumes + float64(c.Volumes)}
@@ -180,6 +186,19 @@ func (t *Totals) nodes(ctx context.Context, out chan<- prometheus.Metric) {
 		gauge(out, fleetAllocated, r.allocated, name)
 		gauge(out, fleetVolumes, r.volumes, name)
 	}
+}
+
+// alive are the nodes that are ready: what the daemon of another one has reported last it may not be able to do any more.
+func (t *Totals) alive(ctx context.Context) (map[string]bool, error) {
+	var nodes corev1.NodeList
+	if err := t.Reader.List(ctx, &nodes); err != nil {
+		return nil, err
+	}
+	alive := map[string]bool{}
+	for i := range nodes.Items {
+		alive[nodes.Items[i].Name] = up(&nodes.Items[i])
+	}
+	return alive, nil
 }
 
 func bytesOf(q *resource.Quantity) float64 {

@@ -10,6 +10,7 @@ import (
 
 	. "github.com/onsi/gomega"
 	"github.com/prometheus/client_golang/prometheus"
+	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -22,7 +23,8 @@ type listing struct {
 	client.Reader
 	workspaces []v1.Workspace
 	snapshots  []v1.Snapshot
-	nodes      []v1.WorkspaceNode
+	reports    []v1.WorkspaceNode
+	nodes      []corev1.Node
 }
 
 func (l listing) List(_ context.Context, into client.ObjectList, _ ...client.ListOption) error {
@@ -32,6 +34,8 @@ func (l listing) List(_ context.Context, into client.ObjectList, _ ...client.Lis
 	case *v1.SnapshotList:
 		list.Items = l.snapshots
 	case *v1.WorkspaceNodeList:
+		list.Items = l.reports
+	case *corev1.NodeList:
 		list.Items = l.nodes
 	default:
 		return errors.New("there is no such list")
@@ -53,10 +57,10 @@ func TestTotals(t *testing.T) {
 	lost := func(ws *v1.Workspace) {
 		ws.Status.Conditions = []metav1.Condition{{Type: v1.ConditionNodeGone, Status: metav1.ConditionTrue, Reason: v1.ReasonNodeDeleted}}
 	}
-	class := func(free, volumes int64) v1.WorkspaceNode {
+	class := func(node string, free, volumes int64) v1.WorkspaceNode {
 		size, rest := resource.MustParse("10Gi"), *resource.NewQuantity(free<<30, resource.BinarySI)
 		c := v1.ClassCapacity{Name: "default", Space: v1.Space{Size: &size, Free: &rest}, Volumes: int32(volumes)}
-		return v1.WorkspaceNode{Status: v1.WorkspaceNodeStatus{Classes: []v1.ClassCapacity{c}, Conditions: ready(metav1.ConditionTrue, "Running")}}
+		return v1.WorkspaceNode{ObjectMeta: metav1.ObjectMeta{Name: node}, Status: v1.WorkspaceNodeStatus{Classes: []v1.ClassCapacity{c}, Conditions: ready(metav1.ConditionTrue, "Running")}}
 	}
 	elected := make(chan struct{})
 	totals := &Totals{Elected: elected, Reader: listing{
@@ -65,7 +69,8 @@ func TestTotals(t *testing.T) {
 			workspace(v1.StateStopped, ready(metav1.ConditionFalse, "Stopped")), workspace(v1.StateRunning, nil, deleted, lost),
 		},
 		snapshots: []v1.Snapshot{{}, {Status: v1.SnapshotStatus{Conditions: ready(metav1.ConditionTrue, "Snapshotted")}}},
-		nodes:     []v1.WorkspaceNode{class(4, 2), class(5, 1), {}},
+		reports:   []v1.WorkspaceNode{class("a", 4, 2), class("b", 5, 1), class("dead", 0, 0), class("gone", 0, 0), {ObjectMeta: metav1.ObjectMeta{Name: "c"}}},
+		nodes:     []corev1.Node{*node("a", true), *node("b", true), *node("dead", false), *node("c", true)},
 	}}
 	values := func() string {
 		t.Helper()
@@ -91,12 +96,12 @@ func TestTotals(t *testing.T) {
 	totals.Tended(Tended{Mine: true}, errors.New("no answer"), time.Unix(5000, 0))
 	g.Expect(values()).To(Equal(`class_allocated_bytes class=default 0
 class_free_bytes class=default 9663676416
-class_size_bytes class=default 21474836480
+class_size_bytes class=default 42949672960
 leader 1
 node_gone deleting=false reason=NodeDeleted 1
 node_gone deleting=true reason=NodeDeleted 1
 nodes ready=True 2
-nodes ready=Unknown 1
+nodes ready=Unknown 3
 snapshots ready=True 1
 snapshots ready=Unknown 1
 store_bytes 300

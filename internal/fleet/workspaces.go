@@ -44,7 +44,7 @@ func (r *workspaces) setup(ctx context.Context, mgr ctrl.Manager, o controller.O
 	return ctrl.NewControllerManagedBy(mgr).
 		Named("fleet-workspace").
 		For(&v1.Workspace{}).
-		WatchesMetadata(nodeMeta(), ofNode, builder.WithPredicates(comesAndGoes())).
+		Watches(&corev1.Node{}, ofNode, builder.WithPredicates(comesAndGoes())).
 		Watches(&v1.WorkspaceNode{}, ofNode, builder.WithPredicates(changesHands())).
 		WithOptions(o).
 		Complete(r)

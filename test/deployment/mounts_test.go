@@ -130,3 +130,21 @@ func TestPodIsAsDocumented(t *testing.T) {
 	g.Expect(container.Resources.Requests).To(And(HaveKey(corev1.ResourceCPU), HaveKey(corev1.ResourceMemory)))
 	g.Expect(container.Resources.Limits).To(And(HaveKey(corev1.ResourceMemory), Not(HaveKey(corev1.ResourceCPU))))
 }
+
+// The token that the API server would mount by itself is good for a year; the one that pods have is good for an hour, and has the same place.
+func TestTokensAreGoodForAnHour(t *testing.T) {
+	d := render(t, "config/default")
+	for _, pod := range []corev1.PodSpec{d.daemon, d.controller} {
+		g := NewWithT(t)
+		g.Expect(pod.AutomountServiceAccountToken).To(HaveValue(BeFalse()))
+		mount, volume := mounted(t, pod, "/var/run/secrets/kubernetes.io/serviceaccount/token")
+		g.Expect(mount.ReadOnly).To(BeTrue())
+		g.Expect(volume.Projected).To(HaveValue(HaveField("Sources", ConsistOf(
+			HaveField("ServiceAccountToken", HaveValue(Equal(corev1.ServiceAccountTokenProjection{Path: "token", ExpirationSeconds: new(int64(3600))}))),
+			HaveField("ConfigMap", HaveValue(Equal(corev1.ConfigMapProjection{
+				LocalObjectReference: corev1.LocalObjectReference{Name: "kube-root-ca.crt"}, Items: []corev1.KeyToPath{{Key: "ca.crt", Path: "ca.crt"}},
+			}))),
+			HaveField("DownwardAPI", HaveValue(HaveField("Items", ConsistOf(HaveField("Path", "namespace"))))),
+		))))
+	}
+}

@@ -30,16 +30,51 @@ func daemonOf(t *testing.T, node string) client.Client {
 	return c
 }
 
-// mayDoAnything gives the daemons' service account all rights, for one test: what it is refused then, admission refuses.
-func mayDoAnything(t *testing.T, admin client.Client) {
+// mayDoAnything gives a service account all rights, for one test: what it is refused then, admission refuses.
+func mayDoAnything(t *testing.T, admin client.Client, namespace, account string) {
 	t.Helper()
 	binding := &rbacv1.ClusterRoleBinding{
-		ObjectMeta: metav1.ObjectMeta{Name: "anything"},
+		ObjectMeta: metav1.ObjectMeta{Name: "anything-" + namespace + "-" + account},
 		RoleRef:    rbacv1.RoleRef{APIGroup: rbacv1.GroupName, Kind: "ClusterRole", Name: "cluster-admin"},
-		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: system, Name: account}},
+		Subjects:   []rbacv1.Subject{{Kind: rbacv1.ServiceAccountKind, Namespace: namespace, Name: account}},
 	}
 	NewWithT(t).Expect(admin.Create(t.Context(), binding)).To(Succeed())
 	t.Cleanup(func() { _ = admin.Delete(context.WithoutCancel(t.Context()), binding) })
+}
+
+// awaitAnything waits until the API server knows that a service account may do anything, and that policies refuse it some objects.
+func awaitAnything(t *testing.T, c client.Client, refused ...client.Object) {
+	t.Helper()
+	g, dry := NewWithT(t), client.NewDryRunClient(c)
+	something := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "any"}}
+	g.Eventually(func() error { return create(something)(dry) }, patience).Should(Succeed(), "it may do anything")
+	for _, o := range refused {
+		g.Eventually(func() error { return create(o)(dry) }, patience).Should(MatchError(ContainSubstring("ValidatingAdmissionPolicy 'ws-daemon-")), "%T", o)
+	}
+}
+
+// nobodys are objects that neither a daemon nor the cluster controller may make: a Workspace and an event, and of the daemons' policies a Node
+// and its report.
+func nobodys() []client.Object {
+	pod := corev1.ObjectReference{APIVersion: "v1", Kind: "Pod", Namespace: "default", Name: "any"}
+	return []client.Object{
+		&v1.Workspace{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "any"}, Spec: v1.WorkspaceSpec{Volume: v1.VolumeSpec{Size: resource.MustParse("1Gi")}},
+		},
+		&eventsv1.Event{
+			ObjectMeta: metav1.ObjectMeta{Namespace: "default", Name: "any"}, EventTime: metav1.NowMicro(), Reason: "Test", Action: "Test", Type: "Normal",
+			ReportingController: "any", ReportingInstance: "any", Regarding: pod,
+		},
+		&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "nobody"}},
+		&v1.WorkspaceNode{ObjectMeta: metav1.ObjectMeta{Name: "nobody"}},
+	}
+}
+
+// namespace makes a namespace, unless it is there.
+func namespace(t *testing.T, admin client.Client, name string) {
+	t.Helper()
+	o := &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: name}}
+	NewWithT(t).Expect(client.IgnoreAlreadyExists(admin.Create(t.Context(), o))).To(Succeed())
 }
 
 // attempt is something that a daemon may want to do to an object of node-a.
@@ -166,9 +201,12 @@ func reportAttempts(own *v1.WorkspaceNode) []attempt {
 func nodeAttempts(own *corev1.Node) []attempt {
 	const (
 		metadata = "of the metadata of its Node a daemon changes only the annotations against scale-down"
-		spec     = "of the spec of its Node a daemon changes only the taint workspace.wsdaemon.dev/disk-pressure"
+		spec     = "of the spec of its Node a daemon changes only the taint workspace.wsdaemon.dev/disk-pressure:NoSchedule"
 		neither  = "a daemon neither makes nor deletes Nodes, and writes no status of them"
 	)
+	addTaint := func(taint string) func(c client.Client) error {
+		return patch(own, types.JSONPatchType, `[{"op":"add","path":"/spec/taints/-","value":`+taint+`}]`)
+	}
 	return []attempt{
 		{"make a Node", create(&corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-c"}}), neither, false},
 		{"delete it", remove(own), neither, false},
@@ -179,10 +217,10 @@ func nodeAttempts(own *corev1.Node) []attempt {
 		{"a finalizer", merge(own, `{"metadata":{"finalizers":["a.example/b"]}}`), metadata, false},
 		{"cordon", merge(own, `{"spec":{"unschedulable":true}}`), spec, false},
 		{"another taint", merge(own, `{"spec":{"taints":[{"key":"a","effect":"NoExecute"}]}}`), spec, false},
+		{"its taint with another effect", addTaint(`{"key":"` + v1.TaintDiskPressure + `","effect":"NoExecute"}`), spec, false},
 		{"the taints of others go", merge(own, `{"spec":{"taints":null}}`), spec, false},
 		{"protect it", merge(own, `{"metadata":{"annotations":{"`+v1.AnnotationScaleDown+`":"true","`+v1.AnnotationScaleDownOurs+`":"true"}}}`), "", false},
-		{"taint it", patch(own, types.JSONPatchType,
-			`[{"op":"add","path":"/spec/taints/-","value":{"key":"`+v1.TaintDiskPressure+`","effect":"NoSchedule"}}]`), "", false},
+		{"taint it", addTaint(`{"key":"` + v1.TaintDiskPressure + `","effect":"NoSchedule"}`), "", false},
 	}
 }
 
@@ -228,7 +266,7 @@ func objectsOf(t *testing.T, admin client.Client) []attempt {
 	report := &v1.WorkspaceNode{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}}
 	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: "node-a"}, Spec: corev1.NodeSpec{Taints: []corev1.Taint{{Key: "others", Effect: corev1.TaintEffectNoSchedule}}}}
 	own, foreign := event("own", account, "ws-daemon-pod-of-node-a"), event("foreign", "kubelet", "kubelet-node-a")
-	g.Expect(admin.Create(t.Context(), &corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: "own"}})).To(Succeed())
+	namespace(t, admin, "own")
 	for _, o := range []client.Object{ws, snapshot, report, node, own, foreign} {
 		g.Expect(admin.Create(t.Context(), o)).To(Succeed())
 		t.Cleanup(func() {
@@ -247,14 +285,12 @@ func objectsOf(t *testing.T, admin client.Client) []attempt {
 // With every right that RBAC can give, a daemon's token is good for its own node only, whatever the verb: that of another node's pod and
 // one that is bound to no pod are good for nothing but reading.
 func TestS4_TokenWritesOnlyWhatIsOfItsNode(t *testing.T) {
-	g := NewWithT(t)
 	admin := connect(t, api.Config())
 	attempts := objectsOf(t, admin)
 	own, other, unbound := daemonOf(t, "node-a"), daemonOf(t, "node-b"), daemonOf(t, "")
-	mayDoAnything(t, admin)
+	mayDoAnything(t, admin, system, account)
 	dry := client.NewDryRunClient
-	ready := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{Namespace: "own", Name: "any"}}
-	g.Eventually(func() error { return dry(other).Create(t.Context(), ready.DeepCopy()) }, patience).Should(Succeed(), "it may do anything")
+	awaitAnything(t, other, nobodys()...)
 
 	for _, a := range attempts {
 		t.Run(a.name, func(t *testing.T) {

@@ -8,6 +8,7 @@ import (
 	"time"
 
 	. "github.com/onsi/gomega"
+	corev1 "k8s.io/api/core/v1"
 	eventsv1 "k8s.io/api/events/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -102,6 +103,54 @@ func TestSnapshotsGetTheirNode(t *testing.T) {
 	})
 	g.Expect(b.Alive()).To(BeTrue())
 	g.Expect(web.Domain().Pins(t.Context(), "")).To(BeEmpty())
+}
+
+// A snapshot is not given to a node that is dead, whatever its daemon has said last. It waits and says so, and where it was the controller who has
+// chosen, another node gets it.
+func TestSnapshotsGetANodeThatIsReady(t *testing.T) {
+	g, w := NewWithT(t), env.World(t)
+	a, b := w.Node("a").Join().Start(), w.Node("b").Join().Start()
+	w.Controller("c", harness.NodeGrace).Start().Leads()
+	web := begin(w, a, "one")
+	web.Stop().Stopped()
+	a.Kill()
+	a.Report(corev1.ConditionUnknown)
+	b.Report(corev1.ConditionFalse)
+	take := func(name, node string) *v1.Snapshot {
+		s := &v1.Snapshot{ObjectMeta: metav1.ObjectMeta{Namespace: w.Namespace, Name: name}, Spec: v1.SnapshotSpec{WorkspaceName: web.Name, NodeName: node}}
+		g.Expect(w.Client.Create(t.Context(), s)).To(Succeed())
+		return s
+	}
+	await := func(s *v1.Snapshot, node, kind, reason string) {
+		t.Helper()
+		w.Eventually(s.Name+" says "+reason, func() error {
+			if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(s), s); err != nil {
+				return err
+			}
+			if c := apimeta.FindStatusCondition(s.Status.Conditions, kind); s.Spec.NodeName != node || c == nil || c.Reason != reason {
+				return fmt.Errorf("its node is %q, its conditions are %+v", s.Spec.NodeName, s.Status.Conditions)
+			}
+			return nil
+		})
+	}
+	free, named := take("free", ""), take("named", a.Name)
+	await(free, "", v1.ConditionNodeGone, v1.ReasonNoNodeReady)
+	await(named, a.Name, v1.ConditionNodeGone, v1.ReasonNodeNotReady)
+	a.Report(corev1.ConditionTrue) // for a moment
+	w.Eventually("it is given to the workspace's node, and says nothing any more", func() error {
+		if err := w.Client.Get(t.Context(), client.ObjectKeyFromObject(free), free); err != nil {
+			return err
+		}
+		if free.Spec.NodeName != a.Name || len(free.Status.Conditions) > 0 {
+			return fmt.Errorf("its node is %q, its conditions are %+v", free.Spec.NodeName, free.Status.Conditions)
+		}
+		return nil
+	})
+	b.Report(corev1.ConditionTrue)
+	a.Report(corev1.ConditionUnknown)
+	await(free, b.Name, v1.ConditionReady, v1.ReasonSnapshotted)
+	g.Expect(web.Saved("file", "--snapshot", free.Status.SnapshotID)).To(Equal("one"))
+	await(named, a.Name, v1.ConditionNodeGone, v1.ReasonNodeNotReady)
 }
 
 // Of two replicas one leads. Killed at any step of letting an object go, it is made up for by the other one, and people are told once.

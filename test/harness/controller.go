@@ -12,6 +12,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"wsdaemon.dev/ws-daemon/hack/process"
@@ -110,14 +111,23 @@ func (c *Controller) close() {
 	}
 }
 
-// Join makes the Node of a node, as a kubelet does.
+// Join makes the Node of a node, which is ready, as a kubelet does.
 func (n *Node) Join() *Node {
 	n.w.t.Helper()
 	n.w.must(n.w.Client.Create(n.w.t.Context(), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name}}))
+	n.Report(corev1.ConditionTrue)
 	n.w.t.Cleanup(func() {
 		_ = n.w.Client.Delete(context.WithoutCancel(n.w.t.Context()), &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name}})
 	})
 	return n
+}
+
+// Report says whether the Node is ready: its kubelet says True and False, Unknown the cluster when it hears nothing of it.
+func (n *Node) Report(ready corev1.ConditionStatus) {
+	n.w.t.Helper()
+	node := &corev1.Node{ObjectMeta: metav1.ObjectMeta{Name: n.Name}}
+	patch := client.RawPatch(types.StrategicMergePatchType, fmt.Appendf(nil, `{"status":{"conditions":[{"type":"Ready","status":%q}]}}`, ready))
+	n.w.must(n.w.Client.Status().Patch(n.w.t.Context(), node, patch))
 }
 
 // Leave deletes the Node, as a cloud does with a machine that is gone.

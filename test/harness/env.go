@@ -152,7 +152,7 @@ func (e *Env) crds() string { return filepath.Join(e.Root, "config", "crd", "bas
 func grant(ctx context.Context, cl client.Client, config string) error {
 	for _, file := range []string{
 		"manager/namespace.yaml", "rbac/role.yaml", "rbac/role_binding.yaml", "controller/role.yaml", "controller/role_binding.yaml",
-		"admission/node.yaml", "admission/workspacenode.yaml", "admission/workspace.yaml",
+		"admission/node.yaml", "admission/workspacenode.yaml", "admission/workspace.yaml", "admission/controller.yaml",
 	} {
 		text, err := os.ReadFile(filepath.Join(config, file))
 		if err != nil {
