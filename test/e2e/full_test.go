@@ -65,7 +65,7 @@ func TestStoreDownDuringStop(t *testing.T) {
 	mend := w.cutStore(env.b)
 	w.removePod("first")
 	w.patch("web", `{"spec":{"state":"Stopped"}}`)
-	w.condition("web", v1.ConditionFinalBackup, v1.ReasonUploadFailed)
+	w.condition("web", v1.ConditionFinalBackup, v1.ReasonStoreUnavailable)
 	files, err := env.b.Run(t.Context(), "find "+volume+" -name blob")
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(strings.Fields(files)).To(HaveLen(1), "the content stays")
