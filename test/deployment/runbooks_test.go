@@ -70,13 +70,13 @@ func TestCommandsOfTheDocumentsWork(t *testing.T) {
 			}
 			command = changing.ReplaceAllString(names.Replace(command), "${0}--dry-run=server ")
 			command = asked.ReplaceAllString(command, "${0}--pod-running-timeout=1s ")
-			tried(t, dir, rolled.ReplaceAllString(command, "${0}--timeout=1s "))
+			tryOut(t, dir, rolled.ReplaceAllString(command, "${0}--timeout=1s "))
 		}
 	}
 }
 
-// tried runs a command, which has to succeed as far as it can here.
-func tried(t *testing.T, dir, command string) {
+// tryOut runs a command, which has to succeed as far as it can here.
+func tryOut(t *testing.T, dir, command string) {
 	t.Helper()
 	c := exec.CommandContext(t.Context(), "bash", "-o", "pipefail", "-c", command)
 	c.Env = append(os.Environ(), "KUBECONFIG="+api.Kubeconfig(), "PATH="+filepath.Dir(kubectl)+":"+os.Getenv("PATH"))
