@@ -5,6 +5,7 @@ package e2e
 import (
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -17,7 +18,8 @@ import (
 	"wsdaemon.dev/ws-daemon/hack/nodes"
 )
 
-// A pod with a new workspace runs little later than the same pod with an empty directory.
+// A pod with a new workspace runs little later than the same pod with an empty directory: at most 3 s. Where every instruction is emulated,
+// a pod takes several seconds by itself; there, a workspace may take twice as long as that.
 func TestStartBesideEmptyDir(t *testing.T) {
 	const rounds = 10
 	w := newWorld(t)
@@ -31,7 +33,7 @@ func TestStartBesideEmptyDir(t *testing.T) {
 		slices.Sort(without)
 		more := with[rounds/2] - without[rounds/2]
 		w.say("%s: with a workspace %s, with an empty directory %s: %s more (medians of %d)", kind, with[rounds/2], without[rounds/2], more, rounds)
-		w.Expect(more).To(BeNumerically("<=", 3*time.Second), kind)
+		w.Expect(more).To(BeNumerically("<=", max(3*time.Second, 2*without[rounds/2])), kind)
 	}
 }
 
@@ -67,6 +69,7 @@ func TestThirtyWorkspaces(t *testing.T) {
 		before := w.inventory(n)
 		all := w.runMany(n, 30)
 		w.say("%d pods run on %s", len(all), n.Name)
+		w.Expect(w.inventory(n)).To(ContainElement(ContainSubstring(string(all[0].UID))), "else nothing would be found")
 		w.Expect(env.client.DeleteAllOf(t.Context(), &corev1.Pod{}, client.InNamespace(w.namespace))).To(Succeed())
 		for _, ws := range all {
 			w.await(ws.Name, "Stopped", nil)
@@ -74,7 +77,9 @@ func TestThirtyWorkspaces(t *testing.T) {
 		for _, ws := range all {
 			w.remove(ws)
 		}
-		w.Eventually(func() string { return w.inventory(n) }).Should(Equal(before))
+		w.Eventually(func() []string {
+			return slices.DeleteFunc(w.inventory(n), func(line string) bool { return slices.Contains(before, line) })
+		}).Should(BeEmpty())
 	}
 }
 
@@ -107,11 +112,11 @@ const inventory = `
 	! vgs ws >/dev/null 2>&1 || lvs --noheadings --options lv_name ws
 	! mountpoint --quiet /mnt/workspaces || xfs_quota -x -c 'report -p -n -N' /mnt/workspaces | awk '{print $1}'`
 
-func (w *world) inventory(n *nodes.Node) string {
+func (w *world) inventory(n *nodes.Node) []string {
 	w.t.Helper()
 	out, err := n.Run(w.t.Context(), inventory)
 	w.Expect(err).NotTo(HaveOccurred())
-	return out
+	return strings.Split(out, "\n")
 }
 
 // settle waits until what earlier tests have removed is gone.
