@@ -42,7 +42,7 @@ volumes_of() {
 # logical_volumes NODE lists the logical volumes of workspaces in the pool of a node; templates are a cache.
 logical_volumes() {
 	[[ $driver == lvm ]] || return 0
-	lvs --noheadings --options lv_name --select 'lv_name=~^ws[.]' "$1"
+	LVM_SUPPRESS_FD_WARNINGS=1 lvs --noheadings --options lv_name --select 'lv_name=~^ws[.]' "$1"
 }
 
 # disk_is_empty NODE says whether nothing is left of any workspace on a node: no volume, no journal entry, nothing half-removed.
