@@ -6,6 +6,7 @@ import (
 	"strings"
 	"time"
 
+	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/controller/controllerutil"
 
@@ -170,12 +171,7 @@ func decideSnapshot(s *v1.Snapshot, has presence, now time.Time) verdict {
 
 // gone returns the condition NodeGone; nil if there is none.
 func gone(conditions []metav1.Condition) *metav1.Condition {
-	for i := range conditions {
-		if conditions[i].Type == v1.ConditionNodeGone {
-			return &conditions[i]
-		}
-	}
-	return nil
+	return apimeta.FindStatusCondition(conditions, v1.ConditionNodeGone)
 }
 
 // sinceWhen returns since when NodeGone says of a node that it is gone; the zero time if it does not, or is about another one.

@@ -91,12 +91,12 @@ func (r *snapshots) pass(ctx context.Context, s *v1.Snapshot) (time.Duration, er
 	if err != nil {
 		return 0, err
 	}
-	if has != nodeReady {
+	if has == nodeUnnamed || deleting && has == nodeAbsent || has != nodeReady && given(s) {
 		node, err := r.choose(ctx, s)
 		if err != nil {
 			return 0, err
 		}
-		if node != "" && node != s.Spec.NodeName && (has == nodeUnnamed || deleting && has == nodeAbsent || given(s)) {
+		if node != "" && node != s.Spec.NodeName {
 			return 0, r.assign(ctx, s, node)
 		}
 	}
