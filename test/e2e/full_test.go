@@ -61,33 +61,35 @@ func TestStoreDownDuringStop(t *testing.T) {
 	w.pod("first", ws, idle)
 	w.exec("first", write)
 	before := w.exec("first", list)
-	volume := w.volume(ws)
+	dir := w.directory(ws)
 	mend := w.cutStore(env.b)
 	w.removePod("first")
 	w.patch("web", `{"spec":{"state":"Stopped"}}`)
 	w.condition("web", v1.ConditionFinalBackup, v1.ReasonStoreUnavailable)
-	files, err := env.b.Run(t.Context(), "find "+volume+" -name blob")
+	files, err := env.b.Run(t.Context(), "find "+dir+" -name blob")
 	w.Expect(err).NotTo(HaveOccurred())
 	w.Expect(strings.Fields(files)).To(HaveLen(1), "the content stays")
-	mend()
+	mend(t.Context())
 	w.await("web", "Stopped", nil)
 	w.patch("web", fmt.Sprintf(`{"spec":{"state":"Running","nodeName":%q}}`, env.a.Name))
 	w.pod("second", w.await("web", "Running", env.a), idle)
 	w.Expect(w.exec("second", list)).To(Equal(before))
 }
 
-// condition waits until a condition of a workspace has a reason.
-func (w *world) condition(name, kind, reason string) {
+// condition waits until a condition of a workspace has a reason, and returns its message.
+func (w *world) condition(name, kind, reason string) (message string) {
 	w.t.Helper()
 	var ws v1.Workspace
 	w.Eventually(func() (string, error) {
 		err := w.get(&ws, name)
 		if c := apimeta.FindStatusCondition(ws.Status.Conditions, kind); c != nil {
+			message = c.Message
 			return c.Reason, err
 		}
 		return "", err
 	}).Should(Equal(reason), func() string { return text(&ws.Status) })
 	w.say("%s of workspace %s is %s", kind, name, reason)
+	return message
 }
 
 // Two pods share a workspace, one of them without the driver. It waits for both before it stops.
@@ -95,7 +97,7 @@ func TestTwoPodsOnOneWorkspace(t *testing.T) {
 	w := newWorld(t)
 	w.pod("first", w.workspace("web", env.a, empty()), idle)
 	ws := w.await("web", "Running", env.a)
-	w.createPod("second", ws, hostPath(ws), idle)
+	w.create(w.hostPathPod("second", ws, idle))
 	w.podRuns("second", 0)
 	w.exec("first", write)
 	w.exec("second", "echo hello >from-second")
@@ -112,10 +114,12 @@ func TestTwoPodsOnOneWorkspace(t *testing.T) {
 	w.Expect(w.exec("third", list)).To(Equal(before))
 }
 
-// hostPath is a workspace that runs as pods have it without the driver.
-func hostPath(ws *v1.Workspace) corev1.VolumeSource {
+// hostPathPod has a workspace that runs without the driver: a label tells the daemon who uses it.
+func (w *world) hostPathPod(name string, ws *v1.Workspace, script string) *corev1.Pod {
 	directory := corev1.HostPathDirectory
-	return corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: ws.Status.Volume.Path, Type: &directory}}
+	pod := w.newPod(name, ws.Spec.NodeName, corev1.VolumeSource{HostPath: &corev1.HostPathVolumeSource{Path: ws.Status.Volume.Path, Type: &directory}}, script)
+	pod.Labels = map[string]string{v1.LabelWorkspace: ws.Name}
+	return pod
 }
 
 // A pod that is deleted by force is gone from the API server before its processes are from the node. All the same, nothing is lost that they
@@ -142,20 +146,20 @@ func TestDrain(t *testing.T) {
 	ws := w.workspace("web", env.b, empty())
 	w.pod("first", ws, idle)
 	w.exec("first", write)
-	before, volume := w.exec("first", list), w.volume(ws)
+	before, dir := w.exec("first", list), w.directory(ws)
 	mend := w.cutStore(env.b)
-	t.Cleanup(func() { w.uncordon(env.b) })
+	w.cleanup(func(ctx context.Context) { w.uncordon(ctx, env.b) })
 	_, err := env.kube(t.Context(), "", "drain", env.b.Name, "--ignore-daemonsets", "--force", "--delete-emptydir-data", "--timeout="+patience.String())
 	w.Expect(err).NotTo(HaveOccurred())
 	w.operation("web", v1.OperationBackup)
 	w.safeToRemove(env.b, "false")
-	mend()
+	mend(t.Context())
 	w.safeToRemove(env.b, "true")
 	w.patch("web", fmt.Sprintf(`{"spec":{"nodeName":%q,"fencedNode":%q}}`, env.a.Name, env.b.Name))
 	w.pod("second", w.await("web", "Running", env.a), idle)
 	w.Expect(w.exec("second", list)).To(Equal(before))
-	w.uncordon(env.b)
-	w.gone(env.b, volume)
+	w.uncordon(t.Context(), env.b)
+	w.gone(env.b, dir)
 }
 
 // safeToRemove waits until a node says whether it may go.
@@ -166,9 +170,8 @@ func (w *world) safeToRemove(n *nodes.Node, is string) {
 	w.say("%s is safe to remove: %s", n.Name, is)
 }
 
-func (w *world) uncordon(n *nodes.Node) {
-	ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over when it ends
-	defer cancel()
+func (w *world) uncordon(ctx context.Context, n *nodes.Node) {
+	w.t.Helper()
 	_, err := env.kube(ctx, "", "uncordon", n.Name)
 	w.Expect(err).NotTo(HaveOccurred())
 }

@@ -11,7 +11,6 @@ import (
 
 	. "github.com/onsi/gomega"
 	corev1 "k8s.io/api/core/v1"
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
@@ -23,6 +22,7 @@ import (
 func TestStartBesideEmptyDir(t *testing.T) {
 	const rounds = 10
 	w := newWorld(t)
+	w.SetDefaultEventuallyPollingInterval(50 * time.Millisecond)
 	for kind, n := range map[string]*nodes.Node{"lvm": env.a, "xfs": env.b} {
 		var with, without []time.Duration
 		for i := range rounds {
@@ -40,19 +40,15 @@ func TestStartBesideEmptyDir(t *testing.T) {
 // start returns how long it takes from the first object to a running container. All of it is removed.
 func (w *world) start(name string, n *nodes.Node, workspace bool) time.Duration {
 	w.t.Helper()
-	ws, source := &v1.Workspace{ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name}, Spec: v1.WorkspaceSpec{NodeName: n.Name}},
-		corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
+	var ws *v1.Workspace
+	source := corev1.VolumeSource{EmptyDir: &corev1.EmptyDirVolumeSource{}}
 	began := time.Now()
 	if workspace {
 		ws = w.workspace(name, n, empty())
-		source = volume(ws)
+		source = volume(v1.CSIAttributeWorkspace, name)
 	}
-	w.createPod(name, ws, source, idle)
-	var pod corev1.Pod
-	w.Eventually(func() (string, error) {
-		err := w.get(&pod, name)
-		return containerState(&pod), err
-	}).WithPolling(50*time.Millisecond).Should(Equal("running, restarted 0 times"), func() string { return w.describe(&pod) })
+	w.create(w.newPod(name, n.Name, source, idle))
+	w.podRuns(name, 0)
 	took := time.Since(began)
 	w.removePod(name)
 	if workspace {
@@ -89,7 +85,7 @@ func (w *world) runMany(n *nodes.Node, many int) []*v1.Workspace {
 	all := make([]*v1.Workspace, 0, many)
 	for i := range many {
 		ws := w.workspace(fmt.Sprintf("web-%d", i), n, empty())
-		w.createPod(ws.Name, ws, volume(ws), "echo $HOSTNAME >who; "+idle)
+		w.create(w.newPod(ws.Name, n.Name, volume(v1.CSIAttributeWorkspace, ws.Name), "echo $HOSTNAME >who; "+idle))
 		all = append(all, ws)
 	}
 	for _, ws := range all {

@@ -26,8 +26,8 @@ func TestNodeKilled(t *testing.T) {
 	w.backup("web", "before")
 	w.exec("first", "echo nobody has a backup of this >unsaved; sync")
 
-	volume := w.volume(ws)
-	t.Cleanup(func() { w.powerOn(env.b) })
+	dir := w.directory(ws)
+	w.cleanup(func(ctx context.Context) { w.powerOn(ctx, env.b) })
 	env.b.PowerOff()
 	w.say("the power of %s is off", env.b.Name)
 	w.patch("web", fmt.Sprintf(`{"spec":{"nodeName":%q,"fencedNode":%q}}`, env.a.Name, env.b.Name))
@@ -37,7 +37,7 @@ func TestNodeKilled(t *testing.T) {
 
 	_, err := env.kube(t.Context(), "", "delete", "pod", "first", "--namespace="+w.namespace, "--force", "--grace-period=0")
 	w.Expect(err).NotTo(HaveOccurred())
-	w.powerOn(env.b)
+	w.powerOn(t.Context(), env.b)
 	var stray string
 	w.Eventually(func() (string, error) {
 		notes, err := w.events()
@@ -46,23 +46,22 @@ func TestNodeKilled(t *testing.T) {
 	}).ShouldNot(BeEmpty())
 	id := strings.TrimRight(strings.Fields(stray)[3], ".,:;")
 	w.Expect(env.archive(t.Context(), "cat", "--domain", w.namespace, "--workspace", "web", "--snapshot", id, "unsaved")).To(Equal("nobody has a backup of this"))
-	w.gone(env.b, volume)
+	w.gone(env.b, dir)
 	w.Expect(w.exec("second", list)).To(Equal(before), "the old node's return disturbs nobody")
 }
 
 // powerOn starts a node that does not run.
-func (w *world) powerOn(n *nodes.Node) {
+func (w *world) powerOn(ctx context.Context, n *nodes.Node) {
+	w.t.Helper()
 	if n.Alive() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over when it ends
-	defer cancel()
 	w.Expect(n.Start(ctx)).To(Succeed())
 	w.say("%s is back", n.Name)
 }
 
-// volume returns the directory in which a node keeps a workspace that runs, and nothing else.
-func (w *world) volume(ws *v1.Workspace) string {
+// directory returns the one in which a node keeps a workspace that runs, and nothing else.
+func (w *world) directory(ws *v1.Workspace) string {
 	w.t.Helper()
 	var now v1.Workspace
 	w.Expect(w.get(&now, ws.Name)).To(Succeed())

@@ -22,24 +22,23 @@ const inside = "/workspace"
 // pod runs a shell script in a workspace, as its owner, and waits until it runs, which it does when the content is there.
 func (w *world) pod(name string, ws *v1.Workspace, script string) {
 	w.t.Helper()
-	w.createPod(name, ws, volume(ws), script)
+	w.create(w.newPod(name, ws.Spec.NodeName, volume(v1.CSIAttributeWorkspace, ws.Name), script))
 	w.podRuns(name, 0)
 }
 
-// volume is a workspace as the CSI driver gives it.
-func volume(ws *v1.Workspace) corev1.VolumeSource {
-	return corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: v1.CSIDriver, VolumeAttributes: map[string]string{v1.CSIAttributeWorkspace: ws.Name}}}
+// volume is what the CSI driver gives for an attribute, which names a workspace.
+func volume(attribute, value string) corev1.VolumeSource {
+	return corev1.VolumeSource{CSI: &corev1.CSIVolumeSource{Driver: v1.CSIDriver, VolumeAttributes: map[string]string{attribute: value}}}
 }
 
-// createPod makes a pod on a workspace's node. It needs no token, and nothing of the node but its volume; nor a label, for the daemon knows
-// what its driver has mounted.
-func (w *world) createPod(name string, ws *v1.Workspace, source corev1.VolumeSource, script string) {
-	w.t.Helper()
+// newPod is a pod for a node. It needs no token, and nothing of the node but its volume; nor a label, for the daemon knows what its driver
+// has mounted.
+func (w *world) newPod(name, node string, source corev1.VolumeSource, script string) *corev1.Pod {
 	grace, who, no := int64(10), int64(owner), false
-	w.create(&corev1.Pod{
-		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name, Labels: labels(ws, source)},
+	return &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: w.namespace, Name: name},
 		Spec: corev1.PodSpec{
-			NodeSelector:                  map[string]string{corev1.LabelHostname: ws.Spec.NodeName},
+			NodeSelector:                  map[string]string{corev1.LabelHostname: node},
 			TerminationGracePeriodSeconds: &grace, AutomountServiceAccountToken: &no,
 			SecurityContext: &corev1.PodSecurityContext{RunAsUser: &who, RunAsGroup: &who},
 			Containers: []corev1.Container{{
@@ -49,15 +48,7 @@ func (w *world) createPod(name string, ws *v1.Workspace, source corev1.VolumeSou
 			}},
 			Volumes: []corev1.Volume{{Name: "workspace", VolumeSource: source}},
 		},
-	})
-}
-
-// labels tell the daemon who uses a workspace without its driver.
-func labels(ws *v1.Workspace, source corev1.VolumeSource) map[string]string {
-	if source.HostPath == nil {
-		return nil
 	}
-	return map[string]string{v1.LabelWorkspace: ws.Name}
 }
 
 // podRuns waits until a pod's container runs that was restarted so many times.

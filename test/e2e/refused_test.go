@@ -7,7 +7,6 @@ import (
 	"testing"
 
 	. "github.com/onsi/gomega"
-	apimeta "k8s.io/apimachinery/pkg/api/meta"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/hack/nodes"
@@ -27,11 +26,7 @@ func TestPodsThatAreRefused(t *testing.T) {
 		"failed":    {"failed", v1.CSIAttributeWorkspace, "cannot be used: CloneFailed: "},
 		"attribute": {"stopped", "workspase", `"workspase" is not known, only "workspace": remove it`},
 	} {
-		ws := &v1.Workspace{Spec: v1.WorkspaceSpec{NodeName: env.a.Name}}
-		ws.Name = tt.workspace
-		source := volume(ws)
-		source.CSI.VolumeAttributes = map[string]string{tt.attribute: tt.workspace}
-		w.createPod(name, ws, source, idle)
+		w.create(w.newPod(name, env.a.Name, volume(tt.attribute, tt.workspace), idle))
 		w.told(tt.want)
 		w.removePod(name)
 	}
@@ -53,7 +48,7 @@ func TestWorkspaceDeletedUnderAPod(t *testing.T) {
 	before := w.exec("first", list)
 	w.Expect(env.client.Delete(t.Context(), ws)).To(Succeed())
 	w.condition("web", v1.ConditionFinalBackup, v1.ReasonWaitingForPods)
-	w.createPod("second", ws, volume(ws), idle)
+	w.create(w.newPod("second", env.a.Name, volume(v1.CSIAttributeWorkspace, "web"), idle))
 	w.told("is being deleted")
 	w.Expect(w.exec("first", list)).To(Equal(before))
 	w.removePod("second")
@@ -74,22 +69,13 @@ func TestVolumeGroupMissing(t *testing.T) {
 	w := newWorld(t)
 	w.settle()
 	w.rename(t.Context(), "ws", "away")
-	t.Cleanup(func() {
-		ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over
-		defer cancel()
+	w.cleanup(func(ctx context.Context) {
 		if _, err := env.a.Run(ctx, "vgs ws"); err != nil {
 			w.rename(ctx, "away", "ws")
 		}
 	})
 	ws := w.workspace("web", env.a, empty())
-	var now v1.Workspace
-	w.Eventually(func() (string, error) {
-		err := w.get(&now, "web")
-		if c := apimeta.FindStatusCondition(now.Status.Conditions, v1.ConditionVolumeReady); c != nil {
-			return c.Reason + ": " + c.Message, err
-		}
-		return "", err
-	}).Should(And(HavePrefix(v1.ReasonVolumeGroupNotFound), ContainSubstring(`"ws"`)), func() string { return text(&now.Status) })
+	w.Expect(w.condition("web", v1.ConditionVolumeReady, v1.ReasonVolumeGroupNotFound)).To(ContainSubstring(`"ws"`))
 	w.rename(t.Context(), "away", "ws")
 	w.pod("shell", ws, idle)
 	w.Expect(w.exec("shell", "echo hello >file; cat file")).To(Equal("hello"))

@@ -14,25 +14,23 @@ import (
 )
 
 // cutStore has nothing that the pods of nodes send to the store arrive any more, until mend is called or the test ends.
-func (w *world) cutStore(of ...*nodes.Node) (mend func()) {
+func (w *world) cutStore(of ...*nodes.Node) (mend func(ctx context.Context)) {
 	w.t.Helper()
 	store, err := url.Parse(env.store.Endpoint)
 	w.Expect(err).NotTo(HaveOccurred())
 	cut := false
-	mend = func() {
+	mend = func(ctx context.Context) {
 		if !cut {
 			return
 		}
 		cut = false
-		ctx, cancel := context.WithTimeout(context.Background(), patience) // that of the test is over when it ends
-		defer cancel()
 		for _, n := range of {
 			_, err := n.Run(ctx, "nft delete table ip cut")
 			w.Expect(err).NotTo(HaveOccurred())
 		}
 		w.say("the store can be reached")
 	}
-	w.t.Cleanup(func() { mend() })
+	w.cleanup(mend)
 	cut = true
 	for _, n := range of {
 		_, err := n.Run(w.t.Context(), `nft "add table ip cut; add chain ip cut store { type filter hook forward priority 0; };

@@ -40,7 +40,7 @@ func TestRollingUpdate(t *testing.T) {
 		w.operation(name, v1.OperationBackup)
 	}
 	w.Expect(env.deploy(t.Context(), next)).To(Succeed())
-	mend()
+	mend(t.Context())
 	w.Expect(env.rolledOut(t.Context())).To(Succeed())
 	w.say("the daemons were replaced")
 	for name := range pods {

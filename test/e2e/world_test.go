@@ -40,20 +40,28 @@ func newWorld(t *testing.T) *world {
 	w.SetDefaultEventuallyTimeout(patience)
 	w.SetDefaultEventuallyPollingInterval(tick)
 	w.create(&corev1.Namespace{ObjectMeta: metav1.ObjectMeta{Name: w.namespace}})
-	t.Cleanup(w.close)
+	w.cleanup(w.close)
 	return w
 }
 
 // close removes what the test made; what a failed one made stays for those who look.
-func (w *world) close() {
+func (w *world) close(ctx context.Context) {
 	if w.t.Failed() {
 		return
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), patience)
-	defer cancel()
 	_, err := env.kube(ctx, "", "delete", "namespace", w.namespace, "--wait=false")
 	w.Expect(err).NotTo(HaveOccurred())
 	w.say("the test is over")
+}
+
+// cleanup has something done when the test is over, and its context with it.
+func (w *world) cleanup(do func(ctx context.Context)) {
+	w.t.Helper()
+	w.t.Cleanup(func() {
+		ctx, cancel := context.WithTimeout(context.Background(), patience)
+		defer cancel()
+		do(ctx)
+	})
 }
 
 // say prints what has happened, and when.
