@@ -40,6 +40,7 @@ type Driver struct {
 	fs    filesystem
 	tools tools
 
+	latest latest
 	// pool is held while room in the pool is looked for and taken.
 	pool chan struct{}
 	// volumes has a lock for each volume: it is held for writing while the volume is not mounted although it exists.
@@ -137,7 +138,7 @@ func (d *Driver) opened(ctx context.Context, id string) (*volume.Opened, error) 
 		return volume.Open(id, d.point(id))
 	}
 	// Absence is a matter of the volume group, not of a directory.
-	r, err := d.report(ctx)
+	r, err := d.recent(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("open volume %s: %w", id, err)
 	}

@@ -123,6 +123,7 @@ const reportFields = "lv_name,pool_lv,origin,lv_size,lv_tags,lv_active,lv_permis
 
 // report lists the volume group; one command, however many volumes there are.
 func (d *Driver) report(ctx context.Context) (report, error) {
+	at, orders := d.latest.begin()
 	out, err := d.tools.run(ctx, "lvm", "lvs", "--reportformat", "json", "--units", "b", "--nosuffix",
 		"--options", reportFields, "--", d.class.Group)
 	if err != nil {
@@ -140,6 +141,7 @@ func (d *Driver) report(ctx context.Context) (report, error) {
 		return report{}, fmt.Errorf("%w: volume group %s has no thin pool %s: make it, or correct volumes.classes of the configuration",
 			volume.ErrNoGroup, d.class.Group, d.class.Pool)
 	}
+	d.latest.keep(r, at, orders)
 	return r, nil
 }
 

@@ -148,7 +148,9 @@ func (d *Driver) drop(ctx context.Context, name string) error {
 	return err
 }
 
+// lvm gives an order, which changes the volume group also if it fails.
 func (d *Driver) lvm(ctx context.Context, command string, args ...string) ([]byte, error) {
+	defer d.latest.changed()
 	return d.tools.run(ctx, "lvm", append([]string{command}, args...)...)
 }
 
