@@ -188,7 +188,7 @@ func (d *Driver) named(id string) volume.Info {
 
 // List returns all volumes in the pool. One that cannot be read is listed without its size.
 func (d *Driver) List(ctx context.Context) ([]volume.Info, error) {
-	r, err := d.report(ctx)
+	r, err := d.recent(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list volumes: %w", err)
 	}

@@ -109,7 +109,7 @@ func (d *Driver) obtain(ctx context.Context, spec volume.Spec) (logical, error) 
 		return logical{}, err
 	}
 	defer release()
-	r, err := d.report(ctx)
+	r, err := d.recent(ctx) // lvcreate takes no name that is there
 	if err != nil {
 		return logical{}, err
 	}

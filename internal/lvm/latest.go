@@ -6,8 +6,8 @@ import (
 	"time"
 )
 
-// recentFor is how long a report serves those that only look for a volume. Every pass over a workspace that has none yet does, and LVM
-// takes its time. Nobody but us makes or removes our volumes, and what we do ends it at once.
+// recentFor is how long a report serves those that look for a volume, or make one. Every pass over a workspace that has none yet looks
+// for it, and LVM takes its time. Nobody but us makes or removes our volumes, and what we do ends it at once.
 const recentFor = 3 * time.Second
 
 // latest is the last report. The zero value is none.
@@ -49,7 +49,7 @@ func (l *latest) get() (report, bool) {
 	return l.report, !l.at.IsZero() && time.Since(l.at) < recentFor
 }
 
-// recent returns what the volume group had a moment ago. Whoever changes something looks anew.
+// recent returns what the volume group had a moment ago. Whoever removes something looks anew.
 func (d *Driver) recent(ctx context.Context) (report, error) {
 	if r, ok := d.latest.get(); ok {
 		return r, nil

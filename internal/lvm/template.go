@@ -94,7 +94,7 @@ func (l logical) promised() int64 {
 
 // Templates returns all templates in the pool.
 func (d *Driver) Templates(ctx context.Context) ([]volume.Template, error) {
-	r, err := d.report(ctx)
+	r, err := d.recent(ctx)
 	if err != nil {
 		return nil, fmt.Errorf("list templates: %w", err)
 	}
