@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,13 +204,20 @@ func share(ctx context.Context, _ *Call) (any, error) {
 	return nil, ctx.Err()
 }
 
-// double is a program that starts itself twice, for ever, each time in the background.
+// double is a program that starts itself twice, again and again, in the background. Twelve times make as many processes as a machine
+// bears if nothing stops them.
 func double(ctx context.Context, _ *Call) (any, error) {
-	return nil, exec.CommandContext(ctx, "/bin/sh", "-c", `f() { f & f & wait; }; f`).Run()
+	return nil, exec.CommandContext(ctx, "/bin/sh", "-c", `f() { [ $1 = 0 ] && exec sleep 1000; f $(($1 - 1)) & f $(($1 - 1)) & wait; }; f 12`).Run()
 }
 
-// What a limit of the kernel says of one process holds for all of a task together, also where there is no namespace in which the kernel
-// counts them.
+// flee starts processes in groups of their own, if it may, and leaves them without a parent.
+func flee(ctx context.Context, _ *Call) (any, error) {
+	script := `own=; setsid true && own=setsid; i=0; while [ $i -lt 150 ]; do ($own sleep 1000 &); i=$((i + 1)); done; sleep 1000`
+	return nil, exec.CommandContext(ctx, "/bin/sh", "-c", script).Run()
+}
+
+// What a limit of the kernel says of one process holds for all of a task together, whoever its user is, and also where there is no
+// namespace in which the kernel counts them.
 func TestATaskSharesItsLimits(t *testing.T) {
 	for name, tt := range map[string]struct {
 		task string
@@ -217,23 +225,68 @@ func TestATaskSharesItsLimits(t *testing.T) {
 	}{
 		"memory of several":     {"share", "it took .* of memory, 256 MiB are allowed"},
 		"processes that double": {"double", "it had [0-9]+ processes, 100 are allowed"},
+		"processes that flee":   {"flee", "it had [0-9]+ processes, 100 are allowed"},
 	} {
 		for level, without := range levels() {
-			t.Run(name+", "+level, func(t *testing.T) {
-				g := NewWithT(t)
-				dir := newDir(t)
-				j := job(dir, tt.task, nil, nil)
-				j.Limits = Limits{Memory: 256 << 20, Processes: 100}
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-				defer cancel()
-				err := newSandbox(t, without...).Run(ctx, j)
-				if counted := tt.task == "double" && !slices.Contains(without, UserNamespace); !counted || errors.Is(err, ErrLimit) {
-					g.Expect(err).To(And(MatchError(ErrLimit), MatchError(MatchRegexp(tt.want))))
-				}
-				g.Expect(ctx.Err()).NotTo(HaveOccurred(), "whether the kernel has refused more, or the task was ended, it did not take long")
-				g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
-			})
+			for _, uid := range []uint32{owner, 0} {
+				t.Run(fmt.Sprintf("%s, %s, uid %d", name, level, uid), func(t *testing.T) {
+					g := NewWithT(t)
+					dir := newDir(t)
+					g.Expect(os.Chown(dir, int(uid), int(uid))).To(Succeed())
+					j := Job{Task: tt.task, Dir: dir, UID: uid, GID: uid, Limits: Limits{Memory: 256 << 20, Processes: 100}}
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					defer cancel()
+					err := newSandbox(t, without...).Run(ctx, j)
+					if refused := tt.task == "double" && uid != 0; !refused || errors.Is(err, ErrLimit) { // the kernel may have refused more before it was counted
+						g.Expect(err).To(And(MatchError(ErrLimit), MatchError(MatchRegexp(tt.want))))
+					}
+					g.Expect(ctx.Err()).NotTo(HaveOccurred(), "whether the kernel has refused more, or the task was ended, it did not take long")
+					g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+				})
+			}
 		}
+	}
+}
+
+// fill starts processes until the kernel refuses more, and tells how many that were.
+func fill(ctx context.Context, _ *Call) (any, error) {
+	for n := range 400 {
+		if err := exec.CommandContext(ctx, "/bin/sleep", "1000").Start(); err != nil {
+			return n, nil
+		}
+	}
+	return nil, errors.New("the kernel started all of them")
+}
+
+// The kernel itself starts no more, at whatever level, before anybody has counted: there is no watch in this test. What the same user has
+// elsewhere on the node does not count.
+func TestTheKernelLimitsProcesses(t *testing.T) {
+	const user, others, allowed = owner + 100, 300, 50
+	g := NewWithT(t)
+	elsewhere := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; echo; wait", others))
+	elsewhere.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user}, Setpgid: true}
+	started, err := elsewhere.StdoutPipe()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(elsewhere.Start()).To(Succeed())
+	t.Cleanup(func() {
+		g.Expect(unix.Kill(-elsewhere.Process.Pid, unix.SIGKILL)).To(Succeed())
+		g.Expect(elsewhere.Wait()).To(HaveOccurred())
+	})
+	g.Expect(started.Read(make([]byte, 1))).To(Equal(1))
+	for level, without := range levels() {
+		t.Run(level, func(t *testing.T) {
+			g := NewWithT(t)
+			dir := newDir(t)
+			g.Expect(os.Chown(dir, user, user)).To(Succeed())
+			p, err := newSandbox(t, without...).start(t.Context(), Job{Task: "fill", Dir: dir, UID: user, GID: user, Limits: Limits{Processes: allowed}})
+			g.Expect(err).NotTo(HaveOccurred())
+			answer, err := p.follow(nil, nil)
+			var n int
+			err = errors.Join(err, p.judge(answer, p.end(), &n))
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(n).To(And(BeNumerically(">", allowed), BeNumerically("<", allowed*threadsPerProcess)))
+			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+		})
 	}
 }
 
