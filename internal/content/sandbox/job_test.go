@@ -248,6 +248,27 @@ func TestATaskSharesItsLimits(t *testing.T) {
 	}
 }
 
+func TestATaskIsCountedAtOnceWhenTheNodeGrows(t *testing.T) {
+	before := unix.Sysinfo_t{Procs: 1<<16 - 10, Freeram: 4 << 20, Unit: 4096}
+	for name, tt := range map[string]struct {
+		now  unix.Sysinfo_t
+		want bool
+	}{
+		"the same":           {before, false},
+		"past 16 bits":       {unix.Sysinfo_t{Procs: 100, Freeram: 4 << 20, Unit: 4096}, true},
+		"some processes":     {unix.Sysinfo_t{Procs: 39, Freeram: 4 << 20, Unit: 4096}, false},
+		"half of the limit":  {unix.Sysinfo_t{Procs: 40, Freeram: 4 << 20, Unit: 4096}, true},
+		"many have ended":    {unix.Sysinfo_t{Procs: 1<<16 - 1000, Freeram: 4 << 20, Unit: 4096}, false},
+		"some memory":        {unix.Sysinfo_t{Procs: before.Procs, Freeram: 4<<20 - 31<<10, Unit: 4096}, false},
+		"half of the memory": {unix.Sysinfo_t{Procs: before.Procs, Freeram: 4<<20 - 32<<10, Unit: 4096}, true},
+		"memory came back":   {unix.Sysinfo_t{Procs: before.Procs, Freeram: 8 << 20, Unit: 4096}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(Limits{Memory: 256 << 20, Processes: 100}.grown(before, tt.now)).To(Equal(tt.want))
+		})
+	}
+}
+
 // fill starts processes until the kernel refuses more, and tells how many that were.
 func fill(ctx context.Context, _ *Call) (any, error) {
 	for n := range 400 {

@@ -109,18 +109,14 @@ func (p *process) watch(ctx context.Context) <-chan string {
 		defer close(why)
 		tick := time.NewTicker(lookInterval)
 		defer tick.Stop()
-		for census := (census{enough: p.limits.Processes / 2}); ; {
+		for last := (census{}); ; {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
-			if !census.due() {
-				continue
-			}
-			if text := p.limits.exceeded(taken(p.cmd.Process.Pid, p.limits)); text != "" {
+			if text := p.count(last.due(p.limits)); text != "" {
 				why <- text
-				_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) // it has not been waited for yet, so the number is still its own
 				return
 			}
 		}
@@ -128,21 +124,47 @@ func (p *process) watch(ctx context.Context) <-chan string {
 	return why
 }
 
-// census says when a task is to be counted: from time to time, and at once when the node has got so many more processes that they may be
-// the task's. That takes one system call, and works however many there are.
-type census struct {
-	enough int
-	last   time.Time
-	procs  uint16
+// count says which limit the task exceeds, and kills it, or returns "". The task has not been waited for yet, so its number is still its own.
+func (p *process) count(due, grown bool) string {
+	if !due {
+		return ""
+	}
+	group := p.cmd.Process.Pid
+	if grown { // it stands still while it is counted: as fast as it grows, there would be ten times as many in the end
+		_ = unix.Kill(-group, unix.SIGSTOP)
+		defer func() { _ = unix.Kill(-group, unix.SIGCONT) }()
+	}
+	text := p.limits.exceeded(taken(group, p.limits))
+	if text != "" {
+		_ = unix.Kill(-group, unix.SIGKILL)
+	}
+	return text
 }
 
-func (c *census) due() bool {
-	var now unix.Sysinfo_t
-	if err := unix.Sysinfo(&now); err == nil && int(int16(now.Procs-c.procs)) < c.enough && time.Since(c.last) < countInterval { //nolint:gosec // it wraps around, as the kernel's number does
-		return false
+// census is when a task was counted last, and what the node was like.
+type census struct {
+	at   time.Time
+	node unix.Sysinfo_t
+}
+
+// due says whether to count again: from time to time, and at once when the node has grown so much that it may be the task. To see that takes
+// one system call, however many processes there are.
+func (c *census) due(l Limits) (due, grown bool) {
+	now := census{at: time.Now()}
+	if err := unix.Sysinfo(&now.node); err == nil {
+		grown = l.grown(c.node, now.node)
 	}
-	c.last, c.procs = time.Now(), now.Procs
-	return true
+	if due = grown || now.at.Sub(c.at) >= countInterval; due {
+		*c = now
+	}
+	return due, grown
+}
+
+// grown says whether the node has got half of a limit more between two looks.
+func (l Limits) grown(before, now unix.Sysinfo_t) bool {
+	processes := int16(now.Procs - before.Procs)         //nolint:gosec // the kernel's number wraps around as well
+	memory := int64(before.Freeram) - int64(now.Freeram) //nolint:gosec // no machine has as much
+	return int(processes) >= (l.Processes+1)/2 || memory*int64(now.Unit) >= l.Memory/2
 }
 
 // exceeded says which limit is, "" if none is.
