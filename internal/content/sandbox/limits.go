@@ -91,14 +91,20 @@ func processesOfUser() (int, error) {
 		return 0, os.NewSyscallError("getrlimit", err)
 	}
 	var failed error
-	n := sort.Search(int(min(hard.Max, mostProcesses)), func(n int) bool {
-		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); err != nil {
+	enough := func(n int) bool {
+		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); err != nil { //nolint:gosec // not negative
 			failed = os.NewSyscallError("setrlimit", err)
 		}
 		_, err := syscall.ForkExec("", []string{""}, nil) // there is no such program: what starts ends at once
 		return !errors.Is(err, unix.EAGAIN)
-	})
-	return n, failed
+	}
+	most := 1
+	for !enough(most) && failed == nil {
+		if most *= 2; most > mostProcesses || uint64(most) > hard.Max { //nolint:gosec // not negative
+			return 0, fmt.Errorf("start a process: %w: this container, the user or the node has as many as it may", unix.EAGAIN)
+		}
+	}
+	return sort.Search(most, enough), failed
 }
 
 // watch ends the task when all its processes together take too much, and says why on the channel, which it closes in any case. It runs in
@@ -109,7 +115,9 @@ func (p *process) watch(ctx context.Context) <-chan string {
 		defer close(why)
 		tick := time.NewTicker(lookInterval)
 		defer tick.Stop()
-		for last := (census{}); ; {
+		var last census
+		last.due(p.limits)
+		for {
 			select {
 			case <-ctx.Done():
 				return
