@@ -92,7 +92,7 @@ func processesOfUser() (int, error) {
 	}
 	var failed error
 	enough := func(n int) bool {
-		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); err != nil { //nolint:gosec // not negative
+		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); err != nil {
 			failed = os.NewSyscallError("setrlimit", err)
 		}
 		_, err := syscall.ForkExec("", []string{""}, nil) // there is no such program: what starts ends at once
@@ -100,7 +100,7 @@ func processesOfUser() (int, error) {
 	}
 	most := 1
 	for !enough(most) && failed == nil {
-		if most *= 2; most > mostProcesses || uint64(most) > hard.Max { //nolint:gosec // not negative
+		if most *= 2; most > mostProcesses || uint64(most) > hard.Max {
 			return 0, fmt.Errorf("start a process: %w: this container, the user or the node has as many as it may", unix.EAGAIN)
 		}
 	}
@@ -170,8 +170,8 @@ func (c *census) due(l Limits) (due, grown bool) {
 
 // grown says whether the node has got half of a limit more between two looks.
 func (l Limits) grown(before, now unix.Sysinfo_t) bool {
-	processes := int16(now.Procs - before.Procs)         //nolint:gosec // the kernel's number wraps around as well
-	memory := int64(before.Freeram) - int64(now.Freeram) //nolint:gosec // no machine has as much
+	processes := int16(now.Procs - before.Procs) // the kernel's number wraps around as well
+	memory := int64(before.Freeram) - int64(now.Freeram)
 	return int(processes) >= (l.Processes+1)/2 || memory*int64(now.Unit) >= l.Memory/2
 }
 
