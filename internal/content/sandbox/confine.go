@@ -44,6 +44,9 @@ func confine(s setup, missing func(lack)) error {
 	if err := become(s.UID, s.GID); err != nil {
 		return err
 	}
+	if err := limitProcesses(s); err != nil {
+		return err
+	}
 	if err := os.Chdir(dir); err != nil {
 		return fmt.Errorf("%w; every directory above must be open to uid %d (mode 0711)", err, s.UID)
 	}

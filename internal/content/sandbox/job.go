@@ -100,11 +100,11 @@ func (s *Sandbox) run(ctx context.Context, job Job, lacks func(lack)) error {
 	stop()
 	exceeded := <-why // from here on nobody else kills
 	waitErr := p.end()
+	if exceeded != "" { // also where it was late in the end: thousands take their time to die
+		return fmt.Errorf("%w: %s", ErrLimit, exceeded)
+	}
 	if err := ctx.Err(); err != nil {
 		return err
-	}
-	if exceeded != "" {
-		return fmt.Errorf("%w: %s", ErrLimit, exceeded)
 	}
 	if readErr != nil {
 		return fmt.Errorf("%w: %w", ErrLimit, readErr)

@@ -4,11 +4,12 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -203,13 +204,20 @@ func share(ctx context.Context, _ *Call) (any, error) {
 	return nil, ctx.Err()
 }
 
-// double is a program that starts itself twice, for ever, each time in the background.
+// double is a program that starts itself twice, again and again, in the background. Twelve times make as many processes as a machine
+// bears if nothing stops them.
 func double(ctx context.Context, _ *Call) (any, error) {
-	return nil, exec.CommandContext(ctx, "/bin/sh", "-c", `f() { f & f & wait; }; f`).Run()
+	return nil, exec.CommandContext(ctx, "/bin/sh", "-c", `f() { [ $1 = 0 ] && exec sleep 1000; f $(($1 - 1)) & f $(($1 - 1)) & wait; }; f 12`).Run()
 }
 
-// What a limit of the kernel says of one process holds for all of a task together, also where there is no namespace in which the kernel
-// counts them.
+// flee starts processes in groups of their own, if it may, and leaves them without a parent.
+func flee(ctx context.Context, _ *Call) (any, error) {
+	script := `own=; setsid true && own=setsid; i=0; while [ $i -lt 150 ]; do ($own sleep 1000 &); i=$((i + 1)); done; sleep 1000`
+	return nil, exec.CommandContext(ctx, "/bin/sh", "-c", script).Run()
+}
+
+// What a limit of the kernel says of one process holds for all of a task together, whoever its user is, and also where there is no
+// namespace in which the kernel counts them.
 func TestATaskSharesItsLimits(t *testing.T) {
 	for name, tt := range map[string]struct {
 		task string
@@ -217,23 +225,89 @@ func TestATaskSharesItsLimits(t *testing.T) {
 	}{
 		"memory of several":     {"share", "it took .* of memory, 256 MiB are allowed"},
 		"processes that double": {"double", "it had [0-9]+ processes, 100 are allowed"},
+		"processes that flee":   {"flee", "it had [0-9]+ processes, 100 are allowed"},
 	} {
 		for level, without := range levels() {
-			t.Run(name+", "+level, func(t *testing.T) {
-				g := NewWithT(t)
-				dir := newDir(t)
-				j := job(dir, tt.task, nil, nil)
-				j.Limits = Limits{Memory: 256 << 20, Processes: 100}
-				ctx, cancel := context.WithTimeout(t.Context(), 30*time.Second)
-				defer cancel()
-				err := newSandbox(t, without...).Run(ctx, j)
-				if counted := tt.task == "double" && !slices.Contains(without, UserNamespace); !counted || errors.Is(err, ErrLimit) {
-					g.Expect(err).To(And(MatchError(ErrLimit), MatchError(MatchRegexp(tt.want))))
-				}
-				g.Expect(ctx.Err()).NotTo(HaveOccurred(), "whether the kernel has refused more, or the task was ended, it did not take long")
-				g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
-			})
+			for _, uid := range []uint32{owner, 0} {
+				t.Run(fmt.Sprintf("%s, %s, uid %d", name, level, uid), func(t *testing.T) {
+					g := NewWithT(t)
+					dir := newDir(t)
+					g.Expect(os.Chown(dir, int(uid), int(uid))).To(Succeed())
+					j := Job{Task: tt.task, Dir: dir, UID: uid, GID: uid, Limits: Limits{Memory: 256 << 20, Processes: 100}}
+					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+					defer cancel()
+					err := newSandbox(t, without...).Run(ctx, j)
+					if refused := tt.task == "double" && uid != 0; !refused || errors.Is(err, ErrLimit) { // the kernel may have refused more before it was counted
+						g.Expect(err).To(And(MatchError(ErrLimit), MatchError(MatchRegexp(tt.want))))
+					}
+					g.Expect(ctx.Err()).NotTo(HaveOccurred(), "whether the kernel has refused more, or the task was ended, it did not take long")
+					g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+				})
+			}
 		}
+	}
+}
+
+func TestATaskIsCountedAtOnceWhenTheNodeGrows(t *testing.T) {
+	before := unix.Sysinfo_t{Procs: 1<<16 - 10, Freeram: 4 << 20, Unit: 4096}
+	for name, tt := range map[string]struct {
+		now  unix.Sysinfo_t
+		want bool
+	}{
+		"the same":           {before, false},
+		"past 16 bits":       {unix.Sysinfo_t{Procs: 100, Freeram: 4 << 20, Unit: 4096}, true},
+		"some processes":     {unix.Sysinfo_t{Procs: 39, Freeram: 4 << 20, Unit: 4096}, false},
+		"half of the limit":  {unix.Sysinfo_t{Procs: 40, Freeram: 4 << 20, Unit: 4096}, true},
+		"many have ended":    {unix.Sysinfo_t{Procs: 1<<16 - 1000, Freeram: 4 << 20, Unit: 4096}, false},
+		"some memory":        {unix.Sysinfo_t{Procs: before.Procs, Freeram: 4<<20 - 31<<10, Unit: 4096}, false},
+		"half of the memory": {unix.Sysinfo_t{Procs: before.Procs, Freeram: 4<<20 - 32<<10, Unit: 4096}, true},
+		"memory came back":   {unix.Sysinfo_t{Procs: before.Procs, Freeram: 8 << 20, Unit: 4096}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(Limits{Memory: 256 << 20, Processes: 100}.grown(before, tt.now)).To(Equal(tt.want))
+		})
+	}
+}
+
+// fill starts processes until the kernel refuses more, and tells how many that were.
+func fill(ctx context.Context, _ *Call) (any, error) {
+	script := `i=0; while [ $i -lt 400 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i + 1)); echo; done`
+	started, err := exec.CommandContext(ctx, "/bin/sh", "-c", script).Output()
+	if err == nil {
+		return nil, errors.New("the kernel started all of them")
+	}
+	return len(started), nil // the shell ends when it is refused a process
+}
+
+// The kernel itself starts no more, at whatever level, before anybody has counted: there is no watch in this test. What the same user has
+// elsewhere on the node does not count.
+func TestTheKernelLimitsProcesses(t *testing.T) {
+	const user, others, allowed = owner + 100, 300, 50
+	g := NewWithT(t)
+	elsewhere := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; echo; wait", others))
+	elsewhere.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user}, Setpgid: true}
+	started, err := elsewhere.StdoutPipe()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(elsewhere.Start()).To(Succeed())
+	t.Cleanup(func() {
+		g.Expect(unix.Kill(-elsewhere.Process.Pid, unix.SIGKILL)).To(Succeed())
+		g.Expect(elsewhere.Wait()).To(HaveOccurred())
+	})
+	g.Expect(started.Read(make([]byte, 1))).To(Equal(1))
+	for level, without := range levels() {
+		t.Run(level, func(t *testing.T) {
+			g := NewWithT(t)
+			dir := newDir(t)
+			g.Expect(os.Chown(dir, user, user)).To(Succeed())
+			p, err := newSandbox(t, without...).start(t.Context(), Job{Task: "fill", Dir: dir, UID: user, GID: user, Limits: Limits{Processes: allowed}})
+			g.Expect(err).NotTo(HaveOccurred())
+			answer, err := p.follow(nil, nil)
+			var n int
+			err = errors.Join(err, p.judge(answer, p.end(), &n))
+			g.Expect(err).NotTo(HaveOccurred())
+			g.Expect(n).To(And(BeNumerically(">", allowed), BeNumerically("<", allowed*threadsPerProcess)))
+			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+		})
 	}
 }
 

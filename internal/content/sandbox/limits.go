@@ -3,23 +3,32 @@ package sandbox
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
+	"sort"
 	"strconv"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
 )
 
 const (
-	maxOpenFiles  = 4096
-	watchInterval = 100 * time.Millisecond
-	niceness      = 10
+	maxOpenFiles = 4096
+	niceness     = 10
+	// threadsPerProcess: the kernel counts threads. Programs that have one for each processor are few among those of a task.
+	threadsPerProcess = 4
+	// mostProcesses is more than any node has: the kernel numbers no further.
+	mostProcesses = 1 << 22
+
+	// countInterval is how often a task is counted anyway, lookInterval how often the node is looked at for a reason to count at once.
+	countInterval = 100 * time.Millisecond
+	lookInterval  = 5 * time.Millisecond
 )
 
-// limit sets the kernel's limits of this process and of all that it starts. The kernel counts memory for each process, and
-// processes for each user of a namespace of users; watch adds them up.
+// limit sets the kernel's limits of this process and of all that it starts. The kernel counts memory for each process; watch adds it up.
 func limit(s setup) error {
 	size := uint64(unix.RLIM_INFINITY)
 	if s.Limits.FileSize > 0 {
@@ -32,17 +41,9 @@ func limit(s setup) error {
 	if !shadowed {
 		limits[unix.RLIMIT_DATA] = uint64(s.Limits.Memory)
 	}
-	if s.Flags&unix.CLONE_NEWUSER != 0 { // else all processes of this user on the node would count
-		limits[unix.RLIMIT_NPROC] = uint64(s.Limits.Processes) * threadsPerProcess
-	}
 	for resource, n := range limits {
-		var now unix.Rlimit
-		if err := unix.Getrlimit(resource, &now); err != nil {
-			return os.NewSyscallError("getrlimit", err)
-		}
-		n = min(n, now.Max)
-		if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: n, Max: n}); err != nil {
-			return fmt.Errorf("limit resource %d to %d: %w", resource, n, err)
+		if err := restrict(resource, n); err != nil {
+			return err
 		}
 	}
 	// If memory is short, tasks go before the daemon.
@@ -54,8 +55,57 @@ func limit(s setup) error {
 	return os.NewSyscallError("setpriority", unix.Setpriority(unix.PRIO_PROCESS, 0, niceness))
 }
 
-// threadsPerProcess: the kernel counts threads.
-const threadsPerProcess = 16
+func restrict(resource int, n uint64) error {
+	var now unix.Rlimit
+	if err := unix.Getrlimit(resource, &now); err != nil {
+		return os.NewSyscallError("getrlimit", err)
+	}
+	n = min(n, now.Max)
+	if err := unix.Setrlimit(resource, &unix.Rlimit{Cur: n, Max: n}); err != nil {
+		return fmt.Errorf("limit resource %d to %d: %w", resource, n, err)
+	}
+	return nil
+}
+
+// limitProcesses has the kernel start no more than a task may have, however fast they multiply. The caller has become the task's user.
+//
+// The kernel counts for each user of a namespace of users. Where the task has none of its own, it counts what this user has on the
+// whole node, in pods for example: that comes on top. The root of the node is counted nowhere; its tasks have only the watch.
+func limitProcesses(s setup) error {
+	n := s.Limits.Processes * threadsPerProcess
+	if s.Flags&unix.CLONE_NEWUSER == 0 {
+		others, err := processesOfUser()
+		if err != nil {
+			return err
+		}
+		n += others
+	}
+	return restrict(unix.RLIMIT_NPROC, uint64(n))
+}
+
+// processesOfUser finds out how many processes and threads this thread's user has on the node, most of which /proc does not show in a
+// container: the lowest limit under which the kernel starts one more.
+func processesOfUser() (int, error) {
+	var hard unix.Rlimit
+	if err := unix.Getrlimit(unix.RLIMIT_NPROC, &hard); err != nil {
+		return 0, os.NewSyscallError("getrlimit", err)
+	}
+	var failed error
+	enough := func(n int) bool {
+		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); err != nil {
+			failed = os.NewSyscallError("setrlimit", err)
+		}
+		_, err := syscall.ForkExec("", []string{""}, nil) // there is no such program: what starts ends at once
+		return !errors.Is(err, unix.EAGAIN)
+	}
+	most := 1
+	for !enough(most) && failed == nil {
+		if most *= 2; most > mostProcesses || uint64(most) > hard.Max {
+			return 0, fmt.Errorf("start a process: %w: this container, the user or the node has as many as it may", unix.EAGAIN)
+		}
+	}
+	return sort.Search(most, enough), failed
+}
 
 // watch ends the task when all its processes together take too much, and says why on the channel, which it closes in any case. It runs in
 // the daemon: what is watched cannot stop it, nor keep it from the processors for long.
@@ -63,22 +113,66 @@ func (p *process) watch(ctx context.Context) <-chan string {
 	why := make(chan string, 1)
 	go func() {
 		defer close(why)
-		tick := time.NewTicker(watchInterval)
+		tick := time.NewTicker(lookInterval)
 		defer tick.Stop()
+		var last census
+		last.due(p.limits)
 		for {
 			select {
 			case <-ctx.Done():
 				return
 			case <-tick.C:
 			}
-			if text := p.limits.exceeded(taken(p.cmd.Process.Pid, p.limits)); text != "" {
+			if text := p.count(last.due(p.limits)); text != "" {
 				why <- text
-				_ = unix.Kill(-p.cmd.Process.Pid, unix.SIGKILL) // it has not been waited for yet, so the number is still its own
 				return
 			}
 		}
 	}()
 	return why
+}
+
+// count says which limit the task exceeds, and kills it, or returns "". The task has not been waited for yet, so its number is still its own.
+func (p *process) count(due, grown bool) string {
+	if !due {
+		return ""
+	}
+	group := p.cmd.Process.Pid
+	if grown { // it stands still while it is counted: as fast as it grows, there would be ten times as many in the end
+		_ = unix.Kill(-group, unix.SIGSTOP)
+		defer func() { _ = unix.Kill(-group, unix.SIGCONT) }()
+	}
+	text := p.limits.exceeded(taken(group, p.limits))
+	if text != "" {
+		_ = unix.Kill(-group, unix.SIGKILL)
+	}
+	return text
+}
+
+// census is when a task was counted last, and what the node was like.
+type census struct {
+	at   time.Time
+	node unix.Sysinfo_t
+}
+
+// due says whether to count again: from time to time, and at once when the node has grown so much that it may be the task. To see that takes
+// one system call, however many processes there are.
+func (c *census) due(l Limits) (due, grown bool) {
+	now := census{at: time.Now()}
+	if err := unix.Sysinfo(&now.node); err == nil {
+		grown = l.grown(c.node, now.node)
+	}
+	if due = grown || now.at.Sub(c.at) >= countInterval; due {
+		*c = now
+	}
+	return due, grown
+}
+
+// grown says whether the node has got half of a limit more between two looks.
+func (l Limits) grown(before, now unix.Sysinfo_t) bool {
+	processes := int16(now.Procs - before.Procs) // the kernel's number wraps around as well
+	memory := int64(before.Freeram) - int64(now.Freeram)
+	return int(processes) >= (l.Processes+1)/2 || memory*int64(now.Unit) >= l.Memory/2
 }
 
 // exceeded says which limit is, "" if none is.
@@ -92,22 +186,30 @@ func (l Limits) exceeded(processes int, memory int64) string {
 	return ""
 }
 
-// taken counts the processes of a group and their memory, without pages of files, until it is more than enough.
+// taken counts the processes of a task and their memory, without pages of files, until it is more than enough. Those that have left the
+// group, where no filter keeps them from it, are known by their parents: without one they are given to the first process of their
+// namespace, which is the task's. Parents come first, unless the numbers have begun again meanwhile; then the next count sees the rest.
 func taken(group int, enough Limits) (processes int, memory int64) {
 	proc, err := os.Open("/proc")
 	if err != nil {
 		return 0, 0
 	}
 	defer func() { _ = proc.Close() }()
+	belongs := map[int]bool{}
 	for {
 		names, err := proc.Readdirnames(256)
 		if err != nil {
 			return processes, memory
 		}
 		for _, name := range names {
-			if name[0] < '0' || name[0] > '9' || groupOf(name) != group {
+			pid, err := strconv.Atoi(name)
+			if err != nil {
 				continue
 			}
+			if parent, its := parentAndGroup(name); its != group && !belongs[parent] {
+				continue
+			}
+			belongs[pid] = true
 			processes++
 			memory += anonymous(name)
 			if processes > enough.Processes || memory > enough.Memory {
@@ -117,18 +219,19 @@ func taken(group int, enough Limits) (processes int, memory int64) {
 	}
 }
 
-// groupOf returns the process group of a process, 0 if it is gone. The name of its program may hold anything, blanks and brackets too.
-func groupOf(pid string) int {
+// parentAndGroup of a process, 0 if it is gone. The name of its program may hold anything, blanks and brackets too.
+func parentAndGroup(pid string) (parent, group int) {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
-		return 0
+		return 0, 0
 	}
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 3 {
-		return 0
+		return 0, 0
 	}
-	group, _ := strconv.Atoi(fields[2])
-	return group
+	parent, _ = strconv.Atoi(fields[1])
+	group, _ = strconv.Atoi(fields[2])
+	return parent, group
 }
 
 func anonymous(pid string) int64 {

@@ -22,7 +22,7 @@ func TestMain(m *testing.M) {
 	enterContainer()
 	Enter(map[string]Task{
 		"see": see, "try": try, "echo": echo, "hang": hang, "fork": fork, "eat": eat, "talk": talk, "crash": crash, "fail": failing, "orphan": orphan,
-		"share": share, "double": double, "shout": shout, "mute": mute, "serve": serve,
+		"share": share, "double": double, "flee": flee, "fill": fill, "shout": shout, "mute": mute, "serve": serve,
 	})
 	os.Exit(m.Run())
 }
