@@ -101,10 +101,10 @@ func TestS7_ArchiveShowsThatItWaitsForTheStore(t *testing.T) {
 				root.SetErr(tty)
 				ended <- root.ExecuteContext(ctx)
 			}()
-			g.Eventually(screen.String, "30s").Should(ContainSubstring(what + "  waiting for "))
+			g.Eventually(screen.String, "30s").Should(ContainSubstring(what + "  waiting "))
 			cancel()
 			g.Eventually(ended, "30s").Should(Receive(MatchError(context.Canceled)))
-			g.Expect(shown()).To(MatchRegexp(`^(\r` + what + `  waiting for \d+s \(attempt 1\) for s3://bucket/[^\r]*\x1b\[K)+\r\x1b\[K`))
+			g.Expect(shown()).To(MatchRegexp(`^(\r` + what + `  waiting \d+s \(attempt 1\) for s3://bucket[^\r]*\x1b\[K)+\r\x1b\[K`))
 		})
 	}
 }

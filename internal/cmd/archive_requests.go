@@ -60,7 +60,7 @@ func (r *requests) display(what string) display {
 
 // waitingFor has the figures first: a line ends where the terminal does.
 func waitingFor(w store.Wait) string {
-	text := fmt.Sprintf("waiting for %s (attempt %d) for %s", time.Since(w.Since).Round(time.Second), w.Attempt, w.Store)
+	text := fmt.Sprintf("waiting %s (attempt %d) for %s", time.Since(w.Since).Round(time.Second), w.Attempt, w.Store)
 	if w.Err != nil {
 		text += ": " + w.Err.Error()
 	}
