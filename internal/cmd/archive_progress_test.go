@@ -93,14 +93,12 @@ func TestS7_ArchiveShowsThatItWaitsForTheStore(t *testing.T) {
 		t.Run(command[0], func(t *testing.T) {
 			g := NewWithT(t)
 			tty, screen, shown := terminal(t)
+			root := newRoot()
+			root.SetArgs(append([]string{"archive", at, inDomain, ofWeb}, command...))
+			root.SetErr(tty)
 			ctx, cancel := context.WithCancel(t.Context())
 			ended := make(chan error, 1)
-			go func() {
-				root := newRoot()
-				root.SetArgs(append([]string{"archive", at, inDomain, ofWeb}, command...))
-				root.SetErr(tty)
-				ended <- root.ExecuteContext(ctx)
-			}()
+			go func() { ended <- root.ExecuteContext(ctx) }()
 			g.Eventually(screen.String, "30s").Should(ContainSubstring(what + "  waiting "))
 			cancel()
 			g.Eventually(ended, "30s").Should(Receive(MatchError(context.Canceled)))
