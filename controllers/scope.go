@@ -9,6 +9,7 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
@@ -29,6 +30,7 @@ type scope struct {
 	limitable bool          // the driver of the volume's class can limit it
 	interval  time.Duration // between periodic backups, unless the spec has one
 
+	wait     *store.Wait   // the store keeps the job that is under way, or its turn, waiting
 	asked    bool          // somebody waits for a backup
 	growing  string        // why a volume in use cannot be grown
 	failing  failure       // what backups fail of, if the journal could not be told

@@ -164,6 +164,7 @@ func (r *SnapshotReconciler) work(p *picture, ws *v1.Workspace, exists, held boo
 	p.ready = found(v1.ReasonSnapshotting, "the snapshot is being made")
 	switch state.Phase {
 	case jobs.Queued, jobs.Running:
+		r.lookAtWait(p, string(ws.UID), state)
 	case jobs.Done:
 		p.finished = append(p.finished, key)
 		r.done(p, state, exists)
@@ -254,8 +255,19 @@ func (r *SnapshotReconciler) delete(ctx context.Context, p *picture) error {
 	case state.Phase == jobs.Done:
 		r.Workspaces.Jobs.Forget(key)
 		return r.Workspaces.patchFinalizer(ctx, s, false)
+	default:
+		r.lookAtWait(p, "", state)
 	}
 	return nil
+}
+
+// lookAtWait says so if the store keeps a job of a snapshot waiting. The UID is that of the workspace whose requests the job makes.
+func (r *SnapshotReconciler) lookAtWait(p *picture, uid string, job jobs.State) {
+	p.requeue = turnInterval
+	if job.Phase == jobs.Running {
+		p.requeue = progressInterval
+	}
+	p.ready = keptWaiting(p.ready, r.Workspaces.waitOf(uid, job))
 }
 
 // stillMade ends the job that makes the snapshot and says whether it is still at work: it would pin what has just been removed.

@@ -67,6 +67,7 @@ func (r *WorkspaceReconciler) work(s *scope, t task) outcome {
 		}
 		s.goesOnFailing(t.op)
 		s.progress(t.op, state)
+		r.lookAtWait(s, state)
 		return outcome{}
 	case jobs.None:
 	}

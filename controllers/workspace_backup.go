@@ -62,6 +62,7 @@ func (r *WorkspaceReconciler) backingUp(s *scope) bool {
 	switch job.Phase {
 	case jobs.Queued, jobs.Running:
 		s.progress(v1.OperationBackup, job)
+		r.lookAtWait(s, job)
 		return true
 	case jobs.Done:
 		if !errors.Is(job.Err, jobs.ErrCancelled) { // by a stop that was taken back

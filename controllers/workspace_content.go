@@ -156,17 +156,12 @@ func fallbackReason(op v1.OperationType, s *scope) string {
 	}
 }
 
-// filling reports work under way; while earlier attempts have failed, what they failed of stays visible.
+// filling reports work under way.
 func filling(op v1.OperationType, s *scope) *finding {
-	if o := s.status.Operation; o != nil && o.Attempts > 0 {
-		if f := s.before(v1.ConditionContentReady); f != nil {
-			return f
-		}
-	}
 	if op == v1.OperationInitialize {
-		return found(v1.ReasonInitializing, "the initializer is at work")
+		return s.underWay(v1.ConditionContentReady, v1.ReasonInitializing, "the initializer is at work")
 	}
-	return found(v1.ReasonRestoring, "content is being restored")
+	return s.underWay(v1.ConditionContentReady, v1.ReasonRestoring, "content is being restored")
 }
 
 // stillStalled keeps the last report of a stall while nothing has changed.

@@ -26,6 +26,7 @@ import (
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
 	"wsdaemon.dev/ws-daemon/internal/content"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 )
 
@@ -39,6 +40,8 @@ type WorkspaceReconciler struct {
 	Keeper   *content.Keeper
 	Jobs     *jobs.Manager
 	Clock    clock.PassiveClock
+	// Waits knows who waits for the store; nil: nobody can tell.
+	Waits *store.Waits
 	// Node is the name of this node.
 	Node string
 	// Settings change by Reconfigure once passes are made.

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 	"time"
 
 	"k8s.io/apimachinery/pkg/api/equality"
@@ -149,6 +150,9 @@ func (r *WorkspaceReconciler) setReady(s *scope) {
 	default:
 		s.ready = found(v1.ReasonPending, "node %s has not begun", r.Node)
 	}
+	if s.wait != nil && !s.ready.ok && !strings.Contains(s.ready.message, s.wait.String()) {
+		s.ready.message = clip(s.ready.message + "; " + s.wait.String())
+	}
 	s.set(v1.ConditionReady, s.ready)
 }
 
@@ -213,7 +217,8 @@ func (s *scope) setStoppedBackedUp() {
 
 // decideBackedUp also returns when the answer turns from True to False by the mere passing of time.
 func decideBackedUp(s *scope) (*finding, time.Time) {
-	b, trouble := s.seen.Journal.Backup, s.backupTrouble()
+	b := s.seen.Journal.Backup
+	reason, trouble := s.backupTrouble()
 	interval := intervalOf(s.ws, s.interval)
 	fresh := b.CheckedAt.Add(overdueAfter * interval)
 	switch {
@@ -233,7 +238,7 @@ func decideBackedUp(s *scope) (*finding, time.Time) {
 		}
 		return foundOK(v1.ReasonUpToDate, "%s", message), fresh
 	case trouble != "":
-		return found(orReason(b.Reason, v1.ReasonUploadFailed), "%s", trouble), time.Time{}
+		return found(reason, "%s", trouble), time.Time{}
 	case b.Name == "":
 		return found(v1.ReasonNoBackupYet, "the first backup is due %s after the start", interval), time.Time{}
 	default:
@@ -241,17 +246,19 @@ func decideBackedUp(s *scope) (*finding, time.Time) {
 	}
 }
 
-// backupTrouble tells of attempts that fail; "" if none does.
-func (s *scope) backupTrouble() string {
+// backupTrouble tells of attempts that fail, or of one that the store keeps waiting; "" if there is no trouble.
+func (s *scope) backupTrouble() (reason, message string) {
 	b := s.seen.Journal.Backup
 	switch {
 	case b.Attempts > 0:
-		return fmt.Sprintf("failing since %s, attempt %d, next attempt %s: %s",
+		return orReason(b.Reason, v1.ReasonUploadFailed), fmt.Sprintf("failing since %s, attempt %d, next attempt %s: %s",
 			b.FailingSince.UTC().Format(time.DateTime), b.Attempts, b.NextAttempt.UTC().Format(time.DateTime), clip(b.Failure))
 	case s.failing.attempts > 0:
-		return fmt.Sprintf("attempt %d failed: %s", s.failing.attempts, clip(s.failing.text))
+		return v1.ReasonUploadFailed, fmt.Sprintf("attempt %d failed: %s", s.failing.attempts, clip(s.failing.text))
+	case s.wait != nil:
+		return v1.ReasonStoreUnavailable, "a backup is being made; " + s.wait.String()
 	default:
-		return ""
+		return "", ""
 	}
 }
 

@@ -155,19 +155,9 @@ func (r *WorkspaceReconciler) finalBackup(ctx context.Context, s *scope) error {
 		s.after(0) // the marker says now that the content may go
 		s.final = found(v1.ReasonBackingUp, "the final backup is being looked at")
 	default:
-		s.final = r.savingReport(s)
+		s.final = s.underWay(v1.ConditionFinalBackup, v1.ReasonBackingUp, "the final backup is being made")
 	}
 	return nil
-}
-
-// savingReport says that the final backup is under way; what earlier attempts failed of stays visible.
-func (r *WorkspaceReconciler) savingReport(s *scope) *finding {
-	if o := s.status.Operation; o != nil && o.Attempts > 0 {
-		if f := s.before(v1.ConditionFinalBackup); f != nil {
-			return f
-		}
-	}
-	return found(v1.ReasonBackingUp, "the final backup is being made")
 }
 
 // sinceWhen adds since when attempts fail and when the next one is.

@@ -116,7 +116,10 @@ func (r *WorkspaceReconciler) stepClaim(ctx context.Context, s *scope) (bool, er
 		s.content = s.report(out.err, v1.ReasonStoreUnavailable)
 	case !out.done:
 		s.quiet = r.hasJustBegun(s, v1.OperationClaim)
-		s.content = orElse(s.before(v1.ConditionContentReady), found(v1.ReasonPending, "asking the store for the newest claim"))
+		s.content = s.underWay(v1.ConditionContentReady, v1.ReasonPending, "asking the store for the newest claim")
+		if s.wait == nil {
+			s.content = orElse(s.before(v1.ConditionContentReady), s.content)
+		}
 	default:
 		newest, _ := out.result.(int64)
 		return true, r.claim(ctx, s, newest, t.why)

@@ -143,6 +143,12 @@ func (l *lines) logger() logr.Logger {
 	}, funcr.Options{})
 }
 
+func (l *lines) Write(p []byte) (int, error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.text.Write(p)
+}
+
 func (l *lines) String() string {
 	l.mu.Lock()
 	defer l.mu.Unlock()

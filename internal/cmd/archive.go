@@ -62,7 +62,7 @@ func (p *place) open(ctx context.Context) (store.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return p.requests.counted(store.WithPatience(s, patience())), nil
+	return p.requests.counted(store.WithPatience(s, patience(&p.requests.waits))), nil
 }
 
 // standalone names the workspace's backups. Whoever has the store's credentials is asked for no cluster.

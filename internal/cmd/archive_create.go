@@ -44,10 +44,10 @@ func newArchiveCreate(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			show, end := progressOn("backing up", 0, 0)
-			a.Progress = show
+			d := p.requests.display("backing up")
+			a.Progress = d.show(0, 0)
 			made, err := a.Create(cmd.Context(), args[0], from, p.indexPath(args[0]))
-			end()
+			d.end()
 			if err != nil {
 				return err
 			}
@@ -99,6 +99,8 @@ func newArchiveRestore(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
+			d := p.requests.display("restoring")
+			defer d.end()
 			c, err := a.Find(cmd.Context(), backup, snapshot)
 			if err != nil {
 				return err
@@ -107,10 +109,9 @@ func newArchiveRestore(p *place) *cobra.Command {
 			if len(paths) > 0 {
 				files, bytes = 0, 0 // nobody has counted them
 			}
-			show, end := progressOn("restoring", files, bytes)
-			a.Progress = show
+			a.Progress = d.show(files, bytes)
 			report, err := a.Restore(cmd.Context(), c, args[0], paths, salvage, p.indexPath(args[0]))
-			end()
+			d.end()
 			if err != nil {
 				return err
 			}

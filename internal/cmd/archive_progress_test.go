@@ -2,8 +2,11 @@ package cmd
 
 import (
 	"bytes"
+	"context"
 	"fmt"
 	"io"
+	"net/http"
+	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"testing"
@@ -12,30 +15,31 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// terminal makes standard error a terminal for a test; what it returns closes it, and tells what was shown.
-func terminal(t *testing.T) (tty *os.File, shown func() string) {
+// terminal makes standard error a terminal for a test. It returns what is shown on it, too, and what closes it and tells all of that.
+func terminal(t *testing.T) (tty *os.File, screen *lines, shown func() string) {
 	t.Helper()
 	g := NewWithT(t)
-	screen, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR|unix.O_NOCTTY, 0)
 	g.Expect(err).NotTo(HaveOccurred())
-	t.Cleanup(func() { _ = screen.Close() })
-	g.Expect(unix.IoctlSetPointerInt(int(screen.Fd()), unix.TIOCSPTLCK, 0)).To(Succeed())
-	number, err := unix.IoctlGetInt(int(screen.Fd()), unix.TIOCGPTN)
+	t.Cleanup(func() { _ = master.Close() })
+	g.Expect(unix.IoctlSetPointerInt(int(master.Fd()), unix.TIOCSPTLCK, 0)).To(Succeed())
+	number, err := unix.IoctlGetInt(int(master.Fd()), unix.TIOCGPTN)
 	g.Expect(err).NotTo(HaveOccurred())
 	tty, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", number), os.O_RDWR|unix.O_NOCTTY, 0)
 	g.Expect(err).NotTo(HaveOccurred())
 	before := os.Stderr
 	os.Stderr = tty
 	t.Cleanup(func() { os.Stderr = before })
-	text := make(chan string)
+	screen = &lines{}
+	all := make(chan struct{})
 	go func() {
-		var all bytes.Buffer
-		_, _ = io.Copy(&all, screen) // ends with an error when the other end is closed
-		text <- all.String()
+		defer close(all)
+		_, _ = io.Copy(screen, master) // ends with an error when the other end is closed
 	}()
-	return tty, func() string {
+	return tty, screen, func() string {
 		g.Expect(tty.Close()).To(Succeed())
-		return <-text
+		<-all
+		return screen.String()
 	}
 }
 
@@ -44,7 +48,7 @@ func terminal(t *testing.T) (tty *os.File, shown func() string) {
 func shows(t *testing.T, line string, args ...string) string {
 	t.Helper()
 	g := NewWithT(t)
-	tty, shown := terminal(t)
+	tty, _, shown := terminal(t)
 	root := newRoot()
 	var out bytes.Buffer
 	root.SetArgs(args)
@@ -72,6 +76,33 @@ func TestArchiveShowsProgressOnATerminal(t *testing.T) {
 	} {
 		t.Run(tt.command[0], func(t *testing.T) {
 			NewWithT(t).Expect(shows(t, tt.line, append([]string{"archive", at, inDomain, ofWeb}, tt.command...)...)).To(HavePrefix(tt.out))
+		})
+	}
+}
+
+// A store that accepts connections and answers nothing is named, before the first attempt has failed.
+func TestS7_ArchiveShowsThatItWaitsForTheStore(t *testing.T) {
+	t.Setenv("AWS_ACCESS_KEY_ID", "key")
+	t.Setenv("AWS_SECRET_ACCESS_KEY", "secret")
+	silent := httptest.NewServer(http.HandlerFunc(func(_ http.ResponseWriter, r *http.Request) { <-r.Context().Done() }))
+	t.Cleanup(silent.Close)
+	at := "--store=s3://bucket/?credentials=environment&endpoint=" + silent.URL
+	for what, command := range map[string][]string{
+		"backing up": {"create", someTree(t)}, "restoring": {"restore", t.TempDir()}, "looking for the backup": {"verify"},
+	} {
+		t.Run(command[0], func(t *testing.T) {
+			g := NewWithT(t)
+			tty, screen, shown := terminal(t)
+			root := newRoot()
+			root.SetArgs(append([]string{"archive", at, inDomain, ofWeb}, command...))
+			root.SetErr(tty)
+			ctx, cancel := context.WithCancel(t.Context())
+			ended := make(chan error, 1)
+			go func() { ended <- root.ExecuteContext(ctx) }()
+			g.Eventually(screen.String, "30s").Should(ContainSubstring(what + "  waiting "))
+			cancel()
+			g.Eventually(ended, "30s").Should(Receive(MatchError(context.Canceled)))
+			g.Expect(shown()).To(MatchRegexp(`^(\r` + what + `  waiting \d+s \(attempt 1\) for s3://bucket[^\r]*\x1b\[K)+\r\x1b\[K`))
 		})
 	}
 }

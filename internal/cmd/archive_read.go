@@ -112,6 +112,7 @@ func (s *source) find(ctx context.Context, p *place) (content.Standalone, histor
 	if err != nil {
 		return a, history.Commit{}, err
 	}
+	defer p.requests.display("looking for the backup").end()
 	c, err := a.Find(ctx, s.backup, s.snapshot)
 	return a, c, err
 }

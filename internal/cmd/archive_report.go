@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"io"
-	"os"
 
 	"wsdaemon.dev/ws-daemon/internal/content/archive"
 	"wsdaemon.dev/ws-daemon/internal/progress"
@@ -88,14 +87,21 @@ func named(problems []archive.Problem) []string {
 	return names
 }
 
-// progressOn returns a function that shows on a terminal how far something is, nil where standard error is none, and one that empties
-// the line. A total of 0 is not known.
-func progressOn(what string, files, bytes int64) (archive.Progress, func()) {
-	bar := progress.On(os.Stderr)
-	if bar == nil {
-		return nil, bar.End
+// display is where a command shows how far it is.
+type display struct {
+	what string
+	bar  *progress.Bar // nil where standard error is no terminal
+}
+
+// show returns a function that shows how far the work is, nil where nobody sees it. A total of 0 is not known.
+func (d display) show(files, bytes int64) archive.Progress {
+	if d.bar == nil {
+		return nil
 	}
 	return func(doneFiles, doneBytes int64) {
-		bar.Show(progress.Step{What: what, Files: doneFiles, FilesTotal: files, Bytes: doneBytes, BytesTotal: bytes})
-	}, bar.End
+		d.bar.Show(progress.Step{What: d.what, Files: doneFiles, FilesTotal: files, Bytes: doneBytes, BytesTotal: bytes})
+	}
 }
+
+// end empties the line; it may be called again.
+func (d display) end() { d.bar.End() }

@@ -2,15 +2,21 @@ package cmd
 
 import (
 	"context"
+	"fmt"
+	"os"
 	"sync"
 	"sync/atomic"
+	"time"
 
 	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/progress"
 )
 
 // requests counts what a command asked of the store, by kind.
 type requests struct {
 	put, get, stat, list, del atomic.Int64
+
+	waits store.Waits
 
 	read atomic.Int64      // bytes
 	show func(bytes int64) // is told of them, unless it is nil
@@ -25,9 +31,10 @@ func (r *requests) got(bytes int) {
 
 // follow shows on a terminal how much was read for something, until the function that it returns is called.
 func (r *requests) follow(what string) (end func()) {
-	show, end := progressOn(what, 0, 0)
+	d := r.display(what)
+	show := d.show(0, 0)
 	if show == nil {
-		return end
+		return d.end
 	}
 	var one sync.Mutex // several packs are read at once
 	r.show = func(bytes int64) {
@@ -35,7 +42,29 @@ func (r *requests) follow(what string) (end func()) {
 		defer one.Unlock()
 		show(0, bytes)
 	}
-	return end
+	return d.end
+}
+
+// display begins a line on a terminal, which also says when the store keeps a command waiting.
+func (r *requests) display(what string) display {
+	bar := progress.On(os.Stderr)
+	bar.Watch(func() string {
+		wait := r.waits.Of("")
+		if wait == nil {
+			return ""
+		}
+		return what + "  " + waitingFor(*wait)
+	})
+	return display{what, bar}
+}
+
+// waitingFor has the figures first: a line ends where the terminal does.
+func waitingFor(w store.Wait) string {
+	text := fmt.Sprintf("waiting %s (attempt %d) for %s", time.Since(w.Since).Round(time.Second), w.Attempt, w.Store)
+	if w.Err != nil {
+		text += ": " + w.Err.Error()
+	}
+	return text
 }
 
 // counts are requests as a report shows them.

@@ -103,10 +103,10 @@ func newArchiveImport(p *place) *cobra.Command {
 			if err != nil {
 				return err
 			}
-			show, end := progressOn("importing", 0, 0)
-			a.Progress = show
+			d := p.requests.display("importing")
+			a.Progress = d.show(0, 0)
 			made, err := a.Import(cmd.Context(), in)
-			end()
+			d.end()
 			if err != nil {
 				return err
 			}

@@ -87,7 +87,7 @@ func TestClientBackup(t *testing.T) {
 func TestClientBackupShowsABarOnATerminal(t *testing.T) {
 	g := NewWithT(t)
 	asks := (&standIn{backup: saved(&daemonv1.BackupResponse{Backup: whole()})}).asks(t)
-	tty, shown := terminal(t)
+	tty, _, shown := terminal(t)
 	root := newRoot()
 	var out bytes.Buffer
 	root.SetArgs(asks("backup", "web"))

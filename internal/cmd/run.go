@@ -235,7 +235,7 @@ func (d *daemon) reconcile(mgr ctrl.Manager, conditions func() []controllers.Nod
 		Wake:     make(chan event.TypedGenericEvent[types.NamespacedName], wakeBuffer),
 		WentBack: make(chan struct{}, 1),
 		Changed:  make(chan event.TypedGenericEvent[types.NamespacedName], 1),
-		Settings: settingsOf(d.cfg),
+		Settings: settingsOf(d.cfg), Waits: d.chain.waits,
 	}
 	snapshots := &controllers.SnapshotReconciler{
 		Workspaces: workspaces, Wake: make(chan event.TypedGenericEvent[types.NamespacedName], wakeBuffer),

@@ -27,8 +27,8 @@ const (
 const probeInterval = time.Minute
 
 // patience is how long a person waits for the store.
-func patience() store.Patience {
-	return store.Patience{Attempt: 5 * time.Minute, Total: 5 * time.Minute}
+func patience(waits *store.Waits) store.Patience {
+	return store.Patience{Attempt: 5 * time.Minute, Total: 5 * time.Minute, Waits: waits}
 }
 
 // openStore opens the store of a configuration, which is written to only if it is fit.
@@ -40,6 +40,7 @@ func openStore(ctx context.Context, cfg config.Config) (*store.Guard, error) {
 // storeChain is a store with the deadlines and limits of the configuration around it.
 type storeChain struct {
 	outer *store.Switch
+	waits *store.Waits                    // what its requests wait for
 	wrap  func(config.Config) store.Store // puts them around the store
 }
 
@@ -55,13 +56,14 @@ func chainStore(ctx context.Context, cfg config.Config, m *metrics.Metrics) (*st
 }
 
 func newChain(inner store.Store, retried func(request string), cfg config.Config) *storeChain {
+	waits := &store.Waits{}
 	wrap := func(cfg config.Config) store.Store {
 		timeouts := cfg.Content.Timeouts
 		return shared(store.WithPatience(inner, store.Patience{
-			Attempt: timeouts.Store.Duration, Total: timeouts.StoreTotal.Duration, Retried: retried,
+			Attempt: timeouts.Store.Duration, Total: timeouts.StoreTotal.Duration, Retried: retried, Waits: waits,
 		}), cfg.Limits.Store)
 	}
-	return &storeChain{outer: store.NewSwitch(wrap(cfg)), wrap: wrap}
+	return &storeChain{outer: store.NewSwitch(wrap(cfg)), waits: waits, wrap: wrap}
 }
 
 // configure takes over deadlines and limits. Requests under way go on under the old ones, beside the new.

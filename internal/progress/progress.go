@@ -7,13 +7,18 @@ import (
 	"os"
 	"strconv"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/term"
 )
 
-// pause is the shortest time between two drawings.
-const pause = 100 * time.Millisecond
+const (
+	// pause is the shortest time between two drawings.
+	pause = 100 * time.Millisecond
+	// lookPause is how often it is looked for what something waits for.
+	lookPause = time.Second
+)
 
 // Step is how far something is. A total of 0 is not known.
 type Step struct {
@@ -29,8 +34,11 @@ type Bar struct {
 	width func() int
 	now   func() time.Time
 
+	mu           sync.Mutex
 	began, drawn time.Time
 	shown        bool
+	last         string // text of the last step
+	stop         func() // ends Watch and waits for that; nil if there is none
 }
 
 // On returns a bar on a terminal; nil if the file is none.
@@ -52,6 +60,8 @@ func (b *Bar) Show(s Step) {
 	if b == nil {
 		return
 	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
 	now := b.now()
 	if b.began.IsZero() {
 		b.began = now
@@ -59,13 +69,64 @@ func (b *Bar) Show(s Step) {
 	if b.shown && now.Sub(b.drawn) < pause {
 		return
 	}
-	b.shown, b.drawn = true, now
-	fmt.Fprint(b.out, "\r"+cut(s.text(now.Sub(b.began)), b.width()-1)+"\x1b[K")
+	b.drawn, b.last = now, s.text(now.Sub(b.began))
+	b.draw(b.last)
+}
+
+// draw has the lock.
+func (b *Bar) draw(text string) {
+	b.shown = true
+	fmt.Fprint(b.out, "\r"+cut(text, b.width()-1)+"\x1b[K")
+}
+
+// Watch asks every second, until End, what the work waits for, and draws that in place of a step that is not followed by another; "" is
+// nothing. Somebody who looks at a line that does not move wants to know why.
+func (b *Bar) Watch(waiting func() string) {
+	if b == nil {
+		return
+	}
+	ended, left := make(chan struct{}), make(chan struct{})
+	b.stop = func() { close(ended); <-left }
+	go func() {
+		defer close(left)
+		tick := time.NewTicker(lookPause)
+		defer tick.Stop()
+		for waited := false; ; {
+			select {
+			case <-ended:
+				return
+			case <-tick.C:
+				waited = b.look(waiting(), waited)
+			}
+		}
+	}()
+}
+
+// look draws what is waited for, or the last step again once nothing is, and says whether something is.
+func (b *Bar) look(text string, waited bool) bool {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	switch {
+	case b.now().Sub(b.drawn) < lookPause:
+		return false
+	case text != "":
+		b.draw(text)
+	case waited:
+		b.draw(b.last)
+	}
+	return text != ""
 }
 
 // End empties the line.
 func (b *Bar) End() {
-	if b != nil && b.shown {
+	if b == nil {
+		return
+	}
+	if b.stop != nil {
+		b.stop()
+		b.stop = nil
+	}
+	if b.shown {
 		fmt.Fprint(b.out, "\r\x1b[K")
 		b.shown = false
 	}

@@ -3,7 +3,9 @@ package progress
 import (
 	"bytes"
 	"os"
+	"sync/atomic"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	. "github.com/onsi/gomega"
@@ -49,6 +51,36 @@ func TestBar(t *testing.T) {
 	g.Expect(out.String()).To(Equal("\r1 files  0\x1b[K" + "\r3 fil\x1b[K" + "\r\x1b[K"))
 }
 
+// What is waited for is drawn in place of a step that no other follows, and the step again when it is over.
+func TestBarSaysWhatIsWaitedFor(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := NewWithT(t)
+		var out bytes.Buffer
+		var text atomic.Value
+		text.Store("")
+		b := &Bar{out: &out, now: time.Now, width: func() int { return 80 }}
+		b.Watch(func() string { s, _ := text.Load().(string); return s })
+		after := func(what string) string {
+			text.Store(what)
+			time.Sleep(lookPause)
+			synctest.Wait()
+			defer out.Reset()
+			return out.String()
+		}
+		g.Expect(after("")).To(BeEmpty())
+		g.Expect(after("waiting 1s")).To(Equal("\rwaiting 1s\x1b[K"))
+		g.Expect(after("waiting 2s")).To(Equal("\rwaiting 2s\x1b[K"))
+		time.Sleep(lookPause / 2)
+		b.Show(Step{Files: 1})
+		g.Expect(after("waiting 3s")).To(Equal("\r1 files  0\x1b[K"), "it goes on")
+		g.Expect(after("waiting 4s")).To(Equal("\rwaiting 4s\x1b[K"))
+		g.Expect(after("")).To(Equal("\r1 files  0\x1b[K"))
+		g.Expect(after("")).To(BeEmpty())
+		b.End()
+		g.Expect(after("waiting 5s")).To(Equal("\r\x1b[K"), "nothing is drawn after the end")
+	})
+}
+
 func TestNoTerminalNoBar(t *testing.T) {
 	g := NewWithT(t)
 	f, err := os.Create(t.TempDir() + "/file")
@@ -56,6 +88,7 @@ func TestNoTerminalNoBar(t *testing.T) {
 	defer f.Close()
 	b := On(f)
 	g.Expect(b).To(BeNil())
+	b.Watch(func() string { return "waiting" })
 	b.Show(Step{})
 	b.End()
 	g.Expect(os.ReadFile(f.Name())).To(BeEmpty())

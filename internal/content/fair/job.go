@@ -29,6 +29,9 @@ func With(ctx context.Context, workspace string, p Priority) context.Context {
 	return context.WithValue(ctx, jobKey{}, job{workspace, p})
 }
 
+// Workspace returns the name that With was given; "" if nobody was named.
+func Workspace(ctx context.Context) string { return jobOf(ctx).workspace }
+
 func jobOf(ctx context.Context) job {
 	j, _ := ctx.Value(jobKey{}).(job)
 	return j

@@ -27,6 +27,8 @@ type Patience struct {
 	Total time.Duration
 	// Retried is called when a request is made again, with what it is: put, get, read, stat, list or delete. It may be nil.
 	Retried func(request string)
+	// Waits is told of requests that wait; it may be nil.
+	Waits *Waits
 }
 
 // WithPatience bounds every call of s in time, and repeats those that failed in a way that may pass, with growing pauses of random
@@ -36,7 +38,7 @@ type Patience struct {
 // A directory is not asked again: its file system has done that, or says that it is full or broken.
 func WithPatience(s Store, p Patience) Store {
 	if IsLocal(s) {
-		return WithTimeout(s, p.Attempt)
+		return &timed{inner: s, limit: p.Attempt, waits: p.Waits}
 	}
 	return &patient{Store: s, p: p}
 }
@@ -162,14 +164,16 @@ func (p *patient) Sweep(ctx context.Context) error { return Sweep(ctx, p.Store) 
 
 // repeat makes a call until it succeeds, fails for good, or has had its time. Calls end before they are repeated, because the one
 // that was given up could still write to the buffer of the next one.
-func (p *patient) repeat(ctx context.Context, what string, body int, call func(context.Context) error) error {
-	began := time.Now()
+func (p *patient) repeat(ctx context.Context, what string, body int, call func(context.Context) error) (err error) {
+	began, wait := time.Now(), p.p.Waits.begin(ctx, p.Store, body)
+	defer func() { wait.end(err) }()
 	limit := p.p.Attempt + time.Duration(body/slowestRate)*time.Second
 	for attempt := 1; ; attempt++ {
-		err := p.attempt(ctx, what, limit, call)
+		err = p.attempt(ctx, what, limit, call)
 		if err == nil || final(err) || ctx.Err() != nil {
 			return err
 		}
+		wait.failed(err)
 		pause := pauseAfter(attempt, err)
 		if time.Since(began)+pause > p.p.Total {
 			return fmt.Errorf("%w (after %d attempts in %s)", err, attempt, time.Since(began).Round(time.Millisecond))

@@ -16,6 +16,7 @@ func WithTimeout(s Store, d time.Duration) Store {
 type timed struct {
 	inner Store
 	limit time.Duration
+	waits *Waits
 }
 
 func (t *timed) String() string { return t.inner.String() }
@@ -77,6 +78,7 @@ func bounded[T any](parent context.Context, t *timed, what string, call func(con
 	}
 	ctx, cancel := context.WithTimeout(parent, t.limit)
 	defer cancel()
+	wait := t.waits.begin(ctx, t.inner, 0)
 	answers := make(chan answer, 1) // buffered: an abandoned call must be able to end
 	go func() {
 		value, err := call(ctx)
@@ -87,6 +89,7 @@ func bounded[T any](parent context.Context, t *timed, what string, call func(con
 	case got = <-answers:
 	case <-ctx.Done():
 	}
+	wait.end(got.err)
 	if got.err == nil {
 		return got.value, nil
 	}

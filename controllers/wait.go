@@ -1,0 +1,49 @@
+package controllers
+
+import (
+	"time"
+
+	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content/store"
+	"wsdaemon.dev/ws-daemon/internal/jobs"
+)
+
+// turnInterval is how often a job is looked at that waits for its turn.
+const turnInterval = 30 * time.Second
+
+// lookAtWait takes note of a store that keeps a job of the workspace waiting: it is asked again for minutes before the job fails. What
+// is said of that changes with the attempts, and so not oftener than progress is looked at.
+func (r *WorkspaceReconciler) lookAtWait(s *scope, job jobs.State) {
+	if job.Phase == jobs.Queued {
+		s.after(turnInterval)
+	}
+	s.wait = r.waitOf(string(s.ws.UID), job)
+}
+
+// waitOf returns what a job of a workspace waits for at the store. A job whose turn has not come, or that is nobody's, waits for the
+// store as long as that answers nobody.
+func (r *WorkspaceReconciler) waitOf(uid string, job jobs.State) *store.Wait {
+	if job.Phase == jobs.Queued || uid == "" {
+		return r.Waits.Any()
+	}
+	return r.Waits.Of(uid)
+}
+
+// underWay reports work that has not ended, and the store if that keeps it waiting. While earlier attempts have failed, what the
+// condition said of them stays visible.
+func (s *scope) underWay(kind, reason, message string) *finding {
+	if o := s.status.Operation; o != nil && o.Attempts > 0 {
+		if f := s.before(kind); f != nil {
+			return f
+		}
+	}
+	return keptWaiting(found(reason, "%s", message), s.wait)
+}
+
+// keptWaiting returns what is said of work that the store keeps waiting.
+func keptWaiting(f *finding, wait *store.Wait) *finding {
+	if wait == nil {
+		return f
+	}
+	return &finding{ok: f.ok, reason: v1.ReasonStoreUnavailable, message: clip(f.message + "; " + wait.String())}
+}
