@@ -105,7 +105,7 @@ const inventory = `
 	! mountpoint --quiet /mnt/workspaces || find /mnt/workspaces -mindepth 1 -maxdepth 2 | sort
 	ls -d /var/lib/kubelet/pods/*/volumes/kubernetes.io~csi/* 2>/dev/null || true
 	ls -A /var/lib/kubelet/plugins /var/lib/kubelet/plugins/workspace.wsdaemon.dev /var/lib/kubelet/plugins_registry
-	! vgs ws >/dev/null 2>&1 || lvs --noheadings --options lv_name ws
+	! vgs ws >/dev/null 2>&1 || LVM_SUPPRESS_FD_WARNINGS=1 lvs --noheadings --options lv_name ws
 	! mountpoint --quiet /mnt/workspaces || xfs_quota -x -c 'report -p -n -N' /mnt/workspaces | awk '{print $1}'`
 
 func (w *world) inventory(n *nodes.Node) []string {
