@@ -221,29 +221,29 @@ func flee(ctx context.Context, _ *Call) (any, error) {
 func TestATaskSharesItsLimits(t *testing.T) {
 	for name, tt := range map[string]struct {
 		task string
+		uid  uint32
 		want string
 	}{
-		"memory of several":     {"share", "it took .* of memory, 256 MiB are allowed"},
-		"processes that double": {"double", "it had [0-9]+ processes, 100 are allowed"},
-		"processes that flee":   {"flee", "it had [0-9]+ processes, 100 are allowed"},
+		"memory of several":             {"share", owner, "it took .* of memory, 256 MiB are allowed"},
+		"processes that double":         {"double", owner, "it had [0-9]+ processes, 100 are allowed"},
+		"processes of root that double": {"double", 0, "it had [0-9]+ processes, 100 are allowed"},
+		"processes that flee":           {"flee", owner, "it had [0-9]+ processes, 100 are allowed"},
 	} {
 		for level, without := range levels() {
-			for _, uid := range []uint32{owner, 0} {
-				t.Run(fmt.Sprintf("%s, %s, uid %d", name, level, uid), func(t *testing.T) {
-					g := NewWithT(t)
-					dir := newDir(t)
-					g.Expect(os.Chown(dir, int(uid), int(uid))).To(Succeed())
-					j := Job{Task: tt.task, Dir: dir, UID: uid, GID: uid, Limits: Limits{Memory: 256 << 20, Processes: 100}}
-					ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
-					defer cancel()
-					err := newSandbox(t, without...).Run(ctx, j)
-					if refused := tt.task == "double" && uid != 0; !refused || errors.Is(err, ErrLimit) { // the kernel may have refused more before it was counted
-						g.Expect(err).To(And(MatchError(ErrLimit), MatchError(MatchRegexp(tt.want))))
-					}
-					g.Expect(ctx.Err()).NotTo(HaveOccurred(), "whether the kernel has refused more, or the task was ended, it did not take long")
-					g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
-				})
-			}
+			t.Run(name+", "+level, func(t *testing.T) {
+				g := NewWithT(t)
+				dir := newDir(t)
+				g.Expect(os.Chown(dir, int(tt.uid), int(tt.uid))).To(Succeed())
+				j := Job{Task: tt.task, Dir: dir, UID: tt.uid, GID: tt.uid, Limits: Limits{Memory: 256 << 20, Processes: 100}}
+				ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
+				defer cancel()
+				err := newSandbox(t, without...).Run(ctx, j)
+				if refused := tt.task == "double" && tt.uid != 0; !refused || errors.Is(err, ErrLimit) { // the kernel may have refused more before it was counted
+					g.Expect(err).To(And(MatchError(ErrLimit), MatchError(MatchRegexp(tt.want))))
+				}
+				g.Expect(ctx.Err()).NotTo(HaveOccurred(), "whether the kernel has refused more, or the task was ended, it did not take long")
+				g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+			})
 		}
 	}
 }
@@ -269,6 +269,19 @@ func TestATaskIsCountedAtOnceWhenTheNodeGrows(t *testing.T) {
 	}
 }
 
+// The kernel's numbers begin again, so that a child may have a lower one than its parent; what is read while processes come and go
+// may contradict itself.
+func TestWhoBelongsToATask(t *testing.T) {
+	const group = 900
+	all := processTable{
+		1: {0, 1}, 900: {1, 900}, 901: {900, 900}, 300: {900, 300}, 17: {300, 17}, // 300 left the group, and 17 its parent's
+		40: {1, 40}, 902: {40, 40}, 50: {51, 50}, 51: {50, 51}, 60: {0, 0},
+	}
+	for pid, want := range map[int]bool{900: true, 901: true, 300: true, 17: true, 1: false, 40: false, 902: false, 50: false, 60: false, 61: false} {
+		NewWithT(t).Expect(all.belongs(pid, group)).To(Equal(want), "%d", pid)
+	}
+}
+
 // fill starts processes until the kernel refuses more, and tells how many that were.
 func fill(ctx context.Context, _ *Call) (any, error) {
 	script := `i=0; while [ $i -lt 400 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i + 1)); echo; done`
@@ -282,23 +295,15 @@ func fill(ctx context.Context, _ *Call) (any, error) {
 // The kernel itself starts no more, at whatever level, before anybody has counted: there is no watch in this test. What the same user has
 // elsewhere on the node does not count.
 func TestTheKernelLimitsProcesses(t *testing.T) {
-	const user, others, allowed = owner + 100, 300, 50
-	g := NewWithT(t)
-	elsewhere := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; echo; wait", others))
-	elsewhere.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user}, Setpgid: true}
-	started, err := elsewhere.StdoutPipe()
-	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(elsewhere.Start()).To(Succeed())
-	t.Cleanup(func() {
-		g.Expect(unix.Kill(-elsewhere.Process.Pid, unix.SIGKILL)).To(Succeed())
-		g.Expect(elsewhere.Wait()).To(HaveOccurred())
-	})
-	g.Expect(started.Read(make([]byte, 1))).To(Equal(1))
+	const others, allowed = 300, 50
+	user := uint32(owner)
 	for level, without := range levels() {
+		user++ // the kernel also counts what is dying of the level before
 		t.Run(level, func(t *testing.T) {
 			g := NewWithT(t)
+			startElsewhere(t, user, others)
 			dir := newDir(t)
-			g.Expect(os.Chown(dir, user, user)).To(Succeed())
+			g.Expect(os.Chown(dir, int(user), int(user))).To(Succeed())
 			p, err := newSandbox(t, without...).start(t.Context(), Job{Task: "fill", Dir: dir, UID: user, GID: user, Limits: Limits{Processes: allowed}})
 			g.Expect(err).NotTo(HaveOccurred())
 			answer, err := p.follow(nil, nil)
@@ -309,6 +314,22 @@ func TestTheKernelLimitsProcesses(t *testing.T) {
 			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
 		})
 	}
+}
+
+// startElsewhere starts processes of a user that are none of a task.
+func startElsewhere(t *testing.T, user uint32, processes int) {
+	t.Helper()
+	g := NewWithT(t)
+	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; echo; wait", processes))
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user}, Setpgid: true}
+	started, err := cmd.StdoutPipe()
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Expect(cmd.Start()).To(Succeed())
+	t.Cleanup(func() {
+		g.Expect(unix.Kill(-cmd.Process.Pid, unix.SIGKILL)).To(Succeed())
+		g.Expect(cmd.Wait()).To(HaveOccurred())
+	})
+	g.Expect(started.Read(make([]byte, 1))).To(Equal(1))
 }
 
 // shout writes to its standard error without an end, and more progress than anybody wants.

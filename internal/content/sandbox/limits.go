@@ -188,54 +188,89 @@ func (l Limits) exceeded(processes int, memory int64) string {
 
 // taken counts the processes of a task and their memory, without pages of files, until it is more than enough. Those that have left the
 // group, where no filter keeps them from it, are known by their parents: without one they are given to the first process of their
-// namespace, which is the task's. Parents come first, unless the numbers have begun again meanwhile; then the next count sees the rest.
+// namespace, which is the task's.
 func taken(group int, enough Limits) (processes int, memory int64) {
+	all := readProcesses(group, enough.Processes)
+	for pid := range all {
+		if !all.belongs(pid, group) {
+			continue
+		}
+		processes++
+		memory += anonymous(pid)
+		if processes > enough.Processes || memory > enough.Memory {
+			break
+		}
+	}
+	return processes, memory
+}
+
+// processTable is what /proc shows of all processes, by their numbers.
+type processTable map[int]kin
+
+// kin of a process.
+type kin struct{ parent, group int }
+
+// readProcesses reads until a group turns out to have more than enough.
+func readProcesses(group, enough int) processTable {
+	all, members := processTable{}, 0
 	proc, err := os.Open("/proc")
 	if err != nil {
-		return 0, 0
+		return all
 	}
 	defer func() { _ = proc.Close() }()
-	belongs := map[int]bool{}
 	for {
 		names, err := proc.Readdirnames(256)
 		if err != nil {
-			return processes, memory
+			return all
 		}
 		for _, name := range names {
 			pid, err := strconv.Atoi(name)
 			if err != nil {
 				continue
 			}
-			if parent, its := parentAndGroup(name); its != group && !belongs[parent] {
+			all[pid] = kinOf(name)
+			if all[pid].group != group {
 				continue
 			}
-			belongs[pid] = true
-			processes++
-			memory += anonymous(name)
-			if processes > enough.Processes || memory > enough.Memory {
-				return processes, memory
+			if members++; members > enough {
+				return all
 			}
 		}
 	}
 }
 
-// parentAndGroup of a process, 0 if it is gone. The name of its program may hold anything, blanks and brackets too.
-func parentAndGroup(pid string) (parent, group int) {
+// maxAncestors bounds a walk through a table that was read while processes came and went.
+const maxAncestors = 1 << 10
+
+// belongs says whether a process, or any of those that it descends from, is in a group. Their numbers are in no order.
+func (t processTable) belongs(pid, group int) bool {
+	for range maxAncestors {
+		k, known := t[pid]
+		if !known || k.group == group {
+			return known
+		}
+		pid = k.parent
+	}
+	return false
+}
+
+// kinOf returns the zero value for a process that is gone. The name of its program may hold anything, blanks and brackets too.
+func kinOf(pid string) kin {
 	stat, err := os.ReadFile("/proc/" + pid + "/stat")
 	if err != nil {
-		return 0, 0
+		return kin{}
 	}
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 3 {
-		return 0, 0
+		return kin{}
 	}
-	parent, _ = strconv.Atoi(fields[1])
-	group, _ = strconv.Atoi(fields[2])
-	return parent, group
+	parent, _ := strconv.Atoi(fields[1])
+	group, _ := strconv.Atoi(fields[2])
+	return kin{parent, group}
 }
 
-func anonymous(pid string) int64 {
-	statm, err := os.ReadFile("/proc/" + pid + "/statm")
+func anonymous(pid int) int64 {
+	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
 	if err != nil {
 		return 0
 	}
