@@ -33,14 +33,15 @@ type Wait struct {
 	Err error
 }
 
-// String says what is waited for, since when, and what to do. It stays the same for as long as an attempt lasts.
+// String says what is waited for, since when, and what to do. It does not count attempts: conditions show it, and each change of it is a
+// write for each workspace that waits, on all nodes when the store is down.
 func (w Wait) String() string {
 	since := w.Since.UTC().Format(time.DateTime)
 	const todo = "see that it runs and can be reached from here; it is asked again by itself"
 	if w.Err == nil {
 		return fmt.Sprintf("the store %s has not answered since %s: %s", w.Store, since, todo)
 	}
-	return fmt.Sprintf("the store %s has failed since %s (attempt %d; before: %v): %s", w.Store, since, w.Attempt, w.Err, todo)
+	return fmt.Sprintf("the store %s has failed since %s (%v): %s", w.Store, since, w.Err, todo)
 }
 
 // Of returns the oldest wait of a workspace, by the name that [fair.With] was given; nil if there is none.
