@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -50,6 +52,33 @@ func TestUnderWay(t *testing.T) {
 	}
 }
 
+// said has a condition say something before this pass.
+func said(reason, message string) func(*scope) {
+	return func(s *scope) {
+		s.ws.Status.Conditions = []metav1.Condition{{Type: v1.ConditionContentReady, Status: metav1.ConditionFalse, Reason: reason, Message: message}}
+	}
+}
+
+// What the store keeps a claim waiting for is gone with the next look after it has answered, although the claim asks it more.
+func TestClaimingForgetsAStoreThatWasWaitedFor(t *testing.T) {
+	asking := found("Pending", "asking the store for the newest claim")
+	for name, tt := range map[string]struct {
+		scope *scope
+		want  *finding
+	}{
+		"nothing was said":     {running(), asking},
+		"stopped before":       {running(said("Stopped", "no node holds the content")), found("Stopped", "no node holds the content")},
+		"the store is silent":  {running(said("Stopped", "no node holds the content"), waits), found("StoreUnavailable", "asking the store for the newest claim; %s", silent)},
+		"it has answered":      {running(said("StoreUnavailable", "asking; "+silent)), asking},
+		"it is silent, failed": {running(failed(v1.OperationClaim, v1.ConditionContentReady, "StoreUnavailable", "refused"), waits), found("StoreUnavailable", "refused")},
+		"attempts have failed": {running(failed(v1.OperationClaim, v1.ConditionContentReady, "StoreUnavailable", "refused")), found("StoreUnavailable", "refused")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(claiming(tt.scope)).To(Equal(tt.want))
+		})
+	}
+}
+
 // What people see in `kubectl get ws -o wide` names the store once, whatever the other conditions say; of work that its users do not
 // notice it says nothing.
 func TestReadyNamesTheStoreThatIsWaitedFor(t *testing.T) {
@@ -90,6 +119,14 @@ func TestBackedUpNamesTheStoreThatIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A store, or a proxy in its place, may answer with a whole page; a condition has its limit.
+func TestBackedUpKeepsItsLimit(t *testing.T) {
+	s := running(waits)
+	s.wait.Err = errors.New(strings.Repeat("x", 40000))
+	got, _ := decideBackedUp(s)
+	NewWithT(t).Expect(got.message).To(And(HavePrefix("a backup is being made; the store s3://bucket/ has failed since"), HaveLen(2048+len("…"))))
+}
+
 // deaf is a store that answers nothing.
 type deaf struct{ store.Store }
 
@@ -114,10 +151,10 @@ func TestWhoWaitsForTheStore(t *testing.T) {
 			waits   bool
 			requeue time.Duration
 		}{
-			"its own request":        {"uid-2", jobs.Running, true, 0},
-			"another's":              {uid, jobs.Running, false, 0},
+			"its own request":        {"uid-2", jobs.Running, true, progressInterval},
+			"another's":              {uid, jobs.Running, false, progressInterval},
 			"its turn has not come":  {uid, jobs.Queued, true, turnInterval},
-			"a job of no workspace":  {"", jobs.Running, true, 0},
+			"a job of no workspace":  {"", jobs.Running, true, progressInterval},
 			"a queue, and no answer": {"uid-2", jobs.Queued, true, turnInterval},
 		} {
 			scope := running(func(s *scope) { s.ws.UID = types.UID(tt.uid) })
