@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -271,7 +272,7 @@ func TestATaskIsCountedAtOnceWhenTheNodeGrows(t *testing.T) {
 
 // fill starts processes until the kernel refuses more, and tells how many that were.
 func fill(ctx context.Context, _ *Call) (any, error) {
-	script := `i=0; while [ $i -lt 400 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i + 1)); echo; done`
+	script := `i=0; while [ $i -lt 1200 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i + 1)); echo; done`
 	started, err := exec.CommandContext(ctx, "/bin/sh", "-c", script).Output()
 	if err == nil {
 		return nil, errors.New("the kernel started all of them")
@@ -282,7 +283,50 @@ func fill(ctx context.Context, _ *Call) (any, error) {
 // The kernel itself starts no more, at whatever level, before anybody has counted: there is no watch in this test. What the same user has
 // elsewhere on the node does not count.
 func TestTheKernelLimitsProcesses(t *testing.T) {
-	const user, others, allowed = owner + 100, 300, 50
+	const allowed = 50
+	user := uint32(owner + 100)
+	for level, without := range levels() {
+		user++ // what one level has left to the kernel counts until that has buried it
+		t.Run(level, func(t *testing.T) {
+			crowd(t, user, 300)
+			most := allowed * threadsPerProcess
+			if slices.Contains(without, UserNamespace) {
+				most = allowed * threadsAmongOthers
+			}
+			NewWithT(t).Expect(filled(t, user, allowed, without...)).To(And(BeNumerically(">", allowed), BeNumerically("<", most)))
+		})
+	}
+}
+
+func TestFewest(t *testing.T) {
+	for name, tt := range map[string]struct {
+		needed, most, want int
+		found              bool
+	}{
+		"none":                 {0, 1000, 0, true},
+		"one":                  {1, 1000, 1, true},
+		"a power of two":       {256, 1000, 256, true},
+		"between two":          {300, 1000, 300, true},
+		"above the last power": {900, 1000, 900, true},
+		"all":                  {1000, 1000, 1000, true},
+		"too many":             {1001, 1000, 0, false},
+		"nothing to be had":    {1, 0, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			got, found := fewest(tt.most, func(n int) bool {
+				g.Expect(n).To(BeNumerically("<=", tt.most))
+				return n >= tt.needed
+			})
+			g.Expect(found).To(Equal(tt.found))
+			g.Expect(got).To(Equal(tt.want))
+		})
+	}
+}
+
+// crowd has a user run as many processes elsewhere, until the test ends.
+func crowd(t *testing.T, user uint32, others int) {
+	t.Helper()
 	g := NewWithT(t)
 	elsewhere := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; echo; wait", others))
 	elsewhere.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user}, Setpgid: true}
@@ -294,21 +338,22 @@ func TestTheKernelLimitsProcesses(t *testing.T) {
 		g.Expect(elsewhere.Wait()).To(HaveOccurred())
 	})
 	g.Expect(started.Read(make([]byte, 1))).To(Equal(1))
-	for level, without := range levels() {
-		t.Run(level, func(t *testing.T) {
-			g := NewWithT(t)
-			dir := newDir(t)
-			g.Expect(os.Chown(dir, user, user)).To(Succeed())
-			p, err := newSandbox(t, without...).start(t.Context(), Job{Task: "fill", Dir: dir, UID: user, GID: user, Limits: Limits{Processes: allowed}})
-			g.Expect(err).NotTo(HaveOccurred())
-			answer, err := p.follow(nil, nil)
-			var n int
-			err = errors.Join(err, p.judge(answer, p.end(), &n))
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(n).To(And(BeNumerically(">", allowed), BeNumerically("<", allowed*threadsPerProcess)))
-			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
-		})
-	}
+}
+
+// filled returns how many processes a task of a user got that has as many as it can; nobody watches it.
+func filled(t *testing.T, user uint32, allowed int, without ...Protection) int {
+	t.Helper()
+	g := NewWithT(t)
+	dir := newDir(t)
+	g.Expect(os.Chown(dir, int(user), int(user))).To(Succeed())
+	p, err := newSandbox(t, without...).start(t.Context(), Job{Task: "fill", Dir: dir, UID: user, GID: user, Limits: Limits{Processes: allowed}})
+	g.Expect(err).NotTo(HaveOccurred())
+	answer, err := p.follow(nil, nil)
+	var n int
+	err = errors.Join(err, p.judge(answer, p.end(), &n))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+	return n
 }
 
 // shout writes to its standard error without an end, and more progress than anybody wants.

@@ -20,6 +20,8 @@ const (
 	niceness     = 10
 	// threadsPerProcess: the kernel counts threads. Programs that have one for each processor are few among those of a task.
 	threadsPerProcess = 4
+	// threadsAmongOthers is how many it is where others are counted, too, since pods of the same user start meanwhile.
+	threadsAmongOthers = 16
 	// mostProcesses is more than any node has: the kernel numbers no further.
 	mostProcesses = 1 << 22
 
@@ -70,17 +72,17 @@ func restrict(resource int, n uint64) error {
 // limitProcesses has the kernel start no more than a task may have, however fast they multiply. The caller has become the task's user.
 //
 // The kernel counts for each user of a namespace of users. Where the task has none of its own, it counts what this user has on the
-// whole node, in pods for example: that comes on top. The root of the node is counted nowhere; its tasks have only the watch.
+// whole node, in pods for example: that comes on top, and room for what starts there later. The root of the node is counted nowhere; its
+// tasks have only the watch.
 func limitProcesses(s setup) error {
-	n := s.Limits.Processes * threadsPerProcess
-	if s.Flags&unix.CLONE_NEWUSER == 0 {
-		others, err := processesOfUser()
-		if err != nil {
-			return err
-		}
-		n += others
+	if s.Flags&unix.CLONE_NEWUSER != 0 {
+		return restrict(unix.RLIMIT_NPROC, uint64(s.Limits.Processes*threadsPerProcess))
 	}
-	return restrict(unix.RLIMIT_NPROC, uint64(n))
+	others, err := processesOfUser()
+	if err != nil {
+		return err
+	}
+	return restrict(unix.RLIMIT_NPROC, uint64(others+s.Limits.Processes*threadsAmongOthers))
 }
 
 // processesOfUser finds out how many processes and threads this thread's user has on the node, most of which /proc does not show in a
@@ -91,20 +93,31 @@ func processesOfUser() (int, error) {
 		return 0, os.NewSyscallError("getrlimit", err)
 	}
 	var failed error
-	enough := func(n int) bool {
-		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); err != nil {
-			failed = os.NewSyscallError("setrlimit", err)
+	others, found := fewest(int(min(mostProcesses, hard.Max)), func(n int) bool {
+		if failed = unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); failed != nil {
+			return true
 		}
 		_, err := syscall.ForkExec("", []string{""}, nil) // there is no such program: what starts ends at once
 		return !errors.Is(err, unix.EAGAIN)
+	})
+	switch {
+	case failed != nil:
+		return 0, os.NewSyscallError("setrlimit", failed)
+	case !found:
+		return 0, fmt.Errorf("start a process: %w: this container, the user or the node has as many as it may", unix.EAGAIN)
 	}
-	most := 1
-	for !enough(most) && failed == nil {
-		if most *= 2; most > mostProcesses || uint64(most) > hard.Max {
-			return 0, fmt.Errorf("start a process: %w: this container, the user or the node has as many as it may", unix.EAGAIN)
+	return others, nil
+}
+
+// fewest returns the lowest number that is enough, and whether there is one up to most. It asks some thirty times.
+func fewest(most int, enough func(int) bool) (int, bool) {
+	n := min(1, most)
+	for ; !enough(n); n = min(2*n, most) {
+		if n == most {
+			return 0, false
 		}
 	}
-	return sort.Search(most, enough), failed
+	return sort.Search(n, enough), true
 }
 
 // watch ends the task when all its processes together take too much, and says why on the channel, which it closes in any case. It runs in
