@@ -32,7 +32,11 @@ func (r *WorkspaceReconciler) waitOf(uid string, job jobs.State) *store.Wait {
 	if job.Phase == jobs.Queued || uid == "" {
 		return r.Waits.Any()
 	}
-	return r.Waits.Of(uid)
+	wait := r.Waits.Of(uid)
+	if wait == nil && r.Keeper.Memory.Waiting(uid) > 0 { // those who have it may wait for the store
+		return r.Waits.Any()
+	}
+	return wait
 }
 
 // underWay reports work that has not ended, and the store if that keeps it waiting. While earlier attempts have failed, what the

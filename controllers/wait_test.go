@@ -14,7 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/fair"
+	buffers "wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -140,10 +142,14 @@ func (deaf) Now(ctx context.Context) (time.Time, error) {
 // A job waits for the store if its own requests do, or if it waits for its turn while nobody is answered. It is looked at rarely then.
 func TestWhoWaitsForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &WorkspaceReconciler{Waits: &store.Waits{}}
+		budget := buffers.New(8)
+		r := &WorkspaceReconciler{Waits: &store.Waits{}, Keeper: &content.Keeper{Memory: budget}}
 		s := store.WithPatience(deaf{}, store.Patience{Attempt: time.Minute, Waits: r.Waits})
 		ctx, cancel := context.WithCancel(fair.With(t.Context(), "uid-2", fair.Urgent))
 		go func() { _, _ = s.Now(ctx) }()
+		_, err := budget.Join(ctx, 7)
+		NewWithT(t).Expect(err).NotTo(HaveOccurred())
+		go func() { _, _ = budget.Join(fair.With(ctx, "uid-3", fair.Urgent), 7) }()
 		time.Sleep(10 * time.Second)
 		for name, tt := range map[string]struct {
 			uid     string
@@ -153,6 +159,7 @@ func TestWhoWaitsForTheStore(t *testing.T) {
 		}{
 			"its own request":        {"uid-2", jobs.Running, true, progressInterval},
 			"another's":              {uid, jobs.Running, false, progressInterval},
+			"no memory yet":          {"uid-3", jobs.Running, true, progressInterval},
 			"its turn has not come":  {uid, jobs.Queued, true, turnInterval},
 			"a job of no workspace":  {"", jobs.Running, true, progressInterval},
 			"a queue, and no answer": {"uid-2", jobs.Queued, true, turnInterval},

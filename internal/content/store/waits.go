@@ -18,7 +18,8 @@ const sayAfter = 5 * time.Second
 type Waits struct {
 	mu       sync.Mutex
 	calls    map[*call]bool
-	answered time.Time // when the store answered last
+	queued   map[string]int // requests that may not run yet, by workspace
+	answered time.Time      // when the store answered last
 }
 
 // Wait is a request that waits for longer than most do.
@@ -44,9 +45,44 @@ func (w Wait) String() string {
 	return fmt.Sprintf("the store %s has failed since %s (%v): %s", w.Store, since, w.Err, todo)
 }
 
-// Of returns the oldest wait of a workspace, by the name that [fair.With] was given; nil if there is none.
+// Of returns the oldest wait of a workspace, by the name that [fair.With] was given; nil if there is none. What its requests wait for that
+// may not run yet, because others do, is what these wait for.
 func (w *Waits) Of(workspace string) *Wait {
-	return w.oldest(func(c *call) bool { return c.workspace == workspace })
+	own := w.oldest(func(c *call) bool { return c.workspace == workspace })
+	if own == nil && w.hasQueued(workspace) {
+		return w.Any()
+	}
+	return own
+}
+
+func (w *Waits) hasQueued(workspace string) bool {
+	if w == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.queued[workspace] > 0
+}
+
+// queue takes note of a request that may not run yet, until the function that it returns is called.
+func (w *Waits) queue(ctx context.Context) (arrived func()) {
+	if w == nil {
+		return func() {}
+	}
+	workspace := fair.Workspace(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.queued == nil {
+		w.queued = map[string]int{}
+	}
+	w.queued[workspace]++
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.queued[workspace]--; w.queued[workspace] == 0 {
+			delete(w.queued, workspace)
+		}
+	}
 }
 
 // Any returns the oldest wait of anybody, as long as the store has answered nobody since it began: then it keeps waiting also those

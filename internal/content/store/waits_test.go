@@ -91,6 +91,27 @@ func TestWaitsOfAStoreThatAnswersOthers(t *testing.T) {
 	})
 }
 
+// Who may not ask yet, because those who ask get no answer, waits for the store as well.
+func TestWaitsOfWhoMayNotAskYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, waits := NewWithT(t), &store.Waits{}
+		s := store.WithLimits(
+			store.WithPatience(&remote{answers: []error{errHangs}}, store.Patience{Attempt: 10 * time.Second, Total: time.Minute, Waits: waits}),
+			store.Limits{Requests: fair.NewQueue("requests", 1), Waits: waits})
+		go func() { _ = get(fair.With(t.Context(), "web", fair.Urgent), s) }()
+		after(time.Second)
+		next, cancel := context.WithCancel(fair.With(t.Context(), "next", fair.Urgent))
+		go func() { _ = get(next, s) }()
+		after(5 * time.Second)
+		g.Expect(waits.Of("next")).To(And(Not(BeNil()), Equal(waits.Of("web"))))
+		g.Expect(waits.Of("other")).To(BeNil())
+		cancel()
+		after(time.Second)
+		g.Expect(waits.Of("next")).To(BeNil())
+		after(3 * time.Minute)
+	})
+}
+
 // The oldest of several requests is told of: what is said does not change from one to the other.
 func TestWaitsTellTheOldest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
