@@ -84,7 +84,7 @@ func (d *Driver) mayView(r report) error {
 
 // create makes a thin volume, new and active.
 func (d *Driver) create(ctx context.Context, id string, size int64) error {
-	_, err := d.lvm(ctx, "lvcreate", "--yes", "--quiet", "--type", "thin", "--thinpool", d.class.Pool, "--virtualsize", bytes64(size),
+	err := d.lvm(ctx, "lvcreate", "--yes", "--quiet", "--type", "thin", "--thinpool", d.class.Pool, "--virtualsize", bytes64(size),
 		"--wipesignatures", "n", "--setactivationskip", "n", "--addtag", tagOurs, "--addtag", tagNew, "--name", nameOf(id), "--", d.class.Group)
 	faults.Point("lvm.created")
 	return err
@@ -94,7 +94,7 @@ func (d *Driver) create(ctx context.Context, id string, size int64) error {
 // for that moment, so that it is whole.
 func (d *Driver) copy(ctx context.Context, from, name, kind string, options ...string) error {
 	args := append([]string{"--yes", "--quiet", "--type", "thin", "--addtag", tagOurs, "--addtag", kind, "--name", name}, options...)
-	_, err := d.lvm(ctx, "lvcreate", append(args, "--", d.full(from))...)
+	err := d.lvm(ctx, "lvcreate", append(args, "--", d.full(from))...)
 	faults.Point("lvm.copied")
 	return err
 }
@@ -113,7 +113,7 @@ func (d *Driver) tag(ctx context.Context, name, less, more string) error {
 	if more != "" {
 		args = append(args, "--addtag", more)
 	}
-	_, err := d.lvm(ctx, "lvchange", append(args, "--", d.full(name))...)
+	err := d.lvm(ctx, "lvchange", append(args, "--", d.full(name))...)
 	faults.Point("lvm.tagged")
 	return err
 }
@@ -127,20 +127,20 @@ func (d *Driver) activate(ctx context.Context, names ...string) error {
 	for _, name := range names {
 		args = append(args, d.full(name))
 	}
-	_, err := d.lvm(ctx, "lvchange", args...)
+	err := d.lvm(ctx, "lvchange", args...)
 	return err
 }
 
 // extend makes a volume as large as size.
 func (d *Driver) extend(ctx context.Context, name string, size int64) error {
-	_, err := d.lvm(ctx, "lvextend", "--quiet", "--size", bytes64(size), "--", d.full(name))
+	err := d.lvm(ctx, "lvextend", "--quiet", "--size", bytes64(size), "--", d.full(name))
 	faults.Point("lvm.extended")
 	return err
 }
 
 // drop removes a logical volume; that there is none is no error.
 func (d *Driver) drop(ctx context.Context, name string) error {
-	_, err := d.lvm(ctx, "lvremove", "--force", "--yes", "--quiet", "--", d.full(name))
+	err := d.lvm(ctx, "lvremove", "--force", "--yes", "--quiet", "--", d.full(name))
 	faults.Point("lvm.removed")
 	if errors.Is(err, errNoVolume) {
 		return nil
@@ -149,9 +149,10 @@ func (d *Driver) drop(ctx context.Context, name string) error {
 }
 
 // lvm gives an order, which changes the volume group also if it fails.
-func (d *Driver) lvm(ctx context.Context, command string, args ...string) ([]byte, error) {
+func (d *Driver) lvm(ctx context.Context, command string, args ...string) error {
 	defer d.latest.changed()
-	return d.tools.run(ctx, "lvm", append([]string{command}, args...)...)
+	_, err := d.tools.run(ctx, "lvm", append([]string{command}, args...)...)
+	return err
 }
 
 // bytes64 writes a size as LVM reads it.
