@@ -270,6 +270,28 @@ func TestATaskIsCountedAtOnceWhenTheNodeGrows(t *testing.T) {
 	}
 }
 
+// Numbers begin again some time: a child may come before its parent, and go on doing so.
+func TestTakenCountsThoseThatHaveLeft(t *testing.T) {
+	proc := t.TempDir()
+	for pid, stat := range map[int]string{
+		900: "900 (task) S 1 900 0", 901: "901 (a) b) S 900 900 0", 5: "5 (fled) S 900 5 0", 3: "3 (its child) S 5 3 0", 7: "7 (left without) S 900 7 0",
+		1: "1 (daemon) S 0 1 0", 6: "6 (other) S 1 6 0", 8: "8 (its child) S 6 6 0",
+	} {
+		dir := filepath.Join(proc, fmt.Sprint(pid))
+		g := NewWithT(t)
+		g.Expect(os.Mkdir(dir, 0o755)).To(Succeed())
+		g.Expect(os.WriteFile(filepath.Join(dir, "stat"), []byte(stat), 0o600)).To(Succeed())
+		g.Expect(os.WriteFile(filepath.Join(dir, "statm"), []byte("100 30 10 0 0 0 0"), 0o600)).To(Succeed())
+	}
+	for enough, want := range map[int]int{100: 5, 5: 5, 4: 5, 3: 4, 1: 2} {
+		processes, memory := taken(proc, 900, Limits{Memory: 1 << 30, Processes: enough})
+		NewWithT(t).Expect(processes).To(Equal(want))
+		NewWithT(t).Expect(memory).To(BeEquivalentTo(want * 20 * os.Getpagesize()))
+	}
+	processes, _ := taken(proc, 900, Limits{Memory: 1, Processes: 100})
+	NewWithT(t).Expect(processes).To(Equal(1))
+}
+
 // fill starts processes until the kernel refuses more, and tells how many that were.
 func fill(ctx context.Context, _ *Call) (any, error) {
 	script := `i=0; while [ $i -lt 1200 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i + 1)); echo; done`

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
@@ -155,7 +156,7 @@ func (p *process) count(due, grown bool) string {
 		_ = unix.Kill(-group, unix.SIGSTOP)
 		defer func() { _ = unix.Kill(-group, unix.SIGCONT) }()
 	}
-	text := p.limits.exceeded(taken(group, p.limits))
+	text := p.limits.exceeded(taken("/proc", group, p.limits))
 	if text != "" {
 		_ = unix.Kill(-group, unix.SIGKILL)
 	}
@@ -201,40 +202,49 @@ func (l Limits) exceeded(processes int, memory int64) string {
 
 // taken counts the processes of a task and their memory, without pages of files, until it is more than enough. Those that have left the
 // group, where no filter keeps them from it, are known by their parents: without one they are given to the first process of their
-// namespace, which is the task's. Parents come first, unless the numbers have begun again meanwhile; then the next count sees the rest.
-func taken(group int, enough Limits) (processes int, memory int64) {
-	proc, err := os.Open("/proc")
+// namespace, which is the task's. The kernel lists them by number, which says nothing of who came first once the numbers have begun again.
+func taken(proc string, group int, enough Limits) (processes int, memory int64) {
+	dir, err := os.Open(proc)
 	if err != nil {
 		return 0, 0
 	}
-	defer func() { _ = proc.Close() }()
-	belongs := map[int]bool{}
-	for {
-		names, err := proc.Readdirnames(256)
-		if err != nil {
-			return processes, memory
-		}
+	defer func() { _ = dir.Close() }()
+	var its []int
+	add := func(pid int) (more bool) {
+		its = append(its, pid)
+		memory += anonymous(filepath.Join(proc, strconv.Itoa(pid)))
+		return len(its) <= enough.Processes && memory <= enough.Memory
+	}
+	children := map[int][]int{} // outside of the group, by their parent
+	for names := []string{}; err == nil; names, err = dir.Readdirnames(256) {
 		for _, name := range names {
-			pid, err := strconv.Atoi(name)
-			if err != nil {
+			pid, notOne := strconv.Atoi(name)
+			if notOne != nil {
 				continue
 			}
-			if parent, its := parentAndGroup(name); its != group && !belongs[parent] {
-				continue
-			}
-			belongs[pid] = true
-			processes++
-			memory += anonymous(name)
-			if processes > enough.Processes || memory > enough.Memory {
-				return processes, memory
+			parent, of := parentAndGroup(filepath.Join(proc, name))
+			if of != group {
+				children[parent] = append(children[parent], pid)
+			} else if !add(pid) {
+				return len(its), memory
 			}
 		}
 	}
+	for next := 0; next < len(its); { // it grows
+		parent := its[next]
+		next++
+		for _, pid := range children[parent] {
+			if !add(pid) {
+				return len(its), memory
+			}
+		}
+	}
+	return len(its), memory
 }
 
 // parentAndGroup of a process, 0 if it is gone. The name of its program may hold anything, blanks and brackets too.
-func parentAndGroup(pid string) (parent, group int) {
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+func parentAndGroup(dir string) (parent, group int) {
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
 		return 0, 0
 	}
@@ -247,8 +257,8 @@ func parentAndGroup(pid string) (parent, group int) {
 	return parent, group
 }
 
-func anonymous(pid string) int64 {
-	statm, err := os.ReadFile("/proc/" + pid + "/statm")
+func anonymous(dir string) int64 {
+	statm, err := os.ReadFile(filepath.Join(dir, "statm"))
 	if err != nil {
 		return 0
 	}
