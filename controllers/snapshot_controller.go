@@ -263,10 +263,7 @@ func (r *SnapshotReconciler) delete(ctx context.Context, p *picture) error {
 
 // lookAtWait says so if the store keeps a job of a snapshot waiting. The UID is that of the workspace whose requests the job makes.
 func (r *SnapshotReconciler) lookAtWait(p *picture, uid string, job jobs.State) {
-	p.requeue = turnInterval
-	if job.Phase == jobs.Running {
-		p.requeue = progressInterval
-	}
+	p.requeue = lookInterval(job)
 	p.ready = keptWaiting(p.ready, r.Workspaces.waitOf(uid, job))
 }
 

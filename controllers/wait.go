@@ -14,10 +14,16 @@ const turnInterval = 30 * time.Second
 // lookAtWait takes note of a store that keeps a job of the workspace waiting: it is asked again for minutes before the job fails. What
 // is said of that changes with the attempts, and so not oftener than progress is looked at.
 func (r *WorkspaceReconciler) lookAtWait(s *scope, job jobs.State) {
-	if job.Phase == jobs.Queued {
-		s.after(turnInterval)
-	}
+	s.after(lookInterval(job))
 	s.wait = r.waitOf(string(s.ws.UID), job)
+}
+
+// lookInterval is the time until the next look at whether the store keeps a job waiting: what is said of that must not stay when it is over.
+func lookInterval(job jobs.State) time.Duration {
+	if job.Phase == jobs.Queued {
+		return turnInterval
+	}
+	return progressInterval
 }
 
 // waitOf returns what a job of a workspace waits for at the store. A job whose turn has not come, or that is nobody's, waits for the
@@ -26,7 +32,11 @@ func (r *WorkspaceReconciler) waitOf(uid string, job jobs.State) *store.Wait {
 	if job.Phase == jobs.Queued || uid == "" {
 		return r.Waits.Any()
 	}
-	return r.Waits.Of(uid)
+	wait := r.Waits.Of(uid)
+	if wait == nil && r.Keeper.Memory.Waiting(uid) > 0 { // those who have it may wait for the store
+		return r.Waits.Any()
+	}
+	return wait
 }
 
 // underWay reports work that has not ended, and the store if that keeps it waiting. While earlier attempts have failed, what the

@@ -2,6 +2,8 @@ package controllers
 
 import (
 	"context"
+	"errors"
+	"strings"
 	"testing"
 	"testing/synctest"
 	"time"
@@ -12,7 +14,9 @@ import (
 	"k8s.io/apimachinery/pkg/types"
 
 	v1 "wsdaemon.dev/ws-daemon/api/v1"
+	"wsdaemon.dev/ws-daemon/internal/content"
 	"wsdaemon.dev/ws-daemon/internal/content/fair"
+	buffers "wsdaemon.dev/ws-daemon/internal/content/memory"
 	"wsdaemon.dev/ws-daemon/internal/content/store"
 	"wsdaemon.dev/ws-daemon/internal/jobs"
 	"wsdaemon.dev/ws-daemon/internal/state"
@@ -46,6 +50,33 @@ func TestUnderWay(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			NewWithT(t).Expect(filling(v1.OperationRestore, tt.scope)).To(Equal(tt.want))
+		})
+	}
+}
+
+// said has a condition say something before this pass.
+func said(reason, message string) func(*scope) {
+	return func(s *scope) {
+		s.ws.Status.Conditions = []metav1.Condition{{Type: v1.ConditionContentReady, Status: metav1.ConditionFalse, Reason: reason, Message: message}}
+	}
+}
+
+// What the store keeps a claim waiting for is gone with the next look after it has answered, although the claim asks it more.
+func TestClaimingForgetsAStoreThatWasWaitedFor(t *testing.T) {
+	asking := found("Pending", "asking the store for the newest claim")
+	for name, tt := range map[string]struct {
+		scope *scope
+		want  *finding
+	}{
+		"nothing was said":     {running(), asking},
+		"stopped before":       {running(said("Stopped", "no node holds the content")), found("Stopped", "no node holds the content")},
+		"the store is silent":  {running(said("Stopped", "no node holds the content"), waits), found("StoreUnavailable", "asking the store for the newest claim; %s", silent)},
+		"it has answered":      {running(said("StoreUnavailable", "asking; "+silent)), asking},
+		"it is silent, failed": {running(failed(v1.OperationClaim, v1.ConditionContentReady, "StoreUnavailable", "refused"), waits), found("StoreUnavailable", "refused")},
+		"attempts have failed": {running(failed(v1.OperationClaim, v1.ConditionContentReady, "StoreUnavailable", "refused")), found("StoreUnavailable", "refused")},
+	} {
+		t.Run(name, func(t *testing.T) {
+			NewWithT(t).Expect(claiming(tt.scope)).To(Equal(tt.want))
 		})
 	}
 }
@@ -90,6 +121,14 @@ func TestBackedUpNamesTheStoreThatIsWaitedFor(t *testing.T) {
 	}
 }
 
+// A store, or a proxy in its place, may answer with a whole page; a condition has its limit.
+func TestBackedUpKeepsItsLimit(t *testing.T) {
+	s := running(waits)
+	s.wait.Err = errors.New(strings.Repeat("x", 40000))
+	got, _ := decideBackedUp(s)
+	NewWithT(t).Expect(got.message).To(And(HavePrefix("a backup is being made; the store s3://bucket/ has failed since"), HaveLen(2048+len("…"))))
+}
+
 // deaf is a store that answers nothing.
 type deaf struct{ store.Store }
 
@@ -103,10 +142,14 @@ func (deaf) Now(ctx context.Context) (time.Time, error) {
 // A job waits for the store if its own requests do, or if it waits for its turn while nobody is answered. It is looked at rarely then.
 func TestWhoWaitsForTheStore(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		r := &WorkspaceReconciler{Waits: &store.Waits{}}
+		budget := buffers.New(8)
+		r := &WorkspaceReconciler{Waits: &store.Waits{}, Keeper: &content.Keeper{Memory: budget}}
 		s := store.WithPatience(deaf{}, store.Patience{Attempt: time.Minute, Waits: r.Waits})
 		ctx, cancel := context.WithCancel(fair.With(t.Context(), "uid-2", fair.Urgent))
 		go func() { _, _ = s.Now(ctx) }()
+		_, err := budget.Join(ctx, 7)
+		NewWithT(t).Expect(err).NotTo(HaveOccurred())
+		go func() { _, _ = budget.Join(fair.With(ctx, "uid-3", fair.Urgent), 7) }()
 		time.Sleep(10 * time.Second)
 		for name, tt := range map[string]struct {
 			uid     string
@@ -114,10 +157,11 @@ func TestWhoWaitsForTheStore(t *testing.T) {
 			waits   bool
 			requeue time.Duration
 		}{
-			"its own request":        {"uid-2", jobs.Running, true, 0},
-			"another's":              {uid, jobs.Running, false, 0},
+			"its own request":        {"uid-2", jobs.Running, true, progressInterval},
+			"another's":              {uid, jobs.Running, false, progressInterval},
+			"no memory yet":          {"uid-3", jobs.Running, true, progressInterval},
 			"its turn has not come":  {uid, jobs.Queued, true, turnInterval},
-			"a job of no workspace":  {"", jobs.Running, true, 0},
+			"a job of no workspace":  {"", jobs.Running, true, progressInterval},
 			"a queue, and no answer": {"uid-2", jobs.Queued, true, turnInterval},
 		} {
 			scope := running(func(s *scope) { s.ws.UID = types.UID(tt.uid) })

@@ -256,7 +256,7 @@ func (s *scope) backupTrouble() (reason, message string) {
 	case s.failing.attempts > 0:
 		return v1.ReasonUploadFailed, fmt.Sprintf("attempt %d failed: %s", s.failing.attempts, clip(s.failing.text))
 	case s.wait != nil:
-		return v1.ReasonStoreUnavailable, "a backup is being made; " + s.wait.String()
+		return v1.ReasonStoreUnavailable, clip("a backup is being made; " + s.wait.String())
 	default:
 		return "", ""
 	}

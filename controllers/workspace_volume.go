@@ -116,15 +116,22 @@ func (r *WorkspaceReconciler) stepClaim(ctx context.Context, s *scope) (bool, er
 		s.content = s.report(out.err, v1.ReasonStoreUnavailable)
 	case !out.done:
 		s.quiet = r.hasJustBegun(s, v1.OperationClaim)
-		s.content = s.underWay(v1.ConditionContentReady, v1.ReasonPending, "asking the store for the newest claim")
-		if s.wait == nil {
-			s.content = orElse(s.before(v1.ConditionContentReady), s.content)
-		}
+		s.content = claiming(s)
 	default:
 		newest, _ := out.result.(int64)
 		return true, r.claim(ctx, s, newest, t.why)
 	}
 	return true, nil
+}
+
+// claiming reports that the store is being asked. What was said before stays meanwhile, unless that is a store that was waited for.
+func claiming(s *scope) *finding {
+	asking := s.underWay(v1.ConditionContentReady, v1.ReasonPending, "asking the store for the newest claim")
+	before := s.before(v1.ConditionContentReady)
+	if s.wait != nil || before == nil || before.reason == v1.ReasonStoreUnavailable {
+		return asking
+	}
+	return before
 }
 
 // hasJustBegun says whether a job is so young that its end is likely to be the next thing to report.

@@ -61,7 +61,7 @@ func newChain(inner store.Store, retried func(request string), cfg config.Config
 		timeouts := cfg.Content.Timeouts
 		return shared(store.WithPatience(inner, store.Patience{
 			Attempt: timeouts.Store.Duration, Total: timeouts.StoreTotal.Duration, Retried: retried, Waits: waits,
-		}), cfg.Limits.Store)
+		}), cfg.Limits.Store, waits)
 	}
 	return &storeChain{outer: store.NewSwitch(wrap(cfg)), waits: waits, wrap: wrap}
 }
@@ -70,11 +70,12 @@ func newChain(inner store.Store, retried func(request string), cfg config.Config
 func (c *storeChain) configure(cfg config.Config) { c.outer.Set(c.wrap(cfg)) }
 
 // shared has all requests to a store share what the node may ask of it.
-func shared(s store.Store, l config.StoreLimits) store.Store {
+func shared(s store.Store, l config.StoreLimits, waits *store.Waits) store.Store {
 	return store.WithLimits(s, store.Limits{
 		Requests: fair.NewQueue("requests", int64(l.Requests)),
 		Upload:   fair.NewPace("bytes of upload", int64(l.UploadBytesPerSecond)),
 		Download: fair.NewPace("bytes of download", int64(l.DownloadBytesPerSecond)),
+		Waits:    waits,
 	})
 }
 

@@ -208,6 +208,7 @@ func TestParseRefusesWhatItDoesNotUnderstand(t *testing.T) {
 		"relative class":         {with(`"driver"`, `"path": "x", "driver"`), `line 4: volumes.classes.default.path: must be an absolute path, not "x"`},
 		"classes in one place":   {with(classes, `{"a": {"driver": "directory", "path": "/v"}, "b": {"driver": "directory", "path": "/v/b"}}`), `line 4: volumes.classes.b: its directory /v/b must not be, contain, or lie in that of class a, /v`},
 		"classes in one area":    {with(classes, `{"a": {"driver": "directory"}, "b": {"driver": "directory", "path": "/var/lib/ws-daemon/volumes"}}`), `line 4: volumes.classes.b: its directory /var/lib/ws-daemon/volumes must not be, contain, or lie in that of class a, /var/lib/ws-daemon/volumes/a`},
+		"classes in one pool":    {with(classes, `{"a": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "xfs"}, "b": {"driver": "lvm", "volumeGroup": "ws", "thinPool": "p", "filesystem": "ext4"}}`), `line 4: volumes.classes.b: its thin pool ws/p must not be that of class a`},
 		"lvm without a pool":     {lvm(`"volumeGroup": "ws", "filesystem": "xfs"`), `line 4: volumes.classes.default.thinPool: must be the name that lvs shows, not ""`},
 		"lvm option for a name":  {lvm(`"volumeGroup": "-f", "thinPool": "p", "filesystem": "xfs"`), `line 4: volumes.classes.default.volumeGroup: must be the name that lvs shows, not "-f"`},
 		"other file system":      {lvm(`"volumeGroup": "ws", "thinPool": "p", "filesystem": "zfs"`), `line 4: volumes.classes.default.filesystem: must be one of ["xfs" "ext4"], not "zfs"`},

@@ -22,6 +22,9 @@ type LVM struct {
 
 var lvmName = regexp.MustCompile(`^[A-Za-z0-9_+.][A-Za-z0-9_+.-]{0,100}$`)
 
+// pool names the thin pool as LVM does.
+func (l LVM) pool() string { return l.VolumeGroup + "/" + l.ThinPool }
+
 func (l LVM) validate(key string) error {
 	var errs []error
 	for field, name := range map[string]string{"volumeGroup": l.VolumeGroup, "thinPool": l.ThinPool} {

@@ -81,8 +81,11 @@ func (v Volumes) validate(area string) error {
 	return errors.Join(errs...)
 }
 
-// apart refuses two classes in one directory: each would take the other's volumes for its own, or for strangers'.
+// apart refuses two classes in one directory or thin pool: each would take the other's volumes for its own, or for strangers'.
 func (v Volumes) apart(area, name, other string) error {
+	if l := v.Classes[name].LVM; l.ThinPool != "" && l.pool() == v.Classes[other].pool() {
+		return wrong("volumes.classes."+name, "its thin pool %s must not be that of class %s", l.pool(), other)
+	}
 	a, b := v.Classes[name].dir(area, name), v.Classes[other].dir(area, other)
 	if !nested(a, b) {
 		return nil

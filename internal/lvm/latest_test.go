@@ -1,6 +1,7 @@
 package lvm
 
 import (
+	"context"
 	"os"
 	"strings"
 	"testing"
@@ -39,4 +40,15 @@ func TestAbsenceIsLookedUpOnce(t *testing.T) {
 	g.Expect(look()).To(Equal(4), "a report that was begun before a change is of no use after it")
 	d.latest.at = d.latest.at.Add(-recentFor)
 	g.Expect(look()).To(Equal(5), "others may have changed something")
+}
+
+// An order to let a volume go that was killed may have been carried out: whatever ended it, the tag is taken back.
+func TestS1_WhatDoesNotGoIsNotGoing(t *testing.T) {
+	g := NewWithT(t)
+	d, calls := reporting(t, recorded)
+	d.class.Root = "/nonexistent"
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	g.Expect(d.stay(ctx, "a")).To(MatchError(os.ErrNotExist), "it is to be mounted again")
+	g.Expect(os.ReadFile(calls)).To(BeEquivalentTo("lvchange --quiet --deltag wsdaemon.going -- ws/ws.a\n"))
 }

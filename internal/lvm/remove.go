@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 
 	"wsdaemon.dev/ws-daemon/internal/faults"
 	"wsdaemon.dev/ws-daemon/internal/volume"
@@ -90,10 +91,18 @@ func (d *Driver) remove(ctx context.Context, id string) error {
 			return err
 		}
 		if err := d.tag(ctx, l.name, "", tagGoing); err != nil {
-			return errors.Join(err, d.mountAgain(id))
+			return errors.Join(err, d.stay(ctx, id))
 		}
 	}
 	return d.finishRemoval(ctx, l)
+}
+
+// stay takes back that a volume is going, and mounts it again. An order that was killed may have been carried out all the same; if somebody
+// used the volume then, the next start would remove it.
+func (d *Driver) stay(ctx context.Context, id string) error {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), closeTimeout)
+	defer cancel()
+	return errors.Join(d.tag(ctx, nameOf(id), tagGoing, ""), d.mountAgain(id))
 }
 
 // mayGo makes sure that nothing but the volume's own content lies in it, and that nobody has it. After that it is not mounted. One
@@ -202,7 +211,7 @@ func (d *Driver) sweepLeftover(ctx context.Context, l logical) error {
 // leftovers returns what nobody needs any more: what is going, views, clones that were not finished, and volumes that have never
 // held anything.
 func (r report) leftovers() []logical {
-	gone := r.views
+	gone := slices.Clone(r.views) // the report may be kept
 	for _, kind := range []string{tagGoing, tagClone, tagNew} {
 		for _, id := range r.ids(kind) {
 			gone = append(gone, r.volumes[id])

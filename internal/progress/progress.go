@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"time"
+	"unicode"
 
 	"golang.org/x/term"
 )
@@ -132,8 +133,14 @@ func (b *Bar) End() {
 	}
 }
 
+// cut has what is drawn stay in its line, whatever it is: a store's own words may be part of it.
 func cut(text string, width int) string {
-	runes := []rune(text)
+	runes := []rune(strings.Map(func(r rune) rune {
+		if unicode.IsControl(r) {
+			return ' '
+		}
+		return r
+	}, text))
 	return string(runes[:min(len(runes), max(width, 0))])
 }
 

@@ -73,7 +73,7 @@ func TestBarSaysWhatIsWaitedFor(t *testing.T) {
 		time.Sleep(lookPause / 2)
 		b.Show(Step{Files: 1})
 		g.Expect(after("waiting 3s")).To(Equal("\r1 files  0\x1b[K"), "it goes on")
-		g.Expect(after("waiting 4s")).To(Equal("\rwaiting 4s\x1b[K"))
+		g.Expect(after("waiting 4s:\n\x1b[2Jno")).To(Equal("\rwaiting 4s:  [2Jno\x1b[K"), "it stays in its line")
 		g.Expect(after("")).To(Equal("\r1 files  0\x1b[K"))
 		g.Expect(after("")).To(BeEmpty())
 		b.End()

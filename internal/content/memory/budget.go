@@ -53,7 +53,12 @@ func (b *Budget) Join(ctx context.Context, size int64) (*Share, error) {
 }
 
 // Waiting is how many jobs of a workspace wait.
-func (b *Budget) Waiting(workspace string) int { return b.queue.Waiting(workspace) }
+func (b *Budget) Waiting(workspace string) int {
+	if b == nil {
+		return 0
+	}
+	return b.queue.Waiting(workspace)
+}
 
 // part notes that a job has ended. After the last one nobody may need buffers for long.
 func (b *Budget) part() {

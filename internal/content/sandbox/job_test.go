@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -269,22 +270,31 @@ func TestATaskIsCountedAtOnceWhenTheNodeGrows(t *testing.T) {
 	}
 }
 
-// The kernel's numbers begin again, so that a child may have a lower one than its parent; what is read while processes come and go
-// may contradict itself.
-func TestWhoBelongsToATask(t *testing.T) {
-	const group = 900
-	all := processTable{
-		1: {0, 1}, 900: {1, 900}, 901: {900, 900}, 300: {900, 300}, 17: {300, 17}, // 300 left the group, and 17 its parent's
-		40: {1, 40}, 902: {40, 40}, 50: {51, 50}, 51: {50, 51}, 60: {0, 0},
+// Numbers begin again some time: a child may come before its parent, and go on doing so.
+func TestTakenCountsThoseThatHaveLeft(t *testing.T) {
+	proc := t.TempDir()
+	for pid, stat := range map[int]string{
+		900: "900 (task) S 1 900 0", 901: "901 (a) b) S 900 900 0", 5: "5 (fled) S 900 5 0", 3: "3 (its child) S 5 3 0", 7: "7 (left without) S 900 7 0",
+		1: "1 (daemon) S 0 1 0", 6: "6 (other) S 1 6 0", 8: "8 (its child) S 6 6 0",
+	} {
+		dir := filepath.Join(proc, fmt.Sprint(pid))
+		g := NewWithT(t)
+		g.Expect(os.Mkdir(dir, 0o755)).To(Succeed())
+		g.Expect(os.WriteFile(filepath.Join(dir, "stat"), []byte(stat), 0o600)).To(Succeed())
+		g.Expect(os.WriteFile(filepath.Join(dir, "statm"), []byte("100 30 10 0 0 0 0"), 0o600)).To(Succeed())
 	}
-	for pid, want := range map[int]bool{900: true, 901: true, 300: true, 17: true, 1: false, 40: false, 902: false, 50: false, 60: false, 61: false} {
-		NewWithT(t).Expect(all.belongs(pid, group)).To(Equal(want), "%d", pid)
+	for enough, want := range map[int]int{100: 5, 5: 5, 4: 5, 3: 4, 1: 2} {
+		processes, memory := taken(proc, 900, Limits{Memory: 1 << 30, Processes: enough})
+		NewWithT(t).Expect(processes).To(Equal(want))
+		NewWithT(t).Expect(memory).To(BeEquivalentTo(want * 20 * os.Getpagesize()))
 	}
+	processes, _ := taken(proc, 900, Limits{Memory: 1, Processes: 100})
+	NewWithT(t).Expect(processes).To(Equal(1))
 }
 
 // fill starts processes until the kernel refuses more, and tells how many that were.
 func fill(ctx context.Context, _ *Call) (any, error) {
-	script := `i=0; while [ $i -lt 400 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i + 1)); echo; done`
+	script := `i=0; while [ $i -lt 1200 ]; do sleep 1000 >/dev/null 2>&1 & i=$((i + 1)); echo; done`
 	started, err := exec.CommandContext(ctx, "/bin/sh", "-c", script).Output()
 	if err == nil {
 		return nil, errors.New("the kernel started all of them")
@@ -295,41 +305,77 @@ func fill(ctx context.Context, _ *Call) (any, error) {
 // The kernel itself starts no more, at whatever level, before anybody has counted: there is no watch in this test. What the same user has
 // elsewhere on the node does not count.
 func TestTheKernelLimitsProcesses(t *testing.T) {
-	const others, allowed = 300, 50
-	user := uint32(owner)
+	const allowed = 50
+	user := uint32(owner + 100)
 	for level, without := range levels() {
-		user++ // the kernel also counts what is dying of the level before
+		user++ // what one level has left to the kernel counts until that has buried it
 		t.Run(level, func(t *testing.T) {
-			g := NewWithT(t)
-			startElsewhere(t, user, others)
-			dir := newDir(t)
-			g.Expect(os.Chown(dir, int(user), int(user))).To(Succeed())
-			p, err := newSandbox(t, without...).start(t.Context(), Job{Task: "fill", Dir: dir, UID: user, GID: user, Limits: Limits{Processes: allowed}})
-			g.Expect(err).NotTo(HaveOccurred())
-			answer, err := p.follow(nil, nil)
-			var n int
-			err = errors.Join(err, p.judge(answer, p.end(), &n))
-			g.Expect(err).NotTo(HaveOccurred())
-			g.Expect(n).To(And(BeNumerically(">", allowed), BeNumerically("<", allowed*threadsPerProcess)))
-			g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+			crowd(t, user, 300)
+			most := allowed * threadsPerProcess
+			if slices.Contains(without, UserNamespace) {
+				most = allowed * threadsAmongOthers
+			}
+			NewWithT(t).Expect(filled(t, user, allowed, without...)).To(And(BeNumerically(">", allowed), BeNumerically("<", most)))
 		})
 	}
 }
 
-// startElsewhere starts processes of a user that are none of a task.
-func startElsewhere(t *testing.T, user uint32, processes int) {
+func TestFewest(t *testing.T) {
+	for name, tt := range map[string]struct {
+		needed, most, want int
+		found              bool
+	}{
+		"none":                 {0, 1000, 0, true},
+		"one":                  {1, 1000, 1, true},
+		"a power of two":       {256, 1000, 256, true},
+		"between two":          {300, 1000, 300, true},
+		"above the last power": {900, 1000, 900, true},
+		"all":                  {1000, 1000, 1000, true},
+		"too many":             {1001, 1000, 0, false},
+		"nothing to be had":    {1, 0, 0, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			g := NewWithT(t)
+			got, found := fewest(tt.most, func(n int) bool {
+				g.Expect(n).To(BeNumerically("<=", tt.most))
+				return n >= tt.needed
+			})
+			g.Expect(found).To(Equal(tt.found))
+			g.Expect(got).To(Equal(tt.want))
+		})
+	}
+}
+
+// crowd has a user run as many processes elsewhere, until the test ends.
+func crowd(t *testing.T, user uint32, others int) {
 	t.Helper()
 	g := NewWithT(t)
-	cmd := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; echo; wait", processes))
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user}, Setpgid: true}
-	started, err := cmd.StdoutPipe()
+	elsewhere := exec.CommandContext(t.Context(), "/bin/sh", "-c", fmt.Sprintf("for i in $(seq %d); do sleep 1000 & done; echo; wait", others))
+	elsewhere.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: user}, Setpgid: true}
+	started, err := elsewhere.StdoutPipe()
 	g.Expect(err).NotTo(HaveOccurred())
-	g.Expect(cmd.Start()).To(Succeed())
+	g.Expect(elsewhere.Start()).To(Succeed())
 	t.Cleanup(func() {
-		g.Expect(unix.Kill(-cmd.Process.Pid, unix.SIGKILL)).To(Succeed())
-		g.Expect(cmd.Wait()).To(HaveOccurred())
+		g.Expect(unix.Kill(-elsewhere.Process.Pid, unix.SIGKILL)).To(Succeed())
+		g.Expect(elsewhere.Wait()).To(HaveOccurred())
 	})
 	g.Expect(started.Read(make([]byte, 1))).To(Equal(1))
+}
+
+// filled returns how many processes a task of a user got that has as many as it can; nobody watches it.
+func filled(t *testing.T, user uint32, allowed int, without ...Protection) int {
+	t.Helper()
+	g := NewWithT(t)
+	dir := newDir(t)
+	g.Expect(os.Chown(dir, int(user), int(user))).To(Succeed())
+	p, err := newSandbox(t, without...).start(t.Context(), Job{Task: "fill", Dir: dir, UID: user, GID: user, Limits: Limits{Processes: allowed}})
+	g.Expect(err).NotTo(HaveOccurred())
+	answer, err := p.follow(nil, nil)
+	var n int
+	err = errors.Join(err, p.judge(answer, p.end(), &n))
+	g.Expect(err).NotTo(HaveOccurred())
+	g.Eventually(func() []string { return sandboxtest.ProcessesIn(dir) }, "10s", "5ms").Should(BeEmpty())
+	return n
 }
 
 // shout writes to its standard error without an end, and more progress than anybody wants.

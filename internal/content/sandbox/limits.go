@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"path/filepath"
 	"sort"
 	"strconv"
 	"strings"
@@ -20,6 +21,8 @@ const (
 	niceness     = 10
 	// threadsPerProcess: the kernel counts threads. Programs that have one for each processor are few among those of a task.
 	threadsPerProcess = 4
+	// threadsAmongOthers is how many it is where others are counted, too, since pods of the same user start meanwhile.
+	threadsAmongOthers = 16
 	// mostProcesses is more than any node has: the kernel numbers no further.
 	mostProcesses = 1 << 22
 
@@ -70,17 +73,17 @@ func restrict(resource int, n uint64) error {
 // limitProcesses has the kernel start no more than a task may have, however fast they multiply. The caller has become the task's user.
 //
 // The kernel counts for each user of a namespace of users. Where the task has none of its own, it counts what this user has on the
-// whole node, in pods for example: that comes on top. The root of the node is counted nowhere; its tasks have only the watch.
+// whole node, in pods for example: that comes on top, and room for what starts there later. The root of the node is counted nowhere; its
+// tasks have only the watch.
 func limitProcesses(s setup) error {
-	n := s.Limits.Processes * threadsPerProcess
-	if s.Flags&unix.CLONE_NEWUSER == 0 {
-		others, err := processesOfUser()
-		if err != nil {
-			return err
-		}
-		n += others
+	if s.Flags&unix.CLONE_NEWUSER != 0 {
+		return restrict(unix.RLIMIT_NPROC, uint64(s.Limits.Processes*threadsPerProcess))
 	}
-	return restrict(unix.RLIMIT_NPROC, uint64(n))
+	others, err := processesOfUser()
+	if err != nil {
+		return err
+	}
+	return restrict(unix.RLIMIT_NPROC, uint64(others+s.Limits.Processes*threadsAmongOthers))
 }
 
 // processesOfUser finds out how many processes and threads this thread's user has on the node, most of which /proc does not show in a
@@ -91,20 +94,31 @@ func processesOfUser() (int, error) {
 		return 0, os.NewSyscallError("getrlimit", err)
 	}
 	var failed error
-	enough := func(n int) bool {
-		if err := unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); err != nil {
-			failed = os.NewSyscallError("setrlimit", err)
+	others, found := fewest(int(min(mostProcesses, hard.Max)), func(n int) bool {
+		if failed = unix.Setrlimit(unix.RLIMIT_NPROC, &unix.Rlimit{Cur: uint64(n), Max: hard.Max}); failed != nil {
+			return true
 		}
 		_, err := syscall.ForkExec("", []string{""}, nil) // there is no such program: what starts ends at once
 		return !errors.Is(err, unix.EAGAIN)
+	})
+	switch {
+	case failed != nil:
+		return 0, os.NewSyscallError("setrlimit", failed)
+	case !found:
+		return 0, fmt.Errorf("start a process: %w: this container, the user or the node has as many as it may", unix.EAGAIN)
 	}
-	most := 1
-	for !enough(most) && failed == nil {
-		if most *= 2; most > mostProcesses || uint64(most) > hard.Max {
-			return 0, fmt.Errorf("start a process: %w: this container, the user or the node has as many as it may", unix.EAGAIN)
+	return others, nil
+}
+
+// fewest returns the lowest number that is enough, and whether there is one up to most. It asks some thirty times.
+func fewest(most int, enough func(int) bool) (int, bool) {
+	n := min(1, most)
+	for ; !enough(n); n = min(2*n, most) {
+		if n == most {
+			return 0, false
 		}
 	}
-	return sort.Search(most, enough), failed
+	return sort.Search(n, enough), true
 }
 
 // watch ends the task when all its processes together take too much, and says why on the channel, which it closes in any case. It runs in
@@ -142,7 +156,7 @@ func (p *process) count(due, grown bool) string {
 		_ = unix.Kill(-group, unix.SIGSTOP)
 		defer func() { _ = unix.Kill(-group, unix.SIGCONT) }()
 	}
-	text := p.limits.exceeded(taken(group, p.limits))
+	text := p.limits.exceeded(taken("/proc", group, p.limits))
 	if text != "" {
 		_ = unix.Kill(-group, unix.SIGKILL)
 	}
@@ -188,89 +202,63 @@ func (l Limits) exceeded(processes int, memory int64) string {
 
 // taken counts the processes of a task and their memory, without pages of files, until it is more than enough. Those that have left the
 // group, where no filter keeps them from it, are known by their parents: without one they are given to the first process of their
-// namespace, which is the task's.
-func taken(group int, enough Limits) (processes int, memory int64) {
-	all := readProcesses(group, enough.Processes)
-	for pid := range all {
-		if !all.belongs(pid, group) {
-			continue
-		}
-		processes++
-		memory += anonymous(pid)
-		if processes > enough.Processes || memory > enough.Memory {
-			break
-		}
-	}
-	return processes, memory
-}
-
-// processTable is what /proc shows of all processes, by their numbers.
-type processTable map[int]kin
-
-// kin of a process.
-type kin struct{ parent, group int }
-
-// readProcesses reads until a group turns out to have more than enough.
-func readProcesses(group, enough int) processTable {
-	all, members := processTable{}, 0
-	proc, err := os.Open("/proc")
+// namespace, which is the task's. The kernel lists them by number, which says nothing of who came first once the numbers have begun again.
+func taken(proc string, group int, enough Limits) (processes int, memory int64) {
+	dir, err := os.Open(proc)
 	if err != nil {
-		return all
+		return 0, 0
 	}
-	defer func() { _ = proc.Close() }()
-	for {
-		names, err := proc.Readdirnames(256)
-		if err != nil {
-			return all
-		}
+	defer func() { _ = dir.Close() }()
+	var its []int
+	add := func(pid int) (more bool) {
+		its = append(its, pid)
+		memory += anonymous(filepath.Join(proc, strconv.Itoa(pid)))
+		return len(its) <= enough.Processes && memory <= enough.Memory
+	}
+	children := map[int][]int{} // outside of the group, by their parent
+	for names := []string{}; err == nil; names, err = dir.Readdirnames(256) {
 		for _, name := range names {
-			pid, err := strconv.Atoi(name)
-			if err != nil {
+			pid, notOne := strconv.Atoi(name)
+			if notOne != nil {
 				continue
 			}
-			all[pid] = kinOf(name)
-			if all[pid].group != group {
-				continue
-			}
-			if members++; members > enough {
-				return all
+			parent, of := parentAndGroup(filepath.Join(proc, name))
+			if of != group {
+				children[parent] = append(children[parent], pid)
+			} else if !add(pid) {
+				return len(its), memory
 			}
 		}
 	}
-}
-
-// maxAncestors bounds a walk through a table that was read while processes came and went.
-const maxAncestors = 1 << 10
-
-// belongs says whether a process, or any of those that it descends from, is in a group. Their numbers are in no order.
-func (t processTable) belongs(pid, group int) bool {
-	for range maxAncestors {
-		k, known := t[pid]
-		if !known || k.group == group {
-			return known
+	for next := 0; next < len(its); { // it grows
+		parent := its[next]
+		next++
+		for _, pid := range children[parent] {
+			if !add(pid) {
+				return len(its), memory
+			}
 		}
-		pid = k.parent
 	}
-	return false
+	return len(its), memory
 }
 
-// kinOf returns the zero value for a process that is gone. The name of its program may hold anything, blanks and brackets too.
-func kinOf(pid string) kin {
-	stat, err := os.ReadFile("/proc/" + pid + "/stat")
+// parentAndGroup of a process, 0 if it is gone. The name of its program may hold anything, blanks and brackets too.
+func parentAndGroup(dir string) (parent, group int) {
+	stat, err := os.ReadFile(filepath.Join(dir, "stat"))
 	if err != nil {
-		return kin{}
+		return 0, 0
 	}
 	fields := strings.Fields(string(stat[bytes.LastIndexByte(stat, ')')+1:]))
 	if len(fields) < 3 {
-		return kin{}
+		return 0, 0
 	}
-	parent, _ := strconv.Atoi(fields[1])
-	group, _ := strconv.Atoi(fields[2])
-	return kin{parent, group}
+	parent, _ = strconv.Atoi(fields[1])
+	group, _ = strconv.Atoi(fields[2])
+	return parent, group
 }
 
-func anonymous(pid int) int64 {
-	statm, err := os.ReadFile(fmt.Sprintf("/proc/%d/statm", pid))
+func anonymous(dir string) int64 {
+	statm, err := os.ReadFile(filepath.Join(dir, "statm"))
 	if err != nil {
 		return 0
 	}

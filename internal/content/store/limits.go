@@ -13,6 +13,8 @@ type Limits struct {
 	Requests *fair.Queue
 	// Upload and Download pace the bytes of objects; nil lets them pass as fast as they can.
 	Upload, Download *fair.Pace
+	// Waits is told of requests that wait until they may run; it may be nil.
+	Waits *Waits
 }
 
 // WithLimits makes all calls of s share limits. A call first waits until its bytes may pass and then until it may run, which counts
@@ -85,7 +87,9 @@ func (l *limited) Sweep(ctx context.Context) error {
 }
 
 func (l *limited) run(ctx context.Context, call func() error) error {
+	arrived := l.Waits.queue(ctx)
 	release, err := l.Requests.Acquire(ctx, 1)
+	arrived()
 	if err != nil {
 		return err
 	}

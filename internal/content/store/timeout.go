@@ -22,63 +22,67 @@ type timed struct {
 func (t *timed) String() string { return t.inner.String() }
 
 func (t *timed) Put(ctx context.Context, key string, data []byte) error {
-	_, err := bounded(ctx, t, "put "+key, func(ctx context.Context) (struct{}, error) {
+	_, err := bounded(ctx, t, "put "+key, len(data), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, t.inner.Put(ctx, key, data)
 	})
 	return err
 }
 
 func (t *timed) Get(ctx context.Context, key string, limit int64) ([]byte, error) {
-	return bounded(ctx, t, "get "+key, func(ctx context.Context) ([]byte, error) {
+	return bounded(ctx, t, "get "+key, int(min(limit, maxBody)), func(ctx context.Context) ([]byte, error) {
 		return t.inner.Get(ctx, key, limit)
 	})
 }
 
 func (t *timed) Read(ctx context.Context, key string, offset int64, buf []byte) error {
-	_, err := bounded(ctx, t, "read "+key, func(ctx context.Context) (struct{}, error) {
+	_, err := bounded(ctx, t, "read "+key, len(buf), func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, t.inner.Read(ctx, key, offset, buf)
 	})
 	return err
 }
 
 func (t *timed) Stat(ctx context.Context, key string) (Object, error) {
-	return bounded(ctx, t, "stat "+key, func(ctx context.Context) (Object, error) {
+	return bounded(ctx, t, "stat "+key, 0, func(ctx context.Context) (Object, error) {
 		return t.inner.Stat(ctx, key)
 	})
 }
 
 func (t *timed) List(ctx context.Context, prefix, after string, limit int) ([]Object, error) {
-	return bounded(ctx, t, "list "+prefix, func(ctx context.Context) ([]Object, error) {
+	return bounded(ctx, t, "list "+prefix, 0, func(ctx context.Context) ([]Object, error) {
 		return t.inner.List(ctx, prefix, after, limit)
 	})
 }
 
 func (t *timed) Delete(ctx context.Context, keys ...string) error {
-	_, err := bounded(ctx, t, fmt.Sprintf("delete %d objects", len(keys)), func(ctx context.Context) (struct{}, error) {
+	_, err := bounded(ctx, t, fmt.Sprintf("delete %d objects", len(keys)), 0, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, t.inner.Delete(ctx, keys...)
 	})
 	return err
 }
 
 func (t *timed) Now(ctx context.Context) (time.Time, error) {
-	return bounded(ctx, t, "read the clock", t.inner.Now)
+	return bounded(ctx, t, "read the clock", 0, t.inner.Now)
 }
 
 func (t *timed) Sweep(ctx context.Context) error {
-	_, err := bounded(ctx, t, "sweep", func(ctx context.Context) (struct{}, error) {
+	_, err := bounded(ctx, t, "sweep", 0, func(ctx context.Context) (struct{}, error) {
 		return struct{}{}, Sweep(ctx, t.inner)
 	})
 	return err
 }
 
-func bounded[T any](parent context.Context, t *timed, what string, call func(context.Context) (T, error)) (T, error) {
+// directoryBody is the largest body that a directory is given time for before it is said to be waited for. Nobody sees how far it is: a
+// network that many packs share is slow, and one that has moved none in half a minute is more than that.
+const directoryBody = 25 * slowestRate
+
+func bounded[T any](parent context.Context, t *timed, what string, body int, call func(context.Context) (T, error)) (T, error) {
 	type answer struct {
 		value T
 		err   error
 	}
 	ctx, cancel := context.WithTimeout(parent, t.limit)
 	defer cancel()
-	wait := t.waits.begin(ctx, t.inner, 0)
+	wait := t.waits.begin(ctx, t.inner, min(body, directoryBody))
 	answers := make(chan answer, 1) // buffered: an abandoned call must be able to end
 	go func() {
 		value, err := call(ctx)

@@ -18,7 +18,8 @@ const sayAfter = 5 * time.Second
 type Waits struct {
 	mu       sync.Mutex
 	calls    map[*call]bool
-	answered time.Time // when the store answered last
+	queued   map[string]int // requests that may not run yet, by workspace
+	answered time.Time      // when the store answered last
 }
 
 // Wait is a request that waits for longer than most do.
@@ -33,19 +34,55 @@ type Wait struct {
 	Err error
 }
 
-// String says what is waited for, since when, and what to do. It stays the same for as long as an attempt lasts.
+// String says what is waited for, since when, and what to do. It does not count attempts: conditions show it, and each change of it is a
+// write for each workspace that waits, on all nodes when the store is down.
 func (w Wait) String() string {
 	since := w.Since.UTC().Format(time.DateTime)
 	const todo = "see that it runs and can be reached from here; it is asked again by itself"
 	if w.Err == nil {
 		return fmt.Sprintf("the store %s has not answered since %s: %s", w.Store, since, todo)
 	}
-	return fmt.Sprintf("the store %s has failed since %s (attempt %d; before: %v): %s", w.Store, since, w.Attempt, w.Err, todo)
+	return fmt.Sprintf("the store %s has failed since %s (%v): %s", w.Store, since, w.Err, todo)
 }
 
-// Of returns the oldest wait of a workspace, by the name that [fair.With] was given; nil if there is none.
+// Of returns the oldest wait of a workspace, by the name that [fair.With] was given; nil if there is none. What its requests wait for that
+// may not run yet, because others do, is what these wait for.
 func (w *Waits) Of(workspace string) *Wait {
-	return w.oldest(func(c *call) bool { return c.workspace == workspace })
+	own := w.oldest(func(c *call) bool { return c.workspace == workspace })
+	if own == nil && w.hasQueued(workspace) {
+		return w.Any()
+	}
+	return own
+}
+
+func (w *Waits) hasQueued(workspace string) bool {
+	if w == nil {
+		return false
+	}
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.queued[workspace] > 0
+}
+
+// queue takes note of a request that may not run yet, until the function that it returns is called.
+func (w *Waits) queue(ctx context.Context) (arrived func()) {
+	if w == nil {
+		return func() {}
+	}
+	workspace := fair.Workspace(ctx)
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	if w.queued == nil {
+		w.queued = map[string]int{}
+	}
+	w.queued[workspace]++
+	return func() {
+		w.mu.Lock()
+		defer w.mu.Unlock()
+		if w.queued[workspace]--; w.queued[workspace] == 0 {
+			delete(w.queued, workspace)
+		}
+	}
 }
 
 // Any returns the oldest wait of anybody, as long as the store has answered nobody since it began: then it keeps waiting also those

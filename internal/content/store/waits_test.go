@@ -46,10 +46,10 @@ func TestS7_WaitsTellWhatIsWaitedFor(t *testing.T) {
 		"the first attempt": {[]error{errHangs}, get, 6 * time.Second, "the store s3://bucket/ has not answered since 2000-01-01 00:00:00" + todo},
 		"the second": {
 			[]error{errHangs}, get, 12 * time.Second,
-			"the store s3://bucket/ has failed since 2000-01-01 00:00:00 (attempt 2; before: get key in s3://bucket/: no answer within 10s: context deadline exceeded)" + todo,
+			"the store s3://bucket/ has failed since 2000-01-01 00:00:00 (get key in s3://bucket/: no answer within 10s: context deadline exceeded)" + todo,
 		},
 		"soon after a failure":    {[]error{errMoment}, get, time.Second, ""},
-		"failures":                {[]error{errMoment}, get, 7 * time.Second, "the store s3://bucket/ has failed since 2000-01-01 00:00:00 (attempt "},
+		"failures":                {[]error{errMoment}, get, 7 * time.Second, "the store s3://bucket/ has failed since 2000-01-01 00:00:00 (internal error): see that"},
 		"a body that may be slow": {[]error{errHangs}, put(64 << 10 * 20), 24 * time.Second, ""},
 		"one that takes too long": {[]error{errHangs}, put(64 << 10 * 20), 26 * time.Second, "the store s3://bucket/ has not answered since 2000-01-01 00:00:00" + todo},
 		"answered":                {[]error{errHangs, nil}, get, 12 * time.Second, ""},
@@ -91,6 +91,27 @@ func TestWaitsOfAStoreThatAnswersOthers(t *testing.T) {
 	})
 }
 
+// Who may not ask yet, because those who ask get no answer, waits for the store as well.
+func TestWaitsOfWhoMayNotAskYet(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, waits := NewWithT(t), &store.Waits{}
+		s := store.WithLimits(
+			store.WithPatience(&remote{answers: []error{errHangs}}, store.Patience{Attempt: 10 * time.Second, Total: time.Minute, Waits: waits}),
+			store.Limits{Requests: fair.NewQueue("requests", 1), Waits: waits})
+		go func() { _ = get(fair.With(t.Context(), "web", fair.Urgent), s) }()
+		after(time.Second)
+		next, cancel := context.WithCancel(fair.With(t.Context(), "next", fair.Urgent))
+		go func() { _ = get(next, s) }()
+		after(5 * time.Second)
+		g.Expect(waits.Of("next")).To(And(Not(BeNil()), Equal(waits.Of("web"))))
+		g.Expect(waits.Of("other")).To(BeNil())
+		cancel()
+		after(time.Second)
+		g.Expect(waits.Of("next")).To(BeNil())
+		after(3 * time.Minute)
+	})
+}
+
 // The oldest of several requests is told of: what is said does not change from one to the other.
 func TestWaitsTellTheOldest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
@@ -118,6 +139,20 @@ func TestWaitsOfADirectory(t *testing.T) {
 	})
 }
 
+// A directory on a network that many packs share is given time for them, but not until the attempt is over.
+func TestWaitsOfADirectoryThatIsSlow(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g, waits := NewWithT(t), &store.Waits{}
+		s := store.WithPatience(dead{}, store.Patience{Attempt: time.Minute, Waits: waits})
+		go func() { _ = s.Put(fair.With(t.Context(), "web", fair.Urgent), "key", make([]byte, 32<<20)) }()
+		after(29 * time.Second)
+		g.Expect(waits.Of("web")).To(BeNil())
+		after(2 * time.Second)
+		g.Expect(waits.Of("web")).To(HaveField("Store", "file:///gone"))
+		after(time.Minute)
+	})
+}
+
 // dead is a directory whose calls end with their context.
 type dead struct{ store.Store }
 
@@ -126,4 +161,9 @@ func (dead) String() string { return "file:///gone" }
 func (dead) Get(ctx context.Context, _ string, _ int64) ([]byte, error) {
 	<-ctx.Done()
 	return nil, ctx.Err()
+}
+
+func (dead) Put(ctx context.Context, _ string, _ []byte) error {
+	<-ctx.Done()
+	return ctx.Err()
 }
