@@ -61,6 +61,7 @@ func (w *world) start(name string, n *nodes.Node, workspace bool) time.Duration 
 func TestThirtyWorkspaces(t *testing.T) {
 	for _, n := range []*nodes.Node{env.a, env.b} {
 		w := newWorld(t)
+		w.SetDefaultEventuallyTimeout(3 * patience) // all of them begin at once
 		w.settle()
 		before := w.inventory(n)
 		all := w.runMany(n, 30)
