@@ -2,10 +2,12 @@ package test
 
 import (
 	"errors"
+	"fmt"
 	"net/http"
 	"os"
 	"path/filepath"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -23,6 +25,7 @@ import (
 type quietly struct {
 	*harness.Node
 	store *proxy.Proxy
+	asked *atomic.Int32 // requests that fell into the silence
 }
 
 // startS3 starts a server for the buckets of a test.
@@ -53,13 +56,14 @@ func newQuietly(t *testing.T, w *harness.World, server *stores.Server) quietly {
 	})
 	w.Run("archive", "init", "--store", server.URL(w.Namespace, p.URL)+"&credentials-dir="+secret)
 	w.Patience *= 2 // it takes ten seconds until progress is reported
-	return quietly{n.Supervise(), p}
+	return quietly{n.Supervise(), p, new(atomic.Int32)}
 }
 
 // silence has requests wait for as long as the client does; all of them if part is empty, else those that name it.
 func (q quietly) silence(part string) {
 	q.store.Break(func(r proxy.Request) (f proxy.Fault) {
 		if strings.Contains(r.Target, part) {
+			q.asked.Add(1)
 			f.Delay = time.Hour
 		}
 		return f
@@ -107,10 +111,11 @@ func silentWhileStopping(t *testing.T, w *harness.World, a quietly) {
 	g.Expect(ready.Message).To(MatchRegexp(`^the content is being backed up; the store s3://\S+ has failed since \S+ \S+ \(.*no answer within .*\): see that it runs`))
 
 	versions, began := map[string]bool{}, time.Now()
-	ws.Await("is asked again", func(o *v1.Workspace) error {
+	asked := a.asked.Load()
+	ws.Await("goes on waiting while the store is asked again", func(o *v1.Workspace) error {
 		versions[o.ResourceVersion] = true
-		if got := ws.Condition(v1.ConditionReady).Message; got == ready.Message {
-			return errors.New(got)
+		if again := a.asked.Load() - asked; again < 3 {
+			return fmt.Errorf("it was asked %d times", again)
 		}
 		return nil
 	})
