@@ -11,8 +11,7 @@ import (
 // turnInterval is how often a job is looked at that waits for its turn.
 const turnInterval = 30 * time.Second
 
-// lookAtWait takes note of a store that keeps a job of the workspace waiting: it is asked again for minutes before the job fails. What
-// is said of that changes with the attempts, and so not oftener than progress is looked at.
+// lookAtWait takes note of a store that keeps a job of the workspace waiting: it is asked again for minutes before the job fails.
 func (r *WorkspaceReconciler) lookAtWait(s *scope, job jobs.State) {
 	s.after(lookInterval(job))
 	s.wait = r.waitOf(string(s.ws.UID), job)
@@ -55,5 +54,8 @@ func keptWaiting(f *finding, wait *store.Wait) *finding {
 	if wait == nil {
 		return f
 	}
-	return &finding{ok: f.ok, reason: v1.ReasonStoreUnavailable, message: clip(f.message + "; " + wait.String())}
+	return &finding{ok: f.ok, reason: v1.ReasonStoreUnavailable, message: naming(f.message, wait)}
 }
+
+// naming adds to what is said of something what that waits for.
+func naming(message string, wait *store.Wait) string { return clip(message + "; " + wait.String()) }

@@ -151,7 +151,7 @@ func (r *WorkspaceReconciler) setReady(s *scope) {
 		s.ready = found(v1.ReasonPending, "node %s has not begun", r.Node)
 	}
 	if s.wait != nil && !s.ready.ok && !strings.Contains(s.ready.message, s.wait.String()) {
-		s.ready.message = clip(s.ready.message + "; " + s.wait.String())
+		s.ready.message = naming(s.ready.message, s.wait)
 	}
 	s.set(v1.ConditionReady, s.ready)
 }
@@ -256,7 +256,7 @@ func (s *scope) backupTrouble() (reason, message string) {
 	case s.failing.attempts > 0:
 		return v1.ReasonUploadFailed, fmt.Sprintf("attempt %d failed: %s", s.failing.attempts, clip(s.failing.text))
 	case s.wait != nil:
-		return v1.ReasonStoreUnavailable, clip("a backup is being made; " + s.wait.String())
+		return v1.ReasonStoreUnavailable, naming("a backup is being made", s.wait)
 	default:
 		return "", ""
 	}

@@ -45,9 +45,7 @@ func newQuietly(t *testing.T, w *harness.World, server *stores.Server) quietly {
 	t.Cleanup(func() { g.Expect(p.Close()).To(Succeed()) })
 	secret := filepath.Join(w.Dir, "secret")
 	g.Expect(os.Mkdir(secret, 0o700)).To(Succeed())
-	for name, text := range map[string]string{"access-key-id": stores.AccessKey, "secret-access-key": stores.SecretKey} {
-		g.Expect(os.WriteFile(filepath.Join(secret, name), []byte(text), 0o600)).To(Succeed())
-	}
+	g.Expect(stores.WriteCredentials(secret)).To(Succeed())
 	n := w.Node("a", func(c *config.Config) {
 		c.Storage = config.Storage{Kind: config.KindS3, S3: &config.S3{
 			Endpoint: p.URL, Bucket: stores.Bucket, Prefix: w.Namespace, Credentials: config.S3Credentials{Directory: secret},

@@ -78,6 +78,15 @@ func (s *Server) URL(prefix, endpoint string) string {
 	return fmt.Sprintf("%s://%s/%s?endpoint=%s", s.scheme, Bucket, prefix, endpoint)
 }
 
+// WriteCredentials writes what S3 asks for into a directory, as a Secret that is mounted has it.
+func WriteCredentials(dir string) error {
+	var errs []error
+	for name, text := range map[string]string{"access-key-id": AccessKey, "secret-access-key": SecretKey} {
+		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
+	}
+	return errors.Join(errs...)
+}
+
 // Stop ends the server. Its data stay.
 func (s *Server) Stop() error {
 	if s == nil || s.process == nil {

@@ -74,9 +74,7 @@ func servers(t *testing.T) map[string]server {
 	gcs, err := stores.StartGCS(ctx, filepath.Join(dir, "gcs"), os.Stderr)
 	g.Expect(err).NotTo(HaveOccurred())
 	t.Cleanup(func() { _ = gcs.Stop() })
-	for file, content := range map[string]string{"access-key-id": stores.AccessKey, "secret-access-key": stores.SecretKey} {
-		g.Expect(os.WriteFile(filepath.Join(dir, file), []byte(content), 0o600)).To(Succeed())
-	}
+	g.Expect(stores.WriteCredentials(dir)).To(Succeed())
 	return map[string]server{"s3": {s3, "&credentials-dir=" + dir}, "gcs": {gcs, ""}}
 }
 

@@ -84,6 +84,7 @@ func (w *world) removeMany(all []*v1.Workspace) {
 	}
 	for _, ws := range all {
 		w.remove(ws)
+		w.removePod(ws.Name) // its name is free
 	}
 }
 
@@ -109,7 +110,7 @@ func (w *world) runMany(n *nodes.Node, many int) []*v1.Workspace {
 // inventory lists what workspaces and pods leave on a node if they leave something.
 const inventory = `
 	findmnt --raw --noheadings --output TARGET | grep -E '^/var/lib/ws-daemon/|kubernetes.io~csi' | sort || true
-	find /var/lib/ws-daemon -mindepth 2 -maxdepth 3 | sort
+	find /var/lib/ws-daemon -mindepth 1 -maxdepth 3 | sort
 	! mountpoint --quiet /mnt/workspaces || find /mnt/workspaces -mindepth 1 -maxdepth 2 | sort
 	ls -d /var/lib/kubelet/pods/*/volumes/kubernetes.io~csi/* 2>/dev/null || true
 	ls -A /var/lib/kubelet/plugins /var/lib/kubelet/plugins/workspace.wsdaemon.dev /var/lib/kubelet/plugins_registry

@@ -56,7 +56,7 @@ func TestFilesystemConformsWithTimeout(t *testing.T) {
 		t.Helper()
 		s, err := store.NewFilesystem(t.TempDir())
 		NewWithT(t).Expect(err).NotTo(HaveOccurred())
-		return store.WithTimeout(s, time.Minute)
+		return store.WithTimeout(s, time.Minute, nil)
 	})
 }
 
@@ -221,7 +221,7 @@ func TestS2_FilesystemKilledWriter(t *testing.T) {
 	killed()
 	g.Expect(s.Put(ctx, "b", nil)).To(Succeed())
 	g.Expect(left()).To(ContainElement(".tmp-old"), "a Put has better things to do")
-	g.Expect(store.Sweep(ctx, store.WithTimeout(s, time.Minute))).To(Succeed())
+	g.Expect(store.Sweep(ctx, store.WithTimeout(s, time.Minute, nil))).To(Succeed())
 	g.Expect(left()).To(Equal([]string{".tmp-young", "other"}))
 }
 

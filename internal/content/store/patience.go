@@ -38,7 +38,7 @@ type Patience struct {
 // A directory is not asked again: its file system has done that, or says that it is full or broken.
 func WithPatience(s Store, p Patience) Store {
 	if IsLocal(s) {
-		return &timed{inner: s, limit: p.Attempt, waits: p.Waits}
+		return WithTimeout(s, p.Attempt, p.Waits)
 	}
 	return &patient{Store: s, p: p}
 }

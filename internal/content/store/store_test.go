@@ -75,7 +75,7 @@ func TestWithTimeoutAbandonsHangingCalls(t *testing.T) {
 		<-hang // deaf to its context, like a system call on a dead mount
 		ended <- struct{}{}
 		return errors.New("too late")
-	}), 20*time.Millisecond)
+	}), 20*time.Millisecond, nil)
 	ctx := t.Context()
 	_, getErr := s.Get(ctx, "key", 64<<20)
 	_, statErr := s.Stat(ctx, "key")
@@ -103,7 +103,7 @@ func TestWithTimeoutPassesCancellation(t *testing.T) {
 		cancel(errors.New("shutting down"))
 		<-hang
 		return nil
-	}), time.Hour)
+	}), time.Hour, nil)
 	g.Expect(s.Put(ctx, "key", nil)).To(MatchError(ContainSubstring("put key in " + s.String() + ": shutting down")))
 }
 
@@ -115,7 +115,7 @@ func TestS2_AbandonedPutPublishesNothing(t *testing.T) {
 	s := store.WithTimeout(observed{Store: storetest.Faulty(inner, func(string, string) error {
 		<-hang
 		return nil
-	}), ended: ended}, 10*time.Millisecond)
+	}), ended: ended}, 10*time.Millisecond, nil)
 	g.Expect(s.Put(t.Context(), "key", []byte("x"))).To(MatchError(context.DeadlineExceeded))
 	close(hang)
 	g.Expect(<-ended).To(HaveOccurred())

@@ -8,9 +8,10 @@ import (
 )
 
 // WithTimeout bounds every call of s. A call that hangs in the kernel, as on a dead network file system, is abandoned: it
-// goes on in its goroutine, and what it does after all is the caller's to expect (see [Store] on errors of Put and Read).
-func WithTimeout(s Store, d time.Duration) Store {
-	return &timed{inner: s, limit: d}
+// goes on in its goroutine, and what it does after all is the caller's to expect (see [Store] on errors of Put and Read). waits is told of
+// calls that wait; it may be nil.
+func WithTimeout(s Store, d time.Duration, waits *Waits) Store {
+	return &timed{inner: s, limit: d, waits: waits}
 }
 
 type timed struct {
