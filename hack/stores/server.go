@@ -80,11 +80,9 @@ func (s *Server) URL(prefix, endpoint string) string {
 
 // WriteCredentials writes what S3 asks for into a directory, as a Secret that is mounted has it.
 func WriteCredentials(dir string) error {
-	var errs []error
-	for name, text := range map[string]string{"access-key-id": AccessKey, "secret-access-key": SecretKey} {
-		errs = append(errs, os.WriteFile(filepath.Join(dir, name), []byte(text), 0o600))
-	}
-	return errors.Join(errs...)
+	return errors.Join(
+		os.WriteFile(filepath.Join(dir, "access-key-id"), []byte(AccessKey), 0o600),
+		os.WriteFile(filepath.Join(dir, "secret-access-key"), []byte(SecretKey), 0o600))
 }
 
 // Stop ends the server. Its data stay.
